@@ -1,0 +1,1 @@
+"""Endpoint coroutines, grouped as users think."""

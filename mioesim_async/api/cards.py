@@ -1,0 +1,342 @@
+"""Cards by ICCID: status and usage, history, what they can be renewed with."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import AsyncIterable, Iterable, Sized
+from typing import TypeVar
+
+from mioesim_async.api.batches import BatchQuery, SweepStats, outcome_of_input, query_cards
+from mioesim_async.api.stream import CardStream
+from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
+from mioesim_async.fanout import BatchStream
+from mioesim_async.models.cards import CardDetail, CardOutcome, CardReport, CardStatus, PastPlan
+from mioesim_async.models.catalogue import Sku, SkuPackages
+from mioesim_async.models.converter import structure, structure_rows
+from mioesim_async.models.iccid import check_iccids
+from mioesim_async.models.replies import only_row, rows_of
+from mioesim_async.transport.caller import Caller
+from mioesim_async.wire.endpoints import (
+    GET_ESIM_DETAIL,
+    GET_HISTORY_DETAIL,
+    GET_ICCID_SUPPORT_PACKAGE_INFO,
+    GET_ICCID_SUPPORT_SKU,
+    MAX_ICCIDS_PER_QUERY,
+    Endpoint,
+)
+
+__all__ = ["Cards", "Iccids"]
+
+logger = logging.getLogger("mioesim_async")
+
+T = TypeVar("T")
+Iccids = str | Iterable[str] | AsyncIterable[str]
+
+
+class Cards:
+    """What can be asked of cards; ``client.cards``.
+
+    ICCIDs are text. Spaces, dashes and a trailing ``F`` are cleaned away; a bare ``str`` is
+    one ICCID. Every coroutine takes ``deadline=``, in seconds, over everything, and raises
+    the errors of ``mioesim_async.errors``.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        """Ask through a caller."""
+        self._caller = caller
+        self._streams: weakref.WeakSet[CardStream] = weakref.WeakSet()
+
+    async def aclose(self) -> None:
+        """Stop every sweep that is under way."""
+        for stream in list(self._streams):
+            await stream.aclose()
+
+    async def query(
+        self, iccids: str | Iterable[str], *, deadline: float | None = None
+    ) -> list[CardStatus]:
+        """Return status and usage of up to 100 cards, in one request.
+
+        Source: ``queryIccidInformation``, vendor-documented; the name of its parameter and
+        the shape of its reply are assumed.
+
+        Args:
+            iccids: Up to 100 distinct ICCIDs.
+            deadline: Seconds for everything.
+
+        Returns:
+            The cards that were found, one for each distinct ICCID, in order of first
+            mention. A card that the vendor doesn't know is left out.
+
+        Raises:
+            InvalidRequest: If an item is no ICCID, or there are more than 100; nothing is sent.
+            ProtocolError: If no row of the reply can be read. Where only some can't, these
+                are left out and logged; ``query_many`` gives them as failed outcomes.
+            MioEsimError: If the call fails.
+        """
+        asked = list(dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids)))
+        if not asked:
+            return []
+        if len(asked) > MAX_ICCIDS_PER_QUERY:
+            raise InvalidRequest(
+                f"{len(asked)} ICCIDs are more than one request takes "
+                f"({MAX_ICCIDS_PER_QUERY}); use query_many() or query_all()"
+            )
+        reply = await query_cards(self._caller, asked, deadline=deadline)
+        unread = len(reply.bad) + reply.nameless
+        if unread:
+            first = next(iter(reply.bad.values()), None)
+            if not reply.cards:
+                raise (first or ProtocolError("no row says which card it is about")).at(
+                    "/api_esim/queryIccidInformation"
+                )
+            logger.warning("%d rows of a reply can't be read and were left out: %s", unread, first)
+        return [card for iccid in asked if (card := reply.cards.get(iccid)) is not None]
+
+    def query_many(
+        self,
+        iccids: Iccids,
+        *,
+        concurrency: int = 8,
+        batch_size: int = MAX_ICCIDS_PER_QUERY,
+        ordered: bool = False,
+        deadline: float | None = None,
+        max_outage: float = 120.0,
+    ) -> CardStream:
+        """Stream status and usage of any number of cards.
+
+        Batches are asked concurrently, and never more than a few ahead of the consumer, so
+        a generator of millions runs in flat memory. A batch that is refused because of one
+        bad ICCID is split until that one stands alone. A host that is down for a while
+        costs that while, not the cards.
+
+        Args:
+            iccids: ICCIDs, as any iterable or async iterable. One with a length is checked
+                now, whole; of any other, an item that is no ICCID is a failed outcome.
+            concurrency: Most batches under way at once; capped by ``max_in_flight`` and
+                the pool.
+            batch_size: ICCIDs in a batch, 1 to 100.
+            ordered: Hand outcomes out in the order of the input.
+            deadline: Seconds for each batch, from the moment it has its slot. Bound a whole
+                sweep with ``asyncio.timeout``.
+            max_outage: Seconds that the host may be down before its error is raised.
+
+        Returns:
+            A stream with one outcome for each input item.
+
+        Raises:
+            InvalidRequest: If an argument can't work, or an item of a sized input is no ICCID.
+        """
+        if batch_size > MAX_ICCIDS_PER_QUERY:
+            raise InvalidRequest(
+                f"batch_size={batch_size} is more than one request takes ({MAX_ICCIDS_PER_QUERY})"
+            )
+        items, clean = _checked(iccids)
+        stats = SweepStats()
+        query = BatchQuery(self._caller, stats, clean=clean, deadline=_positive(deadline))
+        return self._track(
+            BatchStream(
+                items,
+                query.ask,
+                batch_size=batch_size,
+                concurrency=self._capped(concurrency),
+                ordered=ordered,
+                max_outage=max_outage,
+                probe=query.probe,
+                clock=self._caller.clock,
+            ),
+            stats,
+        )
+
+    async def query_all(
+        self,
+        iccids: Iccids,
+        *,
+        concurrency: int = 8,
+        batch_size: int = MAX_ICCIDS_PER_QUERY,
+        ordered: bool = False,
+        deadline: float | None = None,
+        max_outage: float = 120.0,
+    ) -> CardReport:
+        """Return status and usage of any number of cards, sorted into found, missing, failed.
+
+        Takes what ``query_many`` takes. All cards are held in memory.
+
+        Raises:
+            InvalidRequest: As ``query_many``.
+            MioEsimError: That no batch can survive; its ``report`` has what was done.
+        """
+        report = CardReport()
+        stream = self.query_many(
+            iccids,
+            concurrency=concurrency,
+            batch_size=batch_size,
+            ordered=ordered,
+            deadline=deadline,
+            max_outage=max_outage,
+        )
+        missing: dict[str, None] = {}
+        try:
+            async with stream:
+                async for outcome in stream:
+                    if outcome.card is not None:
+                        report.cards[outcome.iccid] = outcome.card
+                    elif outcome.error is not None:
+                        report.failed[outcome.iccid] = outcome.error
+                    else:
+                        missing[outcome.iccid] = None
+        except MioEsimError as error:
+            error.report = report
+            raise
+        finally:
+            report.missing.extend(missing)
+        return report
+
+    async def detail(self, iccid: str, *, deadline: float | None = None) -> CardDetail:
+        """Return everything about one card.
+
+        Source: ``getESIMDetail``, vendor-documented. It needs your IP address on the
+        vendor's whitelist.
+
+        Raises:
+            InvalidRequest: If it is no ICCID.
+            NotFound: If the vendor doesn't know the card.
+            MioEsimError: If the call fails.
+        """
+        card = await self._detail(_one(iccid), deadline, sweep=False)
+        if card is None:
+            raise NotFound(GET_ESIM_DETAIL.path, 0, "", None, "the vendor returned no such card")
+        return card
+
+    async def _detail(
+        self, iccid: str, deadline: float | None, *, sweep: bool
+    ) -> CardDetail | None:
+        envelope = await self._caller.call(
+            GET_ESIM_DETAIL, {"iccid": iccid}, deadline=deadline, sweep=sweep
+        )
+        try:
+            row = only_row(envelope.data, iccid)
+            if row is None:
+                return None
+            card = structure(row, CardDetail)
+        except ProtocolError as error:
+            raise error.at(GET_ESIM_DETAIL.path)
+        card.iccid = iccid
+        return card
+
+    def details(
+        self,
+        iccids: Iccids,
+        *,
+        concurrency: int = 8,
+        ordered: bool = False,
+        deadline: float | None = None,
+        max_outage: float = 120.0,
+    ) -> CardStream:
+        """Stream everything about any number of cards, one request each.
+
+        Takes what ``query_many`` takes, and the outcomes' cards are ``CardDetail``.
+
+        Raises:
+            InvalidRequest: As ``query_many``.
+        """
+        items, _ = _checked(iccids)
+        stats = SweepStats()
+        seconds = _positive(deadline)
+
+        async def ask(batch: list[str]) -> list[CardOutcome]:
+            outcome = outcome_of_input(batch[0])
+            if outcome.error is None:
+                stats.requests += 1
+                outcome.card = await self._detail(outcome.iccid, seconds, sweep=True)
+            return [outcome]
+
+        return self._track(
+            BatchStream(
+                items,
+                ask,
+                batch_size=1,
+                concurrency=self._capped(concurrency),
+                ordered=ordered,
+                max_outage=max_outage,
+                clock=self._caller.clock,
+            ),
+            stats,
+        )
+
+    async def history(self, iccid: str, *, deadline: float | None = None) -> list[PastPlan]:
+        """Return the plans that a card had.
+
+        Source: ``getHistoryDetail``, vendor-documented; its fields are assumed.
+
+        Raises:
+            InvalidRequest: If it is no ICCID.
+            MioEsimError: If the call fails.
+        """
+        return await self._rows(GET_HISTORY_DETAIL, iccid, PastPlan, deadline)
+
+    async def renewal_skus(self, iccid: str, *, deadline: float | None = None) -> list[Sku]:
+        """Return the SKUs that a card can be renewed with.
+
+        Source: ``getIccidSupportSku``, vendor-documented.
+
+        Raises:
+            InvalidRequest: If it is no ICCID.
+            MioEsimError: If the call fails.
+        """
+        return await self._rows(GET_ICCID_SUPPORT_SKU, iccid, Sku, deadline)
+
+    async def renewal_packages(
+        self, iccid: str, *, deadline: float | None = None
+    ) -> list[SkuPackages]:
+        """Return the packages that a card can be renewed with, by SKU.
+
+        Source: ``getIccidSupportPackageInfo``, vendor-documented; one object or a list of
+        them was observed.
+
+        Raises:
+            InvalidRequest: If it is no ICCID.
+            MioEsimError: If the call fails.
+        """
+        return await self._rows(GET_ICCID_SUPPORT_PACKAGE_INFO, iccid, SkuPackages, deadline)
+
+    async def _rows(
+        self, endpoint: Endpoint, iccid: str, cls: type[T], deadline: float | None
+    ) -> list[T]:
+        envelope = await self._caller.call(endpoint, {"iccid": _one(iccid)}, deadline=deadline)
+        try:
+            return structure_rows(rows_of(envelope.data), cls)
+        except ProtocolError as error:
+            raise error.at(endpoint.path)
+
+    def _track(self, batches: BatchStream[str, list[CardOutcome]], stats: SweepStats) -> CardStream:
+        stream = CardStream(batches, stats)
+        self._streams.add(stream)
+        return stream
+
+    def _capped(self, concurrency: int) -> int:
+        limits = (self._caller.max_in_flight, self._caller.manager.pool_size)
+        cap = min(limit for limit in limits if limit)
+        if concurrency > cap:
+            logger.info("concurrency %d is capped at %d", concurrency, cap)
+            return cap
+        return concurrency
+
+
+def _one(iccid: str) -> str:
+    return check_iccids([iccid])[0]
+
+
+def _checked(iccids: Iccids) -> tuple[Iterable[str] | AsyncIterable[str], bool]:
+    """Return the items, and whether they are known to be clean ICCIDs."""
+    if isinstance(iccids, str):
+        return check_iccids([iccids]), True
+    if isinstance(iccids, Iterable) and isinstance(iccids, Sized):
+        return check_iccids(iccids), True
+    return iccids, False
+
+
+def _positive(deadline: float | None) -> float | None:
+    if deadline is not None and not deadline > 0:
+        raise InvalidRequest(f"deadline must be more than 0 seconds, not {deadline!r}")
+    return deadline

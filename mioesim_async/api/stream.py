@@ -1,0 +1,87 @@
+"""The outcomes of a sweep over cards, one by one."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Self
+
+from attrs import evolve
+
+from mioesim_async import errors
+from mioesim_async.api.batches import SweepStats, outcome_of_input
+from mioesim_async.fanout import BatchOutcome, BatchStream
+from mioesim_async.models.cards import CardOutcome
+from mioesim_async.transport.lifetime import Closing
+
+__all__ = ["CardStream"]
+
+
+class CardStream(Closing):
+    """One ``CardOutcome`` for each input item; an async iterator and context manager.
+
+    ``async with``, exhaustion and ``client.aclose()`` leave no task and no connection behind.
+    Plain ``async for`` works too; after leaving it early, one of these cleans up.
+
+    Attributes:
+        stats: The counts so far (``input``, ``requests``, ``found``, ``missing``,
+            ``failed``, ``unasked``).
+    """
+
+    def __init__(self, batches: BatchStream[str, list[CardOutcome]], stats: SweepStats) -> None:
+        """Take the outcomes of these batches apart."""
+        self.stats = stats
+        self._batches = batches
+        self._ready: deque[CardOutcome] = deque()
+
+    def __aiter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    async def aclose(self) -> None:
+        """Stop the sweep and wait for its end; may be called again."""
+        self._ready.clear()
+        await self._batches.aclose()
+
+    async def __anext__(self) -> CardOutcome:
+        """Return the next outcome.
+
+        Raises:
+            MioEsimError: That no batch can survive, such as a refused login; its ``tally``
+                has the counts so far.
+        """
+        while not self._ready:
+            self._unpack(await self._next_batch())
+        return self._ready.popleft()
+
+    async def _next_batch(self) -> BatchOutcome[str, list[CardOutcome]]:
+        try:
+            return await self._batches.__anext__()
+        except errors.MioEsimError as error:
+            tally = error.tally = evolve(self.stats)
+            error.add_note(
+                f"The sweep ended early: {tally.found} found, {tally.missing} missing, "
+                f"{tally.failed} failed, {tally.requests} calls."
+            )
+            raise
+
+    def _unpack(self, batch: BatchOutcome[str, list[CardOutcome]]) -> None:
+        outcomes = batch.result
+        if outcomes is None:
+            outcomes = [outcome_of_input(item) for item in batch.items]
+            for outcome in outcomes:
+                outcome.error = outcome.error or as_mioesim_error(batch.error)
+        failed = sum([outcome.error is not None for outcome in outcomes])
+        found = sum([outcome.card is not None for outcome in outcomes])
+        stats = self.stats
+        stats.input += len(outcomes)
+        stats.failed += failed
+        stats.found += found
+        stats.missing += len(outcomes) - failed - found
+        self._ready.extend(outcomes)
+
+
+def as_mioesim_error(error: Exception | None) -> errors.MioEsimError:
+    """Return the batch's error; one that is not ours is a bug of this SDK, and raised."""
+    if isinstance(error, errors.MioEsimError):
+        return error
+    raise error or RuntimeError("a batch ended with neither a result nor an error")

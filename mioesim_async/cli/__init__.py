@@ -1,0 +1,20 @@
+"""The ``mioesim`` command."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    try:
+        from mioesim_async.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("cyclopts", "rich"):
+            raise
+        sys.exit(
+            f"mioesim: {error.name} is missing; install it with: pip install 'mioesim_async[cli]'"
+        )
+    sys.exit(run(sys.argv[1:]))

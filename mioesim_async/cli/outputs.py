@@ -1,0 +1,176 @@
+"""Outcomes written as CSV, JSON, JSON Lines or a table, one by one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from typing import IO, Any, Protocol
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from mioesim_async.models.cards import CardOutcome
+
+__all__ = ["WRITERS", "Writer"]
+
+FIELDS = (
+    "dp_status",
+    "used_mb",
+    "remaining_mb",
+    "total_mb",
+    "starts_at",
+    "ends_at",
+    "order_num",
+    "sku_id",
+)
+MAX_TABLE_ROWS = 50
+
+
+class Writer(Protocol):
+    """Writes outcomes to a text file."""
+
+    def write(self, outcome: CardOutcome) -> None:
+        """Write one outcome."""
+
+    def close(self) -> None:
+        """Write what comes last; the file stays open."""
+
+
+def _result(outcome: CardOutcome) -> str:
+    if outcome.error is not None:
+        return "failed"
+    return "missing" if outcome.card is None else "found"
+
+
+def _record(outcome: CardOutcome) -> dict[str, Any]:
+    """Make a flat record; ``extra`` is left out, since it may hold activation codes."""
+    card = outcome.card
+    return {
+        "iccid": outcome.iccid,
+        "result": _result(outcome),
+        **{name: getattr(card, name, None) for name in FIELDS},
+        "error": None if outcome.error is None else str(outcome.error),
+    }
+
+
+class CsvWriter:
+    """CSV that spreadsheets read right: an ICCID is written as ``="898..."``, so it stays text."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Write the header."""
+        self._csv = csv.writer(file, lineterminator="\n")
+        self._csv.writerow(["iccid", "result", *FIELDS, "error"])
+
+    def write(self, outcome: CardOutcome) -> None:
+        """Write one row."""
+        record = _record(outcome)
+        record["iccid"] = (
+            f'="{outcome.iccid}"' if outcome.iccid.isdigit() else _inert(outcome.iccid)
+        )
+        record["order_num"] = _inert(record["order_num"])
+        record["dp_status"] = _inert(record["dp_status"])
+        for name in ("starts_at", "ends_at"):
+            if record[name] is not None:
+                record[name] = record[name].isoformat(" ")
+        self._csv.writerow(record.values())
+
+    def close(self) -> None:
+        """Do nothing: each row is whole."""
+
+
+def _inert(cell: str | None) -> str | None:
+    """Keep a spreadsheet from running text of the vendor's as a formula."""
+    return f"'{cell}" if cell and cell[0] in "=+-@\t\r" else cell
+
+
+class JsonLinesWriter:
+    """One JSON object a line."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Write to a file."""
+        self._file = file
+
+    def write(self, outcome: CardOutcome) -> None:
+        """Write one line."""
+        self._file.write(orjson.dumps(_record(outcome)).decode() + "\n")
+
+    def close(self) -> None:
+        """Do nothing: each line is whole."""
+
+
+class JsonWriter:
+    """One JSON array, written as it comes."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Open the array."""
+        self._file = file
+        self._before = "[\n"
+
+    def write(self, outcome: CardOutcome) -> None:
+        """Write one element."""
+        self._file.write(self._before + orjson.dumps(_record(outcome)).decode())
+        self._before = ",\n"
+
+    def close(self) -> None:
+        """Close the array."""
+        self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
+
+
+class TableWriter:
+    """The first cards as a table for people."""
+
+    def __init__(self, file: IO[str]) -> None:
+        """Collect up to 50 rows."""
+        self._file = file
+        self._rows: list[CardOutcome] = []
+        self._more = 0
+
+    def write(self, outcome: CardOutcome) -> None:
+        """Keep one row."""
+        if len(self._rows) < MAX_TABLE_ROWS:
+            self._rows.append(outcome)
+        else:
+            self._more += 1
+
+    def close(self) -> None:
+        """Print the rows, unless there are more than a person reads."""
+        if self._more or not self._rows:
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("ICCID", "Status"):
+            table.add_column(title, no_wrap=title == "ICCID", overflow="fold")
+        for title in ("Used MB", "Left MB"):
+            table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("Ends (GMT+8)")
+        for outcome in self._rows:
+            table.add_row(*_cells(outcome))
+        console = Console(file=self._file)
+        console.print(table)
+        console.print()
+
+
+def _cells(outcome: CardOutcome) -> tuple[str, ...]:
+    card = outcome.card
+    if card is None:
+        why = "missing" if outcome.error is None else f"failed: {outcome.error}"
+        return (outcome.iccid, why, "", "", "")
+    return (
+        outcome.iccid,
+        card.dp_status or "-",
+        _amount(card.used_mb),
+        _amount(card.remaining_mb),
+        "-" if card.ends_at is None else f"{card.ends_at:%Y-%m-%d %H:%M}",
+    )
+
+
+def _amount(megabytes: float | None) -> str:
+    return "-" if megabytes is None else f"{megabytes:,.1f}"
+
+
+WRITERS: dict[str, Callable[[IO[str]], Writer]] = {
+    "table": TableWriter,
+    "csv": CsvWriter,
+    "json": JsonWriter,
+    "jsonl": JsonLinesWriter,
+}

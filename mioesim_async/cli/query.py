@@ -1,0 +1,220 @@
+"""``mioesim query``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Literal
+
+from attrs import Factory, define, frozen
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mioesim_async import errors
+from mioesim_async.api.stream import CardStream
+from mioesim_async.cli.inputs import Source, open_source
+from mioesim_async.cli.outputs import WRITERS, Writer
+from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
+from mioesim_async.client import MioEsimClient
+from mioesim_async.models.cards import CardOutcome
+from mioesim_async.sandbox import Sandbox
+
+__all__ = ["Format", "QueryOptions", "query_cards"]
+
+Format = Literal["table", "csv", "json", "jsonl"]
+REFRESH_SECONDS = 0.1
+
+
+@frozen
+class QueryOptions:
+    """What was asked for on the command line."""
+
+    iccids: tuple[str, ...]
+    file: Path | None
+    column: str | None
+    sandbox: int | None
+    output: Path | None
+    format: Format | None
+    concurrency: int
+
+    @property
+    def writes(self) -> Format:
+        """The format: as named, or as the output file's ending says, or a table."""
+        ending = self.output.suffix.lower() if self.output is not None else ""
+        endings: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
+        return self.format or endings.get(ending, "table")
+
+
+@define
+class Totals:
+    """What the cards add up to."""
+
+    statuses: Counter[str] = Factory(Counter)
+    used_mb: float = 0.0
+    remaining_mb: float = 0.0
+    first_error: errors.MioEsimError | None = None
+
+    def add(self, outcome: CardOutcome) -> None:
+        """Count one outcome."""
+        card = outcome.card
+        if card is None:
+            self.first_error = self.first_error or outcome.error
+            return
+        self.statuses[card.dp_status or "(none)"] += 1
+        self.used_mb += card.used_mb or 0.0
+        self.remaining_mb += card.remaining_mb or 0.0
+
+
+async def query_cards(options: QueryOptions) -> int:
+    """Run the command and return its exit status.
+
+    Raises:
+        MioEsimError: If the sweep ended early.
+        OSError: If a file can't be read or written.
+    """
+    async with AsyncExitStack() as stack:
+        named = options.iccids or options.file
+        if options.sandbox is not None:
+            sandbox = Sandbox(options.sandbox, record=False)
+            # Before anything is started: wrong usage starts nothing.
+            source = (
+                open_source(options.iccids, options.file, options.column)
+                if named
+                else Source(sandbox.iccids, len(sandbox.iccids))
+            )
+            await stack.enter_async_context(sandbox)
+            client = await stack.enter_async_context(
+                sandbox.client(max_in_flight=max(32, options.concurrency))
+            )
+        else:
+            source = open_source(options.iccids, options.file, options.column)
+            client = await stack.enter_async_context(
+                MioEsimClient.from_env(max_in_flight=max(32, options.concurrency))
+            )
+        # Checks what was given, before the login sends a byte.
+        stream = client.cards.query_many(source.items, concurrency=options.concurrency)
+        started = time.monotonic()
+        try:
+            await client.login()
+        except errors.ConfigurationError:
+            raise
+        except errors.MioEsimError as error:
+            raise NotLoggedIn(f"not logged in: {error}") from None
+        return await _sweep(options, source, client, stream, started)
+
+
+async def _sweep(
+    options: QueryOptions,
+    source: Source,
+    client: MioEsimClient,
+    stream: CardStream,
+    started: float,
+) -> int:
+    totals = Totals()
+    done = "Interrupted"
+    with _opened(options.output) as file:
+        writer = WRITERS[options.writes](file)
+        try:
+            async with stream:
+                await _copy(stream, writer, totals, source.total)
+            done = ""
+        except errors.MioEsimError:
+            done = "Ended early"
+            raise
+        finally:
+            writer.close()
+            on_stdout = options.writes == "table" and options.output is None
+            _print_summary(
+                Console(stderr=not on_stdout),
+                client,
+                stream,
+                totals,
+                time.monotonic() - started,
+                done,
+            )
+    stats = stream.stats
+    return OK if stats.found == stats.input else FAILED
+
+
+async def _copy(stream: CardStream, writer: Writer, totals: Totals, total: int | None) -> None:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        async for outcome in stream:
+            writer.write(outcome)
+            totals.add(outcome)
+        return
+    with _progress(console) as progress:
+        task = progress.add_task("Querying cards", total=total)
+        count, shown = 0, time.monotonic()
+        async for outcome in stream:
+            writer.write(outcome)
+            totals.add(outcome)
+            count += 1
+            if count % 100 == 0 and time.monotonic() - shown > REFRESH_SECONDS:
+                shown = time.monotonic()
+                progress.update(task, completed=count)
+        progress.update(task, completed=count, total=count)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+@contextmanager
+def _opened(output: Path | None) -> Generator[IO[str]]:
+    if output is None or output == Path("-"):
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with output.open("w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+def _print_summary(
+    console: Console,
+    client: MioEsimClient,
+    stream: CardStream,
+    totals: Totals,
+    seconds: float,
+    ended: str,
+) -> None:
+    stats, calls = stream.stats, client.stats()
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    rows: list[tuple[str, str]] = [
+        (f"Cards {status}", f"{count:,}") for status, count in sorted(totals.statuses.items())
+    ]
+    rows += [
+        ("Cards found", f"{stats.found:,}"),
+        ("Missing", f"{stats.missing:,}"),
+        ("Failed", f"{stats.failed:,}"),
+        ("Data used", _size(totals.used_mb)),
+        ("Data remaining", _size(totals.remaining_mb)),
+        ("Requests", f"{calls.requests:,}"),
+        ("Logins", f"{calls.logins:,}"),
+        ("Connections", f"{calls.connections:,}"),
+        ("Time", f"{seconds:,.2f} s"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    if ended:
+        console.print(f"{ended} after {stats.input:,} cards.", style="bold")
+    console.print(table)
+    if totals.first_error is not None:
+        console.print(f"First error: {totals.first_error}", markup=False, highlight=False)
+
+
+def _size(megabytes: float) -> str:
+    return f"{megabytes / 1024:,.1f} GB" if megabytes >= 1024 else f"{megabytes:,.1f} MB"

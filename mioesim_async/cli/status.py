@@ -1,0 +1,15 @@
+"""Exit statuses of the command line."""
+
+from mioesim_async.errors import MioEsimError
+
+__all__ = ["FAILED", "INTERRUPTED", "NOT_LOGGED_IN", "OK", "USAGE", "NotLoggedIn"]
+
+OK = 0
+FAILED = 1
+USAGE = 2
+NOT_LOGGED_IN = 3
+INTERRUPTED = 130
+
+
+class NotLoggedIn(MioEsimError):
+    """The login did not succeed, for whatever reason."""

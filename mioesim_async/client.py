@@ -1,0 +1,186 @@
+"""The client: one account, one session manager, the groups of endpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from mioesim_async.api.cards import Cards
+from mioesim_async.errors import ConfigurationError
+from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
+from mioesim_async.transport.caller import Caller, ClientStats
+from mioesim_async.transport.clock import Clock, SystemClock
+from mioesim_async.transport.config import (
+    DEFAULT_BASE_URL,
+    Credentials,
+    RetryPolicy,
+    Timeouts,
+    clean_base_url,
+)
+from mioesim_async.transport.lifetime import Closing
+from mioesim_async.transport.manager import SessionManager
+from mioesim_async.wire.dialect import Dialect
+from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
+from mioesim_async.wire.signing import Value
+
+__all__ = ["MioEsimClient"]
+
+ENVIRONMENT = {
+    "phone_number": "MIOESIM_PHONE_NUMBER",
+    "password": "MIOESIM_PASSWORD",
+    "secret_key": "MIOESIM_SECRET_KEY",
+}
+
+
+class MioEsimClient(Closing):
+    """One account of the MIOeSIM reseller API.
+
+    Use it with ``async with``, or call ``aclose()``, in one event loop. It may be shared by
+    any number of coroutines.
+
+    Attributes:
+        cards: Cards by ICCID.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        dialect: Dialect | None = None,
+        session_manager: SessionManager | None = None,
+        token_store: TokenStore | None = None,
+        retry: RetryPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        max_in_flight: int = 32,
+        on_late_order: Callable[[Any], object] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """Configure the client; nothing is opened or sent yet.
+
+        Args:
+            credentials: The account.
+            base_url: The host; siblings of the vendor's exist.
+            dialect: What is known of how the host wants to be spoken to.
+            session_manager: A pool to share. The client then doesn't close it.
+            token_store: Where the account's one live token is kept. Clients of an account
+                must share one, or each login kills the others' token.
+            retry: When reads are tried again.
+            timeouts: Limits of attempts; they win over the session manager's.
+            max_in_flight: Most calls under way at once.
+            on_late_order: Called with what a purchase came to, data or error, whose caller
+                was cancelled or timed out after it had been sent.
+            clock: Where time comes from; for tests.
+
+        Raises:
+            ConfigurationError: If a setting can't work.
+        """
+        if not isinstance(credentials, Credentials):
+            raise ConfigurationError("credentials takes a Credentials(...)")
+        if type(max_in_flight) is not int or max_in_flight < 1:
+            raise ConfigurationError(
+                f"max_in_flight must be a whole number of 1 or more, not {max_in_flight!r}"
+            )
+        self._owns_manager = session_manager is None
+        self._manager = session_manager or SessionManager(timeouts=timeouts)
+        self._caller = Caller(
+            credentials,
+            base_url=clean_base_url(base_url),
+            dialect=dialect or Dialect(),
+            manager=self._manager,
+            store=token_store or MemoryTokenStore(),
+            retry=retry or RetryPolicy(),
+            timeouts=timeouts or self._manager.timeouts,
+            max_in_flight=max_in_flight,
+            clock=clock or SystemClock(),
+            on_late=on_late_order,
+        )
+        self.cards = Cards(self._caller)
+
+    @classmethod
+    def from_env(cls, **overrides: Any) -> Self:
+        """Make a client from environment variables.
+
+        Reads ``MIOESIM_PHONE_NUMBER``, ``MIOESIM_PASSWORD``, ``MIOESIM_SECRET_KEY`` and, if
+        set, ``MIOESIM_BASE_URL``.
+
+        Args:
+            **overrides: Arguments of the constructor that win over the environment.
+
+        Raises:
+            ConfigurationError: Naming every variable that is missing.
+        """
+        if "credentials" not in overrides:
+            missing = [name for name in ENVIRONMENT.values() if not os.environ.get(name)]
+            if missing:
+                raise ConfigurationError(f"set the environment variables {', '.join(missing)}")
+            overrides["credentials"] = Credentials(
+                **{field: os.environ[name] for field, name in ENVIRONMENT.items()}
+            )
+        if url := os.environ.get("MIOESIM_BASE_URL"):
+            overrides.setdefault("base_url", url)
+        if os.environ.get("MIOESIM_TOKEN_STORE") and "token_store" not in overrides:
+            # Going on without it would evict the processes that share the store.
+            raise ConfigurationError(
+                "MIOESIM_TOKEN_STORE is set, but this version has no stores to choose from; "
+                "unset it or pass token_store="
+            )
+        return cls(**overrides)
+
+    async def aclose(self) -> None:
+        """Stop sweeps, wait for purchases that were sent, and close what the client opened."""
+        await self.cards.aclose()
+        await self._caller.aclose()
+        if self._owns_manager:
+            await self._manager.aclose()
+
+    async def login(self) -> None:
+        """Log in now, to fail fast at start-up; calls log in by themselves.
+
+        Raises:
+            AuthenticationError: If phone number or password are wrong.
+            SignatureError: If the secret key is wrong.
+            PermissionDenied: If the account may not call the API.
+            MioEsimError: If the login fails otherwise.
+        """
+        await self._caller.login()
+
+    async def call(
+        self,
+        path: str,
+        params: Mapping[str, Value] | None = None,
+        *,
+        safety: Safety = Safety.READ,
+        deadline: float | None = None,
+    ) -> Any:
+        """Call an endpoint that this SDK doesn't know.
+
+        Args:
+            path: Path below the base URL, such as ``/api_esim/getSkus``.
+            params: Its parameters; token and signature are added.
+            safety: ``READ`` is repeated after failures; ``WRITE`` and ``MONEY`` are never
+                sent again once a byte may have left, and go by POST.
+            deadline: Seconds for everything.
+
+        Returns:
+            The reply's ``data``, as parsed; numbers with a fraction are ``Decimal``.
+
+        Raises:
+            InvalidRequest: If path or parameters can't be sent.
+            OutcomeUnknown: If a ``MONEY`` or ``WRITE`` call may or may not have happened.
+            MioEsimError: If the call fails otherwise.
+        """
+        envelope = await self._caller.call(
+            unlisted_endpoint(path, safety), params or {}, deadline=deadline
+        )
+        return envelope.data
+
+    @property
+    def dialect(self) -> Dialect:
+        """How the host wants to be spoken to, as far as it was found out."""
+        return self._caller.dialect
+
+    def stats(self) -> ClientStats:
+        """Return what this client did so far."""
+        return self._caller.stats()

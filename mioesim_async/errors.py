@@ -1,0 +1,321 @@
+"""Everything that the SDK raises, as one tree.
+
+::
+
+    MioEsimError
+    ├── ConfigurationError        a setting cannot work (also a ValueError)
+    ├── InvalidRequest            bad input, found before a byte was sent (also a ValueError)
+    ├── ClientClosed              used after ``aclose()``
+    ├── WrongLoop                 used from a second event loop
+    ├── DeadlineExceeded          the call's ``deadline=`` ran out (also a TimeoutError)
+    ├── RateLimited               HTTP 429, and the wait asked for is too long or not allowed
+    ├── ProtocolError             a reply that cannot be read
+    ├── OutcomeUnknown            a purchase or a mail may or may not have happened
+    ├── OrderIncomplete           placed, but the follow-up read failed
+    ├── DuplicateOrder            a reference used again with other parameters
+    ├── SpendLimitReached         the next line would pass the limit
+    ├── TransportError            the network or an HTTP status
+    │   ├── ConnectError          nothing was sent
+    │   ├── ConnectionLost        broken after a byte may have left
+    │   ├── AttemptTimeout        one attempt took too long (also a TimeoutError)
+    │   └── HttpStatusError       a status other than 2xx and 429
+    └── ApiError                  the vendor answered with a refusing code
+        ├── AuthenticationError   login refused
+        ├── PermissionDenied      the account may not do this
+        ├── SignatureError        the vendor computes another signature
+        ├── TokenExpired          a token was refused (handled inside; rarely seen)
+        ├── TokenContention       somebody else keeps killing the tokens
+        ├── MissingParameter      the vendor misses a parameter
+        ├── NotFound              no such thing, or the operation failed
+        ├── QueryFailed           the query's filters were refused
+        ├── OrderStateError       the order's status does not allow it
+        ├── NotYourOrder          the order belongs to another account
+        └── PdfFailed             the PDF could not be made or sent
+
+No message, ``repr`` or cause holds a password, secret key, token, signature or
+activation code. Errors survive ``pickle`` and ``copy``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+__all__ = [
+    "ApiError",
+    "AttemptTimeout",
+    "AuthenticationError",
+    "ClientClosed",
+    "ConfigurationError",
+    "ConnectError",
+    "ConnectionLost",
+    "DeadlineExceeded",
+    "DuplicateOrder",
+    "HttpStatusError",
+    "InvalidRequest",
+    "MioEsimError",
+    "MissingParameter",
+    "NotFound",
+    "NotYourOrder",
+    "OrderIncomplete",
+    "OrderStateError",
+    "OutcomeUnknown",
+    "PdfFailed",
+    "PermissionDenied",
+    "ProtocolError",
+    "QueryFailed",
+    "RateLimited",
+    "SignatureError",
+    "SpendLimitReached",
+    "TokenContention",
+    "TokenExpired",
+    "TransportError",
+    "WrongLoop",
+]
+
+
+class MioEsimError(Exception):
+    """Base of every error of this SDK.
+
+    Attributes:
+        endpoint: Path of the endpoint that was called; empty where there was none.
+        tally: Where a sweep ended early, its counts so far (a ``SweepStats``); else None.
+        report: Where ``query_all`` ended early, the ``CardReport`` so far; else None.
+    """
+
+    endpoint: str = ""
+    tally: Any = None
+    report: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by attributes, since constructors take keywords."""
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def at(self, endpoint: str) -> Self:
+        """Name the endpoint that was called, and return the error itself."""
+        self.endpoint = endpoint
+        return self
+
+
+def _rebuild(cls: type[MioEsimError], args: tuple[Any, ...], state: dict[str, Any]) -> MioEsimError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(MioEsimError, ValueError):
+    """A setting cannot work; the message names it and what to set instead."""
+
+
+class InvalidRequest(MioEsimError, ValueError):
+    """Bad input, found before a byte was sent.
+
+    Attributes:
+        faults: Every fault that was found, one sentence each.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        """Collect the faults into one message."""
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class ClientClosed(MioEsimError):
+    """The client or its session manager was closed; make a new one."""
+
+
+class WrongLoop(MioEsimError):
+    """The client was used from a second event loop; make one client per loop."""
+
+
+class DeadlineExceeded(MioEsimError, TimeoutError):
+    """The ``deadline=`` of a call ran out before there was an answer.
+
+    Attributes:
+        last_error: What the last attempt ended with, or None.
+    """
+
+    def __init__(self, message: str, last_error: MioEsimError | None = None) -> None:
+        """Keep what the last attempt ended with."""
+        super().__init__(message)
+        self.last_error = last_error
+
+
+class RateLimited(MioEsimError):
+    """HTTP 429 that was not waited out.
+
+    Attributes:
+        retry_after: Seconds that the host asked to wait, or None if it did not say.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        """Keep the wait that the host asked for, in seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ProtocolError(MioEsimError):
+    """A reply that cannot be read.
+
+    Attributes:
+        reason: ``html``, ``empty``, ``truncated``, ``malformed``, ``too_large`` or
+            ``shape`` (JSON, but not what was expected).
+    """
+
+    def __init__(self, message: str, reason: str = "shape") -> None:
+        """Keep the kind of fault."""
+        super().__init__(message)
+        self.reason = reason
+
+
+class OutcomeUnknown(MioEsimError):
+    """A purchase, renewal, refund or mail may or may not have happened.
+
+    Never send it again before you know. Look for it with the reference.
+
+    Attributes:
+        other_order_id: The caller's reference of the order, or None.
+        order_num: The vendor's order number, where one is known.
+        data: What the vendor answered, where it answered; left out of the message.
+        last_error: What made the outcome unknown, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        other_order_id: str | None = None,
+        order_num: str | None = None,
+        data: Any = None,
+        last_error: MioEsimError | None = None,
+    ) -> None:
+        """Keep everything that helps to find out."""
+        super().__init__(message)
+        self.other_order_id = other_order_id
+        self.order_num = order_num
+        self.data = data
+        self.last_error = last_error
+
+
+class OrderIncomplete(MioEsimError):
+    """The order was placed, but reading it back failed; read it with its number.
+
+    Attributes:
+        order_num: The vendor's order number.
+        other_order_id: The caller's reference, or None.
+    """
+
+    def __init__(self, message: str, *, order_num: str, other_order_id: str | None = None) -> None:
+        """Keep both numbers of the order."""
+        super().__init__(message)
+        self.order_num = order_num
+        self.other_order_id = other_order_id
+
+
+class DuplicateOrder(MioEsimError):
+    """The reference was used before with other parameters; make a new one."""
+
+
+class SpendLimitReached(MioEsimError):
+    """The next line would have passed the spending limit; nothing of it was sent."""
+
+
+class TransportError(MioEsimError):
+    """The network, or an HTTP status, stood in the way."""
+
+
+class ConnectError(TransportError):
+    """No connection: refused, DNS, TLS or a connect time-out. Nothing was sent."""
+
+
+class ConnectionLost(TransportError):
+    """The connection broke after a byte may have left."""
+
+
+class AttemptTimeout(TransportError, TimeoutError):
+    """One attempt took longer than ``Timeouts.read`` or ``Timeouts.attempt``."""
+
+
+class HttpStatusError(TransportError):
+    """An HTTP status other than 2xx and 429.
+
+    Attributes:
+        status: The HTTP status.
+        retry_after: Seconds that the host asked to wait, or None.
+    """
+
+    def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
+        """Keep the status."""
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ApiError(MioEsimError):
+    """The vendor answered with a code that is not success.
+
+    Attributes:
+        endpoint: Path of the endpoint.
+        code: The vendor's code; text where it was not a number.
+        message: The vendor's own message, with secrets masked.
+        data: The reply's ``data``; left out of ``str`` and ``repr``.
+        hint: What to do next.
+    """
+
+    def __init__(
+        self, endpoint: str, code: int | str, message: str = "", data: Any = None, hint: str = ""
+    ) -> None:
+        """Keep the refusal whole."""
+        text = f"{endpoint} answered code {code}"
+        if message:
+            text += f" ({message})"
+        super().__init__(f"{text}: {hint}" if hint else text)
+        self.endpoint = endpoint
+        self.code = code
+        self.message = message
+        self.data = data
+        self.hint = hint
+
+
+class AuthenticationError(ApiError):
+    """Login was refused."""
+
+
+class PermissionDenied(ApiError):
+    """The account may not do this."""
+
+
+class SignatureError(ApiError):
+    """The vendor computes another signature: wrong secret key or scheme."""
+
+
+class TokenExpired(ApiError):
+    """The token was refused: expired, or evicted by a later login."""
+
+
+class TokenContention(ApiError):
+    """Tokens die as fast as they are made: somebody else logs in on the account."""
+
+
+class MissingParameter(ApiError):
+    """The vendor misses a required parameter."""
+
+
+class NotFound(ApiError):
+    """The vendor knows no such thing, or the operation failed."""
+
+
+class QueryFailed(ApiError):
+    """The vendor refused the query's filters."""
+
+
+class OrderStateError(ApiError):
+    """The order's status does not allow the operation."""
+
+
+class NotYourOrder(ApiError):
+    """The order belongs to another account."""
+
+
+class PdfFailed(ApiError):
+    """The PDF could not be made or sent."""

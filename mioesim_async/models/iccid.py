@@ -1,0 +1,81 @@
+"""ICCIDs as people paste them, cleaned to the digits that the vendor takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mioesim_async.errors import InvalidRequest
+
+__all__ = ["check_iccids", "clean_iccid"]
+
+MIN_DIGITS, MAX_DIGITS = 16, 22
+"""Samples have 16 to 20 digits (observed); E.118 padding may add two."""
+
+# White space, hyphens and dashes, and the invisible marks that spreadsheets paste along.
+NOISE = re.compile(r"[\s\-\u2010-\u2015\u2212\u200b\u200e\u200f\u2060\ufeff]+")
+
+SHOWN_FAULTS = 20
+
+
+def clean_iccid(raw: object) -> str:
+    """Return the digits of one ICCID.
+
+    Spaces, dashes and trailing ``F`` padding are dropped. Neither the prefix 89 nor the
+    Luhn digit is asked for: the vendor's own samples break both (observed).
+
+    Raises:
+        InvalidRequest: If it is not text of 16 to 22 ASCII digits.
+    """
+    if type(raw) is str and MIN_DIGITS <= len(raw) <= MAX_DIGITS and _is_digits(raw):
+        return raw
+    if not isinstance(raw, str):
+        raise InvalidRequest(
+            f"{_shown(raw)} is a {type(raw).__name__}; pass ICCIDs as text, numbers lose digits"
+        )
+    text = NOISE.sub("", raw).rstrip("Ff")
+    if _is_digits(text):
+        if MIN_DIGITS <= len(text) <= MAX_DIGITS:
+            return text
+        raise InvalidRequest(
+            f"{_shown(raw)} has {len(text)} digits; an ICCID has {MIN_DIGITS} to {MAX_DIGITS}"
+        )
+    if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", text):
+        raise InvalidRequest(
+            f"{_shown(raw)} was turned into a number by a spreadsheet and lost digits; "
+            "export the column as text"
+        )
+    raise InvalidRequest(f"{_shown(raw)} is not an ICCID: only digits may remain")
+
+
+def _is_digits(text: str) -> bool:
+    return text.isdigit() and text.isascii()
+
+
+def _shown(raw: object) -> str:
+    # An item may be anything, an activation code too: show it only where it looks harmless.
+    if not isinstance(raw, str):
+        return "the item"
+    text = raw if len(raw) <= 40 else raw[:37] + "..."
+    return repr(text) if "$" not in raw and "LPA" not in raw.upper() else "an activation code"
+
+
+def check_iccids(items: Iterable[object]) -> list[str]:
+    """Clean every ICCID, or name all that are wrong with their positions.
+
+    Raises:
+        InvalidRequest: With one fault for each bad item, positions counted from 0.
+    """
+    cleaned: list[str] = []
+    faults: list[str] = []
+    for position, item in enumerate(items):
+        try:
+            cleaned.append(clean_iccid(item))
+        except InvalidRequest as error:
+            faults.append(f"item {position}: {error}")
+    if len(faults) > SHOWN_FAULTS:
+        more = len(faults) - SHOWN_FAULTS
+        faults[SHOWN_FAULTS:] = [f"and {more} more items that are not ICCIDs"]
+    if faults:
+        raise InvalidRequest(*faults)
+    return cleaned

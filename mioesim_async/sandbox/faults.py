@@ -1,0 +1,186 @@
+"""What can go wrong, as data: which fault strikes which calls."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from attrs import define, field, frozen
+
+__all__ = ["Fault", "Faults"]
+
+
+@frozen
+class Fault:
+    """One way in which a call goes wrong. Make one with the class methods.
+
+    Attributes:
+        name: What it is, for records.
+        delay: Seconds of the sandbox's clock to wait before anything else.
+        status: HTTP status to answer instead.
+        headers: Headers of that answer.
+        body: Body to answer instead; None for the real one.
+        content_type: What that body is.
+        close: Close the connection ``before`` or ``after`` the call took effect.
+        keep: Which part of the real body is sent before the connection closes.
+        evict: Evict the account's token first.
+        code: Answer with this code, and nothing else happens.
+        message: The message with that code; ``{token}`` and such are filled in.
+        drop: Leave this many cards out.
+        add: Add this many cards that nobody asked for.
+        strange: Add unknown fields and statuses.
+    """
+
+    name: str
+    delay: float = 0.0
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    content_type: str = "application/json"
+    close: str = ""
+    keep: float = 1.0
+    evict: bool = False
+    code: int | str | None = None
+    message: str = ""
+    drop: int = 0
+    add: int = 0
+    strange: bool = False
+
+    @classmethod
+    def slow(cls, seconds: float) -> Self:
+        """Answer after so many seconds of the sandbox's clock."""
+        return cls("slow", delay=seconds)
+
+    @classmethod
+    def http(cls, status: int, *, retry_after: str | None = None) -> Self:
+        """Answer with an HTTP status, and do nothing."""
+        headers = () if retry_after is None else (("Retry-After", retry_after),)
+        return cls(f"http {status}", status=status, headers=headers, body=b"trouble")
+
+    @classmethod
+    def redirect(cls, location: str) -> Self:
+        """Answer 307, which would re-send the form to another place."""
+        return cls("redirect", status=307, headers=(("Location", location),), body=b"")
+
+    @classmethod
+    def lose_request(cls) -> Self:
+        """Close the connection before the call took effect."""
+        return cls("lose request", close="before")
+
+    @classmethod
+    def lose_reply(cls) -> Self:
+        """Close the connection after the call took effect."""
+        return cls("lose reply", close="after")
+
+    @classmethod
+    def cut(cls, keep: float = 0.5) -> Self:
+        """Send a part of the body, then close the connection."""
+        return cls("cut", keep=keep)
+
+    @classmethod
+    def truncate(cls, body: bytes = b'{"code":0,"data":[{"iccid":"89') -> Self:
+        """Send JSON that stops in the middle, in a reply that is whole by HTTP."""
+        return cls("truncate", body=body)
+
+    @classmethod
+    def html(cls, status: int = 200) -> Self:
+        """Answer with an HTML page."""
+        page = b"<!DOCTYPE html><html><title>Maintenance</title></html>"
+        return cls("html", status=status, body=page, content_type="text/html")
+
+    @classmethod
+    def malformed(cls, body: bytes = b'{"code":0,"data":[}') -> Self:
+        """Answer with a body that is no JSON."""
+        return cls("malformed", body=body)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Answer with no body."""
+        return cls("empty", body=b"")
+
+    @classmethod
+    def replaced(cls, body: bytes) -> Self:
+        """Answer with this body."""
+        return cls("replaced", body=body)
+
+    @classmethod
+    def refuse(cls, code: int | str, message: str = "refused") -> Self:
+        """Answer with a code that is not success, and do nothing."""
+        return cls(f"code {code}", code=code, message=message)
+
+    @classmethod
+    def evict_token(cls) -> Self:
+        """Evict the token first, as another login on the account would."""
+        return cls("evict token", evict=True)
+
+    @classmethod
+    def missing_cards(cls, count: int = 1) -> Self:
+        """Leave cards out of the reply."""
+        return cls("missing cards", drop=count)
+
+    @classmethod
+    def extra_cards(cls, count: int = 1) -> Self:
+        """Add cards to the reply that nobody asked for."""
+        return cls("extra cards", add=count)
+
+    @classmethod
+    def unknown_values(cls) -> Self:
+        """Add fields and statuses that nobody knows."""
+        return cls("unknown values", strange=True)
+
+
+@define
+class _Rule:
+    """When a fault strikes."""
+
+    endpoint: str | None
+    fault: Fault
+    left: float
+    skip: int
+
+
+@define
+class Faults:
+    """The faults that will strike; each call meets the first that fits.
+
+    ::
+
+        sandbox.faults.add(Fault.http(503), "queryIccidInformation", times=3)
+        sandbox.faults.add(Fault.lose_reply(), "login", after=1)
+    """
+
+    _rules: list[_Rule] = field(factory=list)
+
+    def add(
+        self,
+        fault: Fault,
+        endpoint: str | None = None,
+        *,
+        times: int | None = 1,
+        after: int = 0,
+    ) -> None:
+        """Let a fault strike.
+
+        Args:
+            fault: What goes wrong.
+            endpoint: Last part of the path, such as ``login``; None for all.
+            times: How many calls meet it; None for all.
+            after: How many calls of the endpoint go well before.
+        """
+        self._rules.append(_Rule(endpoint, fault, float("inf") if times is None else times, after))
+
+    def clear(self) -> None:
+        """Let nothing go wrong any more."""
+        self._rules.clear()
+
+    def take(self, endpoint: str) -> Fault | None:
+        """Return the fault that the next call of an endpoint meets."""
+        for rule in self._rules:
+            if rule.endpoint not in (None, endpoint):
+                continue
+            if rule.skip:
+                rule.skip -= 1
+                continue
+            if rule.left >= 1:
+                rule.left -= 1
+                return rule.fault
+        return None

@@ -1,0 +1,345 @@
+"""The sandbox's server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+from aiohttp import web
+from attrs import define, field
+
+from mioesim_async.client import MioEsimClient
+from mioesim_async.errors import ConfigurationError
+from mioesim_async.sandbox.clock import SandboxClock
+from mioesim_async.sandbox.faults import Fault, Faults
+from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, SHAPES, Vendor
+from mioesim_async.sandbox.world import World
+from mioesim_async.transport.lifetime import Closing
+from mioesim_async.wire.dialect import LoginEncoding, ReadMethod, SignatureScheme
+from mioesim_async.wire.endpoints import LOGIN
+
+__all__ = ["RecordedRequest", "Sandbox"]
+
+NOT_FOUND = "<!DOCTYPE html><html><title>404</title><body>No such page</body></html>"
+SHUTDOWN_SECONDS = 0.05
+
+
+@define
+class RecordedRequest:
+    """One request that the sandbox saw.
+
+    Attributes:
+        endpoint: Last part of the path, such as ``login``.
+        method: GET or POST.
+        params: What was sent, token and signature included; left out of ``repr``.
+        user_agent: The client's.
+        cookies: Whether a cookie came along.
+        connection: Number of the connection, from 1.
+        at: Seconds since the epoch (UTC), by the sandbox's clock.
+        code: The code that was answered, or None.
+        fault: Name of the fault that struck, or None.
+    """
+
+    endpoint: str
+    method: str
+    params: dict[str, str] = field(repr=False)
+    user_agent: str
+    cookies: bool
+    connection: int
+    at: float
+    code: int | str | None = None
+    fault: str | None = None
+
+    @property
+    def iccids(self) -> list[str]:
+        """The ICCIDs that were asked for."""
+        asked = self.params.get("iccids") or self.params.get("iccid") or ""
+        return asked.split(",") if asked else []
+
+
+class Sandbox(Closing):
+    """A server on loopback that behaves like the vendor, for one made-up account.
+
+    In async code ``async with Sandbox() as sandbox:`` runs it in the running loop; elsewhere
+    ``with Sandbox() as sandbox:`` runs it in a thread of its own.
+
+    Attributes:
+        credentials: The account that can log in.
+        iccids: Its cards.
+        requests: What the server saw, oldest first.
+        faults: What shall go wrong.
+        clock: Its time; tokens live two hours of it.
+        refused: ICCIDs for which a whole batch is refused, each with the code.
+    """
+
+    def __init__(
+        self,
+        cards: int = 1000,
+        seed: int = 0,
+        *,
+        signature: SignatureScheme | None = None,
+        login_encoding: LoginEncoding | None = None,
+        read_method: ReadMethod | None = None,
+        batch_parameter: str = "iccids",
+        shape: str = "list",
+        text_codes: bool = False,
+        clock: SandboxClock | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        record: bool = True,
+    ) -> None:
+        """Configure the sandbox; nothing is listening yet.
+
+        Args:
+            cards: How many cards the account has.
+            seed: Another seed makes other cards.
+            signature: The one scheme that is taken; None takes both.
+            login_encoding: The one way to log in that is taken; None takes all.
+            read_method: The one method of reads that is taken; None takes both.
+            batch_parameter: Name of the parameter that takes the ICCIDs of a batch.
+            shape: Of a batch reply: ``list``, ``map`` (by ICCID), ``list in object`` or
+                ``map in object``.
+            text_codes: Write codes as text, and ``message`` as ``msg``.
+            clock: The clock; a new one if None.
+            host: Address to listen on.
+            port: Port to listen on; 0 for a free one.
+            record: Keep what was seen in ``requests``.
+
+        Raises:
+            ConfigurationError: If an argument can't work.
+        """
+        if cards < 0 or shape not in SHAPES:
+            raise ConfigurationError(
+                f"cards must be 0 or more, and shape one of {', '.join(SHAPES)}"
+            )
+        self.credentials = ACCOUNT
+        self.faults = Faults()
+        self.clock = clock or SandboxClock()
+        self.requests: list[RecordedRequest] = []
+        self._vendor = Vendor(
+            World(cards, seed),
+            self.clock,
+            seed=seed,
+            signature=signature,
+            batch_parameter=batch_parameter,
+            shape=shape,
+        )
+        self.refused = self._vendor.refused
+        self.iccids = self._vendor.world.iccids
+        self._login_encoding = login_encoding
+        self._read_method = read_method
+        self._text_codes = text_codes
+        self._address = (host, port)
+        self._record = record
+        self._runner: web.AppRunner | None = None
+        self._url = ""
+        self._connections: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._connected = 0
+        self._thread: threading.Thread | None = None
+        self._thread_loop: asyncio.AbstractEventLoop | None = None
+
+    # Life.
+
+    @property
+    def url(self) -> str:
+        """The base URL.
+
+        Raises:
+            ConfigurationError: If the sandbox does not run.
+        """
+        if not self._url:
+            raise ConfigurationError("the sandbox does not run; use it with 'async with'")
+        return self._url
+
+    @property
+    def logins(self) -> int:
+        """How many logins succeeded so far."""
+        return self._vendor.logins
+
+    @property
+    def connections(self) -> int:
+        """How many connections sent a request so far."""
+        return self._connected
+
+    def client(self, **arguments: Any) -> MioEsimClient:
+        """Return a client for this sandbox and its account."""
+        arguments.setdefault("clock", self.clock)
+        return MioEsimClient(self.credentials, base_url=self.url, **arguments)
+
+    def evict(self) -> None:
+        """Kill the live token, as a login from elsewhere does."""
+        self._vendor.evict()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: If the port is taken.
+        """
+        app = web.Application(client_max_size=4 * 1024 * 1024)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, *self._address).start()
+        except BaseException:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        host, port = runner.addresses[0][:2]
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    async def aclose(self) -> None:
+        """Stop listening and close every connection."""
+        runner, self._runner = self._runner, None
+        self._url = ""
+        if runner is not None:
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        await self.start()
+        return self
+
+    def __enter__(self) -> Self:
+        """Listen, in a thread of its own."""
+        loop = self._thread_loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="mioesim sandbox")
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self.start(), loop).result()
+        except BaseException:
+            self._stop_thread()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, and end the thread."""
+        if self._thread_loop is not None:
+            asyncio.run_coroutine_threadsafe(self.aclose(), self._thread_loop).result()
+        self._stop_thread()
+
+    def _stop_thread(self) -> None:
+        loop, thread = self._thread_loop, self._thread
+        self._thread_loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    # One request.
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        endpoint = request.path.rpartition("/")[2]
+        params = await _params(request)
+        seen = RecordedRequest(
+            endpoint,
+            request.method,
+            params,
+            request.headers.get("User-Agent", ""),
+            "Cookie" in request.headers,
+            self._connection_number(request),
+            self.clock.time(),
+        )
+        if self._record:
+            self.requests.append(seen)
+        fault = self.faults.take(endpoint)
+        if fault is None:
+            return self._answer(request, params, seen, None)
+        seen.fault = fault.name
+        if fault.delay:
+            await self.clock.sleep(fault.delay)
+        if fault.evict:
+            self.evict()
+        if fault.close == "before":
+            return _hang_up(request)
+        if fault.body is not None:
+            return web.Response(
+                status=fault.status,
+                body=fault.body,
+                content_type=fault.content_type,
+                headers=dict(fault.headers),
+            )
+        response = self._answer(request, params, seen, fault)
+        if fault.close == "after":
+            return _hang_up(request)
+        if fault.keep < 1 and isinstance(response.body, bytes):
+            return await _send_part(request, response.body, fault.keep)
+        return response
+
+    def _connection_number(self, request: web.Request) -> int:
+        transport = request.transport
+        if transport not in self._connections:
+            self._connected += 1
+            self._connections[transport] = self._connected
+        return self._connections[transport]
+
+    def _answer(
+        self,
+        request: web.Request,
+        params: dict[str, str],
+        seen: RecordedRequest,
+        fault: Fault | None,
+    ) -> web.Response:
+        path = request.path
+        if path not in PATHS:
+            return web.Response(status=404, text=NOT_FOUND, content_type="text/html")
+        if path == LOGIN.path:
+            refused = self._wrong_login_encoding(request)
+        else:
+            refused = self._read_method is not None and self._read_method != request.method
+        if refused:
+            status = 415 if request.method == "POST" and self._login_encoding != "query" else 405
+            return web.Response(status=status, text=NOT_FOUND, content_type="text/html")
+        code, message, data = self._vendor.answer(path, params, fault)
+        seen.code = code
+        envelope = (
+            {"code": str(code), "msg": message, "data": data}
+            if self._text_codes
+            else {"code": code, "message": message, "data": data}
+        )
+        return web.Response(body=orjson.dumps(envelope), content_type="application/json")
+
+    def _wrong_login_encoding(self, request: web.Request) -> bool:
+        if self._login_encoding is None:
+            return request.method not in ("GET", "POST")
+        json = request.content_type == "application/json"
+        came = "query" if request.method == "GET" else "json" if json else "form"
+        return came != self._login_encoding
+
+
+async def _params(request: web.Request) -> dict[str, str]:
+    if request.method == "GET":
+        return dict(request.query)
+    if request.content_type == "application/json":
+        try:
+            body = orjson.loads(await request.read())
+        except orjson.JSONDecodeError:
+            return {}
+        return {str(k): str(v) for k, v in body.items()} if isinstance(body, dict) else {}
+    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
+
+
+def _hang_up(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _send_part(request: web.Request, body: bytes, keep: float) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Length": str(len(body))})
+    response.content_type = "application/json"
+    await response.prepare(request)
+    await response.write(body[: int(len(body) * keep)])
+    if request.transport is not None:
+        request.transport.close()
+    return response

@@ -1,0 +1,1 @@
+"""Everything that awaits: the pooled session, one attempt, retry, login."""

@@ -1,0 +1,161 @@
+"""One attempt: build the request, send it, and read the answer or say what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import aiohttp
+import orjson
+
+from mioesim_async import errors
+from mioesim_async.transport.clock import Clock, TimeLimit
+from mioesim_async.transport.config import Credentials, Timeouts
+from mioesim_async.transport.manager import FORM, Progress, RawReply, Request, SessionManager
+from mioesim_async.transport.retry import parse_retry_after
+from mioesim_async.wire.dialect import Dialect
+from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
+from mioesim_async.wire.envelope import Envelope, parse_envelope
+from mioesim_async.wire.signing import percent_encode, sign, urlencode
+
+__all__ = ["Sender"]
+
+
+class Sender:
+    """Sends single requests of one account."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        base_url: str,
+        manager: SessionManager,
+        timeouts: Timeouts,
+        clock: Clock,
+    ) -> None:
+        """Wire an account to a session manager."""
+        self._credentials = credentials
+        self._base_url = base_url
+        self._manager = manager
+        self._clock = clock
+        self._seconds = dict.fromkeys(Safety, timeouts.attempt)
+        self._seconds[Safety.MONEY] = timeouts.money
+        self._sockets = {
+            safety: aiohttp.ClientTimeout(
+                total=None,
+                sock_connect=timeouts.connect,
+                sock_read=timeouts.money if safety is Safety.MONEY else timeouts.read,
+            )
+            for safety in Safety
+        }
+
+    def prepare(
+        self,
+        endpoint: Endpoint,
+        texts: Mapping[str, str],
+        token: str,
+        dialect: Dialect,
+        method: str,
+    ) -> Request:
+        """Sign a call and write it down."""
+        signed = {**texts, "token": token}
+        signed["sign"] = self._sign(signed, dialect)
+        return self._request(endpoint, method, urlencode(signed))
+
+    def prepare_login(self, dialect: Dialect) -> Request:
+        """Write down a login in a decided dialect."""
+        texts = {
+            "phonenumber": self._credentials.phone_number,
+            "password": self._credentials.password,
+        }
+        texts["sign"] = self._sign(texts, dialect)
+        if dialect.login_encoding == "json":
+            url, limits = self._base_url + LOGIN.path, self._sockets[Safety.AUTH]
+            return Request("POST", url, orjson.dumps(texts), "application/json", limits)
+        method = "GET" if dialect.login_encoding == "query" else "POST"
+        return self._request(LOGIN, method, urlencode(texts))
+
+    def _sign(self, texts: Mapping[str, str], dialect: Dialect) -> str:
+        return sign(texts, self._credentials.secret_key, dialect.signature or "plain")
+
+    def _request(self, endpoint: Endpoint, method: str, text: str) -> Request:
+        url, limits = self._base_url + endpoint.path, self._sockets[endpoint.safety]
+        if method == "GET":
+            return Request("GET", f"{url}?{text}", None, "", limits)
+        fresh = endpoint.safety is Safety.MONEY
+        return Request("POST", url, text.encode(), FORM, limits, fresh)
+
+    async def send(
+        self, endpoint: Endpoint, request: Request, progress: Progress, token: str = ""
+    ) -> Envelope:
+        """Send a request once and return its envelope, whose code is success.
+
+        Args:
+            endpoint: Its row.
+            request: What ``prepare`` gave.
+            progress: Tells whether a byte may have left.
+            token: The token in it, to be masked in what the vendor answers.
+
+        Raises:
+            MioEsimError: For anything but success.
+        """
+        reply = await self._exchange(endpoint, request, progress)
+        if not 200 <= reply.status < 300:
+            raise self._refused_status(endpoint, reply)
+        try:
+            envelope = parse_envelope(reply.body, exact=endpoint.exact)
+        except errors.ProtocolError as error:
+            raise error.at(endpoint.path)
+        code = envelope.code
+        if code == endpoint.success:
+            return envelope
+        raise endpoint.refusal(
+            self._masked(code, request, token) if isinstance(code, str) else code,
+            self._masked(envelope.message, request, token),
+            envelope.data,
+        )
+
+    async def _exchange(self, endpoint: Endpoint, request: Request, progress: Progress) -> RawReply:
+        seconds = self._seconds[endpoint.safety]
+        limit = TimeLimit(self._clock)
+        progress.on_sent = lambda: limit.set(seconds)
+        try:
+            async with limit:
+                return await self._manager.send(request, progress)
+        except errors.MioEsimError as error:
+            raise error.at(endpoint.path)
+        except TimeoutError:
+            pass
+        name = "money" if endpoint.safety is Safety.MONEY else "attempt"
+        raise errors.AttemptTimeout(
+            f"{endpoint.path} was not answered within {seconds:g} s; "
+            f"try again later, or raise Timeouts({name}=...)"
+        ).at(endpoint.path)
+
+    def _refused_status(self, endpoint: Endpoint, reply: RawReply) -> errors.MioEsimError:
+        status, wait = reply.status, parse_retry_after(reply.retry_after, self._clock.time())
+        asked = "" if wait is None else f"; it asks to wait {wait:g} s"
+        if status == 429:
+            return errors.RateLimited(
+                f"{endpoint.path}: the host limits the rate (HTTP 429){asked}; "
+                "call less often, or lower max_in_flight",
+                wait,
+            ).at(endpoint.path)
+        if status >= 500:
+            advice = "the host is in trouble, try again later"
+        elif status < 400:
+            advice = "redirects are not followed; check base_url"
+        else:
+            advice = endpoint.refused_hint or "check base_url"
+        return errors.HttpStatusError(
+            f"{endpoint.path}: HTTP status {status}{asked}; {advice}", status, wait
+        ).at(endpoint.path)
+
+    def _masked(self, text: str, request: Request, token: str) -> str:
+        """Mask every secret of a request, since the vendor may repeat what was sent."""
+        sent = request.body.decode() if request.body else request.url
+        sign_sent = sent.rpartition("sign=")[2]
+        credentials = self._credentials
+        for secret in (credentials.password, credentials.secret_key, token, sign_sent):
+            if secret:
+                text = text.replace(secret, "***").replace(percent_encode(secret), "***")
+        return text

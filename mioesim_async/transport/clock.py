@@ -1,0 +1,101 @@
+"""Time as something that can be handed in, so that tests can hold it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+__all__ = ["Clock", "SystemClock", "TimeLimit", "Timer"]
+
+
+class Timer(Protocol):
+    """Something that was scheduled."""
+
+    def cancel(self) -> None:
+        """Don't run it."""
+
+
+class Clock(Protocol):
+    """Where the client gets its time from."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        ...
+
+    def time(self) -> float:
+        """Return seconds since the epoch (UTC)."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Run a callback in the running loop after so many seconds."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back."""
+        return time.monotonic()
+
+    def time(self) -> float:
+        """Return seconds since the epoch (UTC)."""
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Run a callback in the running loop after so many seconds."""
+        return asyncio.get_running_loop().call_later(seconds, callback)
+
+
+class TimeLimit:
+    """``asyncio.timeout`` on a clock that can be handed in, to be set later or not at all.
+
+    Leaving it after the time has passed raises ``TimeoutError``, by the rules of
+    ``asyncio.timeout``: a cancellation from outside always passes through.
+    """
+
+    __slots__ = ("_clock", "_scope", "_seconds", "_timer")
+
+    def __init__(self, clock: Clock, seconds: float | None = None) -> None:
+        """Limit the block to so many seconds from its start; None: until ``set`` says."""
+        self._clock = clock
+        self._seconds = seconds
+        self._scope = asyncio.timeout(None)
+        self._timer: Timer | None = None
+
+    def set(self, seconds: float) -> None:
+        """Limit the block to so many seconds from now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_later(max(seconds, 0.0), self._expire)
+
+    def _expire(self) -> None:
+        self._scope.reschedule(asyncio.get_running_loop().time())
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self._scope.__aenter__()
+        if self._seconds is not None:
+            self.set(self._seconds)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop, and raise ``TimeoutError`` if the time had passed."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._scope.__aexit__(kind, error, traceback)

@@ -1,0 +1,137 @@
+"""Configuration, as small frozen values."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from urllib.parse import urlsplit
+
+from attrs import Attribute, field, frozen
+
+from mioesim_async.errors import ConfigurationError
+
+__all__ = ["Credentials", "PoolLimits", "RetryPolicy", "Timeouts", "clean_base_url"]
+
+DEFAULT_BASE_URL = "https://bpm.mioesim.com"
+
+
+def _text(_: Any, attribute: Attribute[str], value: object) -> None:
+    if not isinstance(value, str) or not value:
+        # The value may be a secret: it stays out of the message.
+        raise ConfigurationError(f"{attribute.name} must be text and not empty")
+
+
+def _seconds(_: Any, attribute: Attribute[float], value: float) -> None:
+    if not _is_number(value) or value <= 0:
+        raise ConfigurationError(f"{attribute.name} must be more than 0 seconds, not {value!r}")
+
+
+def _not_negative(_: Any, attribute: Attribute[float], value: float) -> None:
+    if not _is_number(value) or value < 0:
+        raise ConfigurationError(f"{attribute.name} must be 0 or more, not {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+
+
+def _positive_int(_: Any, attribute: Attribute[int], value: int) -> None:
+    _check_int(attribute.name, value, 1)
+
+
+def _not_negative_int(_: Any, attribute: Attribute[int], value: int) -> None:
+    _check_int(attribute.name, value, 0)
+
+
+def _check_int(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigurationError(f"{name} must be a whole number of {least} or more, not {value!r}")
+
+
+@frozen
+class Credentials:
+    """One account of the vendor.
+
+    Attributes:
+        phone_number: The account's user name.
+        password: Its password. Left out of ``repr``.
+        secret_key: The key that signs requests. Left out of ``repr``.
+    """
+
+    phone_number: str = field(validator=_text)
+    password: str = field(validator=_text, repr=False)
+    secret_key: str = field(validator=_text, repr=False)
+
+
+@frozen
+class PoolLimits:
+    """Limits of the connection pool.
+
+    Attributes:
+        total: Most connections at once.
+        per_host: Most connections to one host; 0 for no limit of its own.
+        keepalive: Seconds that an idle connection is kept.
+        dns_ttl: Seconds that a DNS answer is kept.
+    """
+
+    total: int = field(default=100, validator=_positive_int)
+    per_host: int = field(default=0, validator=_not_negative_int)
+    keepalive: float = field(default=12.0, validator=_seconds)
+    dns_ttl: float = field(default=300.0, validator=_not_negative)
+
+
+@frozen
+class Timeouts:
+    """Limits of one attempt, in seconds. Queueing for a connection does not count.
+
+    Attributes:
+        connect: For the TCP and TLS handshakes.
+        read: Between two pieces of a reply.
+        attempt: For the whole attempt, from the moment it has its connection.
+        money: The same two for orders, renewals and refunds, which are worth waiting for.
+    """
+
+    connect: float = field(default=10.0, validator=_seconds)
+    read: float = field(default=30.0, validator=_seconds)
+    attempt: float = field(default=60.0, validator=_seconds)
+    money: float = field(default=120.0, validator=_seconds)
+
+
+@frozen
+class RetryPolicy:
+    """How often and how soon a failed read is tried again.
+
+    Attributes:
+        max_attempts: Most attempts of one call, the first included.
+        base_delay: Longest wait before the second attempt, in seconds; doubles each time.
+        max_delay: Longest wait of our own choosing, in seconds.
+        max_retry_after: Longest wait that a host may ask for, in seconds; more is raised.
+    """
+
+    max_attempts: int = field(default=4, validator=_positive_int)
+    base_delay: float = field(default=0.5, validator=_not_negative)
+    max_delay: float = field(default=8.0, validator=_not_negative)
+    max_retry_after: float = field(default=60.0, validator=_not_negative)
+
+
+def clean_base_url(base_url: str) -> str:
+    """Check a base URL and drop its trailing slash.
+
+    Raises:
+        ConfigurationError: If it is not ``http(s)://host[:port][/path]``.
+    """
+    try:
+        parts = urlsplit(base_url)
+        _ = parts.port
+    except (ValueError, AttributeError, TypeError):
+        parts = None
+    plain = parts is not None and not (
+        parts.query or parts.fragment or parts.username or parts.password
+    )
+    if parts is None or not plain or parts.scheme not in ("http", "https") or not parts.hostname:
+        # It may hold a password, so it is not repeated.
+        raise ConfigurationError(
+            "base_url must look like https://host or http://host:port, "
+            "without user name, query and fragment"
+        )
+    return base_url.rstrip("/")

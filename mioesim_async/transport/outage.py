@@ -1,0 +1,104 @@
+"""Whether a host answers, as far as a sweep can tell, and how to sit out a bad minute."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Awaitable, Callable
+
+import backoff
+
+from mioesim_async import errors
+from mioesim_async.transport.clock import Clock
+from mioesim_async.wire.endpoints import LOGIN
+
+__all__ = ["HostHealth", "is_fatal", "is_outage"]
+
+FAILURES_IN_A_ROW = 3
+"""Batches that must fail in transport, one after the other, before a sweep pauses."""
+
+LONGEST_PAUSE = 10.0
+"""Longest wait between two probes, in seconds, where the host doesn't ask for more."""
+
+FATAL = (
+    errors.AuthenticationError,
+    errors.SignatureError,
+    errors.TokenContention,
+    errors.ConfigurationError,
+    errors.ClientClosed,
+    errors.WrongLoop,
+)
+
+
+def is_fatal(error: errors.MioEsimError) -> bool:
+    """Tell whether no other call can do better: a refused login, above all."""
+    refused_login = isinstance(error, errors.ApiError) and error.endpoint == LOGIN.path
+    return refused_login or isinstance(error, FATAL)
+
+
+def is_outage(error: errors.MioEsimError) -> bool:
+    """Tell whether an error says that the host, and not the request, is at fault."""
+    if isinstance(error, errors.DeadlineExceeded):
+        return error.last_error is not None and is_outage(error.last_error)
+    if isinstance(error, errors.ProtocolError):
+        unreadable = error.reason in ("html", "empty", "truncated", "malformed")
+        return unreadable or error.endpoint == LOGIN.path
+    return isinstance(error, errors.TransportError | errors.RateLimited)
+
+
+class HostHealth:
+    """What a sweep has heard from the host.
+
+    Attributes:
+        answers: How many calls were answered.
+    """
+
+    def __init__(self, clock: Clock, max_outage: float) -> None:
+        """Start without knowing anything.
+
+        Args:
+            clock: Where time comes from.
+            max_outage: Seconds that the host may be down.
+        """
+        self.answers = 0
+        self._clock = clock
+        self._max_outage = max_outage
+        self._failures = 0
+        self._last_failure: errors.MioEsimError | None = None
+
+    def answered(self) -> None:
+        """Note that the host answered."""
+        self.answers += 1
+        self._failures = 0
+
+    def failed(self, error: errors.MioEsimError) -> None:
+        """Note that a call failed in transport."""
+        self._failures += 1
+        self._last_failure = error
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether enough calls failed in a row to stop and probe."""
+        return self._failures >= FAILURES_IN_A_ROW
+
+    async def wait_out(self, probe: Callable[[], Awaitable[None]]) -> None:
+        """Pause, and probe until the host answers.
+
+        Args:
+            probe: Asks the host once, and notes here what came of it.
+
+        Raises:
+            MioEsimError: The last failure, when ``max_outage`` has passed.
+        """
+        heard, since = self.answers, self._clock.monotonic()
+        waits = backoff.expo(max_value=LONGEST_PAUSE)
+        for wait in itertools.islice(waits, 1, None):
+            left = self._max_outage - (self._clock.monotonic() - since)
+            if left <= 0 and self._last_failure is not None:
+                raise self._last_failure
+            asked = getattr(self._last_failure, "retry_after", None) or 0.0
+            pause = max(wait / 2 + backoff.full_jitter(wait / 2), asked)
+            await self._clock.sleep(min(pause, left))
+            if self.answers == heard:
+                await probe()
+            if self.answers > heard:
+                return

@@ -1,0 +1,168 @@
+"""When to try again: data, and one pure function."""
+
+from __future__ import annotations
+
+import email.utils
+import enum
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from itertools import islice
+
+import backoff
+from attrs import frozen
+
+from mioesim_async import errors
+from mioesim_async.transport.config import RetryPolicy
+from mioesim_async.wire.endpoints import REFUSED_FOR_MONEY, Safety
+
+__all__ = ["Action", "Decision", "Failure", "classify", "decide", "parse_retry_after"]
+
+
+class Failure(enum.Enum):
+    """What an attempt came to, as far as repeating it is concerned."""
+
+    NOT_SENT = "no connection"
+    LOST = "broken or silent after a byte may have left"
+    SERVER_ERROR = "5xx"
+    RATE_LIMITED = "429"
+    UNREADABLE = "a reply that cannot be read"
+    TOO_LARGE = "a reply over the limit"
+    STATUS = "3xx or another 4xx"
+    REFUSED = "a code that says that nothing was done"
+    UNCLEAR = "a code that does not say so"
+
+
+class Action(enum.Enum):
+    """What to do about it."""
+
+    RETRY = "retry"
+    RAISE = "raise"
+    UNKNOWN = "raise OutcomeUnknown"
+    DEADLINE = "raise DeadlineExceeded"
+
+
+_READ = {
+    Failure.NOT_SENT: Action.RETRY,
+    Failure.LOST: Action.RETRY,
+    Failure.SERVER_ERROR: Action.RETRY,
+    Failure.RATE_LIMITED: Action.RETRY,
+    Failure.UNREADABLE: Action.RETRY,
+    Failure.TOO_LARGE: Action.RAISE,
+    Failure.STATUS: Action.RAISE,
+    Failure.REFUSED: Action.RAISE,
+    Failure.UNCLEAR: Action.RAISE,
+}
+_ONCE = {
+    Failure.NOT_SENT: Action.RETRY,
+    Failure.LOST: Action.UNKNOWN,
+    Failure.SERVER_ERROR: Action.UNKNOWN,
+    Failure.RATE_LIMITED: Action.RAISE,
+    Failure.UNREADABLE: Action.UNKNOWN,
+    Failure.TOO_LARGE: Action.UNKNOWN,
+    Failure.STATUS: Action.RAISE,
+    Failure.REFUSED: Action.RAISE,
+    Failure.UNCLEAR: Action.UNKNOWN,
+}
+ACTIONS: Mapping[Safety, Mapping[Failure, Action]] = {
+    Safety.READ: _READ,
+    Safety.AUTH: _READ,
+    Safety.WRITE: _ONCE,
+    Safety.MONEY: _ONCE,
+}
+
+
+@frozen
+class Decision:
+    """What to do, and how many seconds to wait before."""
+
+    action: Action
+    delay: float = 0.0
+
+
+def classify(error: errors.MioEsimError, safety: Safety, *, sent: bool) -> Failure:
+    """Say what an attempt's error means for repeating it."""
+    match error:
+        case errors.ConnectError():
+            return Failure.NOT_SENT
+        case errors.RateLimited():
+            return Failure.RATE_LIMITED
+        case errors.HttpStatusError(status=status):
+            return Failure.SERVER_ERROR if status >= 500 else Failure.STATUS
+        case errors.TransportError():
+            return Failure.LOST if sent else Failure.NOT_SENT
+        case errors.ProtocolError(reason="too_large"):
+            return Failure.TOO_LARGE
+        case errors.ProtocolError():
+            return Failure.UNREADABLE
+        case errors.ApiError(code=code):
+            unclear = safety is Safety.MONEY and code not in REFUSED_FOR_MONEY
+            return Failure.UNCLEAR if unclear else Failure.REFUSED
+        case _:
+            return Failure.REFUSED
+
+
+def decide(
+    *,
+    safety: Safety,
+    failure: Failure,
+    attempt: int,
+    policy: RetryPolicy,
+    time_left: float = math.inf,
+    retry_after: float | None = None,
+    jitter: Callable[[float], float] = backoff.full_jitter,
+) -> Decision:
+    """Decide what follows a failed attempt.
+
+    Args:
+        safety: Safety class of the endpoint.
+        failure: What the attempt came to.
+        attempt: Its number, from 1.
+        policy: The limits.
+        time_left: Seconds until the call's deadline.
+        retry_after: Seconds that the host asked to wait, or None.
+        jitter: Spreads our own wait, in seconds; never the host's.
+    """
+    action = ACTIONS[safety][failure]
+    if action is not Action.RETRY:
+        return Decision(action)
+    if attempt >= policy.max_attempts:
+        return Decision(Action.RAISE)
+    if retry_after is not None and retry_after > policy.max_retry_after:
+        return Decision(Action.RAISE)
+    delay = jitter(_waits(policy)[attempt - 1])
+    if retry_after is not None:
+        delay = max(delay, retry_after)
+    if delay >= time_left:
+        return Decision(Action.DEADLINE)
+    return Decision(Action.RETRY, delay)
+
+
+@lru_cache(maxsize=64)
+def _waits(policy: RetryPolicy) -> tuple[float, ...]:
+    # backoff's generators give nothing of use on their first step.
+    waits = backoff.expo(factor=policy.base_delay, max_value=policy.max_delay)
+    return tuple(islice(waits, 1, policy.max_attempts))
+
+
+def parse_retry_after(value: str | None, now: float) -> float | None:
+    """Read a Retry-After header: seconds, or an HTTP date.
+
+    Args:
+        value: The header.
+        now: Seconds since the epoch (UTC), to measure a date from.
+
+    Returns:
+        Seconds, 0 or more; None where the header is missing or makes no sense.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text):
+        return float(text)
+    try:
+        when = email.utils.parsedate_to_datetime(text)
+        return max(0.0, when.timestamp() - now)
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

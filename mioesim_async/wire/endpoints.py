@@ -1,0 +1,160 @@
+"""The endpoints as frozen rows: path, documented method, safety, what codes mean there."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import field, frozen
+
+from mioesim_async import errors
+
+__all__ = [
+    "GET_ESIM_DETAIL",
+    "GET_HISTORY_DETAIL",
+    "GET_ICCID_SUPPORT_PACKAGE_INFO",
+    "GET_ICCID_SUPPORT_SKU",
+    "LOGIN",
+    "QUERY_ICCID_INFORMATION",
+    "Endpoint",
+    "Safety",
+    "unlisted_endpoint",
+]
+
+PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
+
+MAX_ICCIDS_PER_QUERY = 100
+"""Most ICCIDs in one ``queryIccidInformation`` call (vendor-documented)."""
+
+
+class Safety(enum.Enum):
+    """What may happen when a call is sent twice; it belongs to the endpoint, not the verb.
+
+    ``READ`` and ``AUTH`` (login) are repeated after a failure. ``WRITE`` (sends mail) and
+    ``MONEY`` (orders, renewals, refunds) are never sent again once a byte may have left.
+    """
+
+    READ = "read"
+    AUTH = "auth"
+    WRITE = "write"
+    MONEY = "money"
+
+
+CODES: Mapping[int, type[errors.ApiError]] = {
+    -1: errors.TokenExpired,
+    -2: errors.MissingParameter,
+    -3: errors.NotFound,
+    -8: errors.QueryFailed,
+    -10: errors.MissingParameter,
+    -30: errors.SignatureError,
+    3: errors.NotFound,
+    4: errors.OrderStateError,
+    22: errors.NotYourOrder,
+    99: errors.PdfFailed,
+}
+"""What codes mean outside login (vendor-documented)."""
+
+LOGIN_CODES: Mapping[int, type[errors.ApiError]] = {
+    -1: errors.AuthenticationError,
+    -2: errors.AuthenticationError,
+    -3: errors.PermissionDenied,
+    -30: errors.SignatureError,
+}
+
+SIGNATURE_HINT = (
+    "check the secret key, and the scheme: try Dialect(signature='plain') and 'encoded'"
+)
+
+HINTS: Mapping[int, str] = {
+    -1: "the token expired, or a later login on the account evicted it",
+    -2: "a required parameter is missing; if it was sent, its name may differ here "
+    "(for card batches set Dialect(batch_parameter=...))",
+    -3: "nothing found, or the operation failed; check the ICCID or order number",
+    -8: "the query failed; check its filters",
+    -10: "dpId is missing",
+    -30: SIGNATURE_HINT,
+    3: "the data does not exist",
+    4: "the order's status does not allow this; read the order first",
+    22: "the order belongs to another account; check which account is used",
+    99: "the PDF could not be made or sent; try again later",
+}
+
+LOGIN_HINTS: Mapping[int, str] = {
+    -1: "check the phone number and the password",
+    -2: "the vendor saw no user name or password; check both, and try "
+    "Dialect(login_encoding='form'), 'query' and 'json'",
+    -3: "the account may not call the API; ask the vendor to enable it",
+    -30: SIGNATURE_HINT,
+}
+
+REFUSED_FOR_MONEY = frozenset({-1, -2, -10, -30, 3, 4, 22})
+"""On a MONEY call: nothing was executed (our reading, not the vendor's word)."""
+
+REFUSED_FOR_DATA = frozenset({-3, -8, 3})
+"""On a card batch: one of the ICCIDs may be at fault (assumed)."""
+
+
+@frozen
+class Endpoint:
+    """One endpoint.
+
+    Attributes:
+        path: Path below the base URL.
+        method: The documented method; reads may be sent by the other one.
+        safety: What may be repeated.
+        success: The code that means success (0, except login: 1; vendor-documented).
+        codes: Which error a refusing code becomes; any other becomes ``ApiError``.
+        hints: What to do next, by code.
+        refused_hint: Added to every refusal here, whatever its code.
+        exact: Numbers are prices: parse them as ``Decimal``, from the text.
+    """
+
+    path: str
+    method: Literal["GET", "POST"] = "GET"
+    safety: Safety = Safety.READ
+    success: int = 0
+    codes: Mapping[int, type[errors.ApiError]] = field(default=CODES, repr=False)
+    hints: Mapping[int, str] = field(default=HINTS, repr=False)
+    refused_hint: str = field(default="", repr=False)
+    exact: bool = False
+
+    def hint_for(self, code: int | str | None) -> str:
+        """Say what to do about a refusal here; ``None`` for one by HTTP status."""
+        hint = self.hints.get(code, "") if isinstance(code, int) else ""
+        return "; ".join(part for part in (hint, self.refused_hint) if part)
+
+    def refusal(self, code: int | str, message: str, data: object) -> errors.ApiError:
+        """Make the error for a code that is not success."""
+        cls = self.codes.get(code, errors.ApiError) if isinstance(code, int) else errors.ApiError
+        return cls(self.path, code, message, data, self.hint_for(code))
+
+
+LOGIN = Endpoint(
+    "/api_order/login", "POST", Safety.AUTH, success=1, codes=LOGIN_CODES, hints=LOGIN_HINTS
+)
+QUERY_ICCID_INFORMATION = Endpoint("/api_esim/queryIccidInformation")
+GET_ESIM_DETAIL = Endpoint(
+    "/api_esim/getESIMDetail",
+    refused_hint="this endpoint also needs your IP address on the vendor's whitelist; "
+    "ask the vendor to add it",
+)
+GET_HISTORY_DETAIL = Endpoint("/api_esim/getHistoryDetail", exact=True)
+GET_ICCID_SUPPORT_SKU = Endpoint("/api_esim/getIccidSupportSku", exact=True)
+GET_ICCID_SUPPORT_PACKAGE_INFO = Endpoint("/api_esim/getIccidSupportPackageInfo", exact=True)
+
+
+def unlisted_endpoint(path: str, safety: Safety) -> Endpoint:
+    """Make the row of an endpoint that this SDK does not know.
+
+    Raises:
+        InvalidRequest: If the path is not a plain path below the base URL.
+    """
+    if not PLAIN_PATH.fullmatch(path):
+        raise errors.InvalidRequest(
+            f"path {path!r} must start with '/' and hold no query; pass parameters in params"
+        )
+    if safety is Safety.AUTH:
+        raise errors.InvalidRequest("only the client itself logs in; use client.login()")
+    return Endpoint(path, "GET" if safety is Safety.READ else "POST", safety, exact=True)

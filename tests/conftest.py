@@ -1,0 +1,67 @@
+"""What tests share: sandboxes and clients on a clock that nobody has to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import warnings
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from mioesim_async import MioEsimClient
+from mioesim_async.models import converter
+from mioesim_async.sandbox import Sandbox, SandboxClock
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh_reports() -> None:
+    """Let each test see what is reported once per process."""
+    converter._reported.clear()
+
+
+@pytest.fixture
+def clock() -> SandboxClock:
+    """A clock whose sleeps cost no real time."""
+    return SandboxClock(skip_sleeps=True)
+
+
+@pytest.fixture
+async def sandbox(clock: SandboxClock) -> AsyncIterator[Sandbox]:
+    """A sandbox with 1,000 cards."""
+    async with Sandbox(1000, clock=clock) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(sandbox: Sandbox) -> AsyncIterator[MioEsimClient]:
+    """A client of that sandbox, on its clock."""
+    async with sandbox.client() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="mioesim_async")
+
+
+@pytest.fixture
+async def no_leaks() -> AsyncIterator[None]:
+    """Fail when a test leaves a task behind."""
+    before = asyncio.all_tasks()
+    yield
+    await asyncio.sleep(0)
+    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    assert not left, f"tasks left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def _unclosed_is_an_error() -> Iterator[None]:
+    """Make a forgotten session or transport fail the test that forgot it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        yield
+        gc.collect()
