@@ -28,7 +28,7 @@ R = TypeVar("R")
 AHEAD = 2
 """How many batches more than may be under way may wait for the consumer."""
 
-MAX_ASKS = 4
+MAX_ASKS = 3
 """How often a batch is asked that keeps failing in transport, outages apart."""
 
 
@@ -167,10 +167,12 @@ class BatchStream(Closing, Generic[T, R]):
                 task.cancel()
             await asyncio.wait(tasks)
         source, self._source = self._source, None
-        if isinstance(source, abc.AsyncGenerator):
-            # One that is still running elsewhere is not ours to close.
-            with suppress(RuntimeError):
+        # A generator that is running elsewhere is not ours to close.
+        with suppress(RuntimeError, ValueError):
+            if isinstance(source, abc.AsyncGenerator):
                 await source.aclose()
+            elif isinstance(source, abc.Generator):
+                source.close()
         self._finished.clear()
         self._deferred.clear()
         self._to_consumer.set()

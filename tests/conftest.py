@@ -18,6 +18,15 @@ pytest_plugins = ["pytester"]
 
 
 @pytest.fixture(autouse=True)
+async def _no_task_left_behind() -> AsyncIterator[None]:
+    """Fail a test that leaves a task; set up first, so that everything else is closed by then."""
+    yield
+    await asyncio.sleep(0)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, f"tasks left behind: {left}"
+
+
+@pytest.fixture(autouse=True)
 def _fresh_reports() -> None:
     """Let each test see what is reported once per process."""
     converter._reported.clear()
@@ -46,16 +55,6 @@ async def client(sandbox: Sandbox) -> AsyncIterator[MioEsimClient]:
 @pytest.fixture(autouse=True)
 def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="mioesim_async")
-
-
-@pytest.fixture
-async def no_leaks() -> AsyncIterator[None]:
-    """Fail when a test leaves a task behind."""
-    before = asyncio.all_tasks()
-    yield
-    await asyncio.sleep(0)
-    left = {task for task in asyncio.all_tasks() - before if not task.done()}
-    assert not left, f"tasks left behind: {left}"
 
 
 @pytest.fixture(autouse=True)

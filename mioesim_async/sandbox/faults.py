@@ -6,6 +6,8 @@ from typing import Self
 
 from attrs import define, field, frozen
 
+from mioesim_async.sandbox.clock import SandboxClock
+
 __all__ = ["Fault", "Faults"]
 
 
@@ -136,6 +138,7 @@ class _Rule:
     fault: Fault
     left: float
     skip: int
+    ends: float
 
 
 @define
@@ -148,6 +151,7 @@ class Faults:
         sandbox.faults.add(Fault.lose_reply(), "login", after=1)
     """
 
+    _clock: SandboxClock
     _rules: list[_Rule] = field(factory=list)
 
     def add(
@@ -157,6 +161,7 @@ class Faults:
         *,
         times: int | None = 1,
         after: int = 0,
+        seconds: float | None = None,
     ) -> None:
         """Let a fault strike.
 
@@ -165,8 +170,13 @@ class Faults:
             endpoint: Last part of the path, such as ``login``; None for all.
             times: How many calls meet it; None for all.
             after: How many calls of the endpoint go well before.
+            seconds: Strike every call for so long on the sandbox's clock; ``times`` is then
+                of no effect.
         """
-        self._rules.append(_Rule(endpoint, fault, float("inf") if times is None else times, after))
+        forever = float("inf")
+        left = forever if times is None or seconds is not None else times
+        ends = forever if seconds is None else self._clock.monotonic() + seconds
+        self._rules.append(_Rule(endpoint, fault, left, after, ends))
 
     def clear(self) -> None:
         """Let nothing go wrong any more."""
@@ -180,7 +190,7 @@ class Faults:
             if rule.skip:
                 rule.skip -= 1
                 continue
-            if rule.left >= 1:
+            if rule.left >= 1 and self._clock.monotonic() < rule.ends:
                 rule.left -= 1
                 return rule.fault
         return None

@@ -117,8 +117,8 @@ class Sandbox(Closing):
                 f"cards must be 0 or more, and shape one of {', '.join(SHAPES)}"
             )
         self.credentials = ACCOUNT
-        self.faults = Faults()
         self.clock = clock or SandboxClock()
+        self.faults = Faults(self.clock)
         self.requests: list[RecordedRequest] = []
         self._vendor = Vendor(
             World(cards, seed),
@@ -139,6 +139,7 @@ class Sandbox(Closing):
         self._url = ""
         self._connections: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._connected = 0
+        self._waiting: set[asyncio.Future[None]] = set()
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
 
@@ -197,6 +198,9 @@ class Sandbox(Closing):
         """Stop listening and close every connection."""
         runner, self._runner = self._runner, None
         self._url = ""
+        # A call goes on when its client hangs up, as the vendor's would; here it ends.
+        for waiting in self._waiting:
+            waiting.cancel()
         if runner is not None:
             await runner.cleanup()
 
@@ -257,7 +261,7 @@ class Sandbox(Closing):
             return self._answer(request, params, seen, None)
         seen.fault = fault.name
         if fault.delay:
-            await self.clock.sleep(fault.delay)
+            await self._wait(fault.delay)
         if fault.evict:
             self.evict()
         if fault.close == "before":
@@ -276,6 +280,14 @@ class Sandbox(Closing):
             return await _send_part(request, response.body, fault.keep)
         return response
 
+    async def _wait(self, seconds: float) -> None:
+        waiting = asyncio.ensure_future(self.clock.sleep(seconds))
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+
     def _connection_number(self, request: web.Request) -> int:
         transport = request.transport
         if transport not in self._connections:
@@ -291,7 +303,7 @@ class Sandbox(Closing):
         fault: Fault | None,
     ) -> web.Response:
         path = request.path
-        if path not in PATHS:
+        if path not in PATHS and (fault is None or fault.code is None):
             return web.Response(status=404, text=NOT_FOUND, content_type="text/html")
         if path == LOGIN.path:
             refused = self._wrong_login_encoding(request)

@@ -59,7 +59,7 @@ class Sender:
         """Sign a call and write it down."""
         signed = {**texts, "token": token}
         signed["sign"] = self._sign(signed, dialect)
-        return self._request(endpoint, method, urlencode(signed))
+        return self._request(endpoint, method, signed)
 
     def prepare_login(self, dialect: Dialect) -> Request:
         """Write down a login in a decided dialect."""
@@ -70,19 +70,21 @@ class Sender:
         texts["sign"] = self._sign(texts, dialect)
         if dialect.login_encoding == "json":
             url, limits = self._base_url + LOGIN.path, self._sockets[Safety.AUTH]
-            return Request("POST", url, orjson.dumps(texts), "application/json", limits)
+            body = orjson.dumps(texts)
+            return Request("POST", url, body, "application/json", limits, texts["sign"])
         method = "GET" if dialect.login_encoding == "query" else "POST"
-        return self._request(LOGIN, method, urlencode(texts))
+        return self._request(LOGIN, method, texts)
 
     def _sign(self, texts: Mapping[str, str], dialect: Dialect) -> str:
         return sign(texts, self._credentials.secret_key, dialect.signature or "plain")
 
-    def _request(self, endpoint: Endpoint, method: str, text: str) -> Request:
+    def _request(self, endpoint: Endpoint, method: str, signed: Mapping[str, str]) -> Request:
         url, limits = self._base_url + endpoint.path, self._sockets[endpoint.safety]
+        text, signature = urlencode(signed), signed["sign"]
         if method == "GET":
-            return Request("GET", f"{url}?{text}", None, "", limits)
+            return Request("GET", f"{url}?{text}", None, "", limits, signature)
         fresh = endpoint.safety is Safety.MONEY
-        return Request("POST", url, text.encode(), FORM, limits, fresh)
+        return Request("POST", url, text.encode(), FORM, limits, signature, fresh)
 
     async def send(
         self, endpoint: Endpoint, request: Request, progress: Progress, token: str = ""
@@ -152,10 +154,8 @@ class Sender:
 
     def _masked(self, text: str, request: Request, token: str) -> str:
         """Mask every secret of a request, since the vendor may repeat what was sent."""
-        sent = request.body.decode() if request.body else request.url
-        sign_sent = sent.rpartition("sign=")[2]
         credentials = self._credentials
-        for secret in (credentials.password, credentials.secret_key, token, sign_sent):
+        for secret in (credentials.password, credentials.secret_key, token, request.sign):
             if secret:
                 text = text.replace(secret, "***").replace(percent_encode(secret), "***")
         return text

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import aiohttp
-from attrs import define, frozen
+from attrs import define, field, frozen
 from yarl import URL
 
 from mioesim_async._version import __version__
@@ -48,14 +48,16 @@ class Request:
         body: The body of a POST.
         content_type: What the body is.
         timeout: Limits of the sockets.
+        sign: The signature in it, to be masked.
         fresh: Send it over a connection that nothing was sent on before.
     """
 
     method: str
-    url: str
-    body: bytes | None
+    url: str = field(repr=False)
+    body: bytes | None = field(repr=False)
     content_type: str
     timeout: aiohttp.ClientTimeout
+    sign: str = field(repr=False)
     fresh: bool = False
 
 

@@ -19,6 +19,8 @@ FAILURES_IN_A_ROW = 3
 LONGEST_PAUSE = 10.0
 """Longest wait between two probes, in seconds, where the host doesn't ask for more."""
 
+UNREADABLE = frozenset({"html", "empty", "truncated", "malformed"})
+
 FATAL = (
     errors.AuthenticationError,
     errors.SignatureError,
@@ -36,13 +38,22 @@ def is_fatal(error: errors.MioEsimError) -> bool:
 
 
 def is_outage(error: errors.MioEsimError) -> bool:
-    """Tell whether an error says that the host, and not the request, is at fault."""
-    if isinstance(error, errors.DeadlineExceeded):
-        return error.last_error is not None and is_outage(error.last_error)
-    if isinstance(error, errors.ProtocolError):
-        unreadable = error.reason in ("html", "empty", "truncated", "malformed")
-        return unreadable or error.endpoint == LOGIN.path
-    return isinstance(error, errors.TransportError | errors.RateLimited)
+    """Tell whether an error says that the host, and not the request, is at fault.
+
+    A status such as 404 or 414 belongs to its batch: asking again would not help. At login
+    it stands in the way of every batch.
+    """
+    if error.endpoint == LOGIN.path:
+        return isinstance(error, errors.TransportError | errors.RateLimited | errors.ProtocolError)
+    match error:
+        case errors.DeadlineExceeded(last_error=last) if last is not None:
+            return is_outage(last)
+        case errors.ProtocolError(reason=reason):
+            return reason in UNREADABLE
+        case errors.HttpStatusError(status=status):
+            return status >= 500
+        case _:
+            return isinstance(error, errors.TransportError | errors.RateLimited)
 
 
 class HostHealth:
