@@ -1,0 +1,185 @@
+"""What README and docs show works as shown."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from yarl import URL
+
+from mioesim_async import MioEsimClient, SessionManager, errors
+from mioesim_async.cli import app as cli
+from mioesim_async.sandbox import Fault, Sandbox
+from mioesim_async.wire import endpoints
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+WIRE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+SHELL = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+
+
+def names_of(marker: str) -> dict[str, Any]:
+    """Run the one example that holds a marker, and return what it defines."""
+    (block,) = [block for block in BLOCKS if marker in block]
+    names: dict[str, Any] = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_the_eight_line_example_prints_the_card_and_has_eight_lines() -> None:
+    with Sandbox() as sandbox:
+        account = sandbox.credentials
+        done = subprocess.run(
+            [sys.executable, "-c", BLOCKS[0]],
+            env={
+                "MIOESIM_PHONE_NUMBER": account.phone_number,
+                "MIOESIM_PASSWORD": account.password,
+                "MIOESIM_SECRET_KEY": account.secret_key,
+                "MIOESIM_BASE_URL": sandbox.url,
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "8985000000000000000 CardStatus(" in done.stdout
+    assert len([line for line in BLOCKS[0].splitlines() if line]) == 8
+
+
+async def test_the_example_of_an_unknown_endpoint_works(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    sandbox.faults.add(Fault.replaced(b'{"code":0,"data":[{"display":"Japan"}]}'), "getSkus")
+    assert await names_of("sku_names")["sku_names"](client) == ["Japan"]
+
+
+async def test_the_error_example_catches_what_it_says(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    used_mb = names_of("used_mb(")["used_mb"]
+    assert await used_mb(client, sandbox.iccids[0]) >= 0
+    assert await used_mb(client, "8999000000000000001") is None
+    for fault, words in ((Fault.refuse(77), "code 77"), (Fault.http(404), "try again later")):
+        sandbox.faults.add(fault, "getESIMDetail")
+        with pytest.raises(SystemExit, match=words):
+            await used_mb(client, sandbox.iccids[0])
+    with pytest.raises(SystemExit, match="check the input"):
+        await used_mb(client, "8.98E+18")
+
+
+async def test_the_shared_store_example_logs_in_once(sandbox: Sandbox) -> None:
+    clients = names_of("two_clients")["two_clients"](sandbox.credentials, base_url=sandbox.url)
+    for client in clients:
+        await client.cards.query(sandbox.iccids[0])
+        await client.aclose()
+    assert sandbox.logins == 1
+
+
+async def test_the_shared_session_example_works(sandbox: Sandbox) -> None:
+    two_accounts = names_of("two_accounts")["two_accounts"]
+    account = sandbox.credentials
+    cards = await two_accounts(account, account, sandbox.iccids[:3], base_url=sandbox.url)
+    assert [len(found) for found in cards] == [3, 3]
+
+
+async def test_the_recipes_keep_secrets_out_of_raw_urls(sandbox: Sandbox) -> None:
+    import aiohttp
+
+    seen: list[URL] = []
+
+    async def started(_: Any, __: Any, params: aiohttp.TraceRequestStartParams) -> None:
+        seen.append(params.url)
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(started)
+    quiet_client = names_of("quiet_client")["quiet_client"]
+    async with SessionManager(trace_configs=[trace]) as manager:
+        options = {"base_url": sandbox.url, "session_manager": manager}
+        async with quiet_client(sandbox.credentials, **options) as client:
+            await client.cards.query(sandbox.iccids[0])
+        assert not any(url.query_string for url in seen)
+        async with MioEsimClient(sandbox.credentials, **options) as client:  # type: ignore[arg-type]
+            await client.cards.query(sandbox.iccids[0])
+    assert "token=" in seen[-1].query_string
+    assert "token" not in names_of("url_filter")["url_filter"](seen[-1])
+
+
+def test_the_pytest_example_passes_as_a_test(pytester: pytest.Pytester) -> None:
+    (block,) = [block for block in BLOCKS if "mioesim_sandbox" in block]
+    pytester.makepyfile(block)
+    pytester.makeini("[pytest]\nasyncio_mode = auto\n")
+    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_every_python_example_is_run_by_a_test() -> None:
+    markers = (
+        "from_env()", "sku_names", "used_mb(", "two_clients", "two_accounts", "quiet_client",
+        "url_filter", "mioesim_sandbox",
+    )  # fmt: skip
+    assert all(any(marker in block for marker in markers) for block in BLOCKS)
+    assert len(BLOCKS) == len(markers)
+
+
+def test_the_commands_shown_are_commands_that_parse() -> None:
+    shown = [line for block in SHELL[2:] for line in block.splitlines() if "mioesim " in line]
+    assert len(shown) == 4
+    for line in shown:
+        command = line.partition("| ")[2] or line
+        words = shlex.split(command.partition(" > ")[0])
+        assert words[0] == "mioesim"
+        with patch.object(cli, "_guarded", return_value=77) as guarded:
+            assert cli.run(words[1:]) == 77, line
+        assert guarded.called
+
+
+def test_the_main_job_is_one_line_that_sets_itself_up() -> None:
+    first, tests = SHELL[:2]
+    for command in (first, tests):
+        assert command.strip().count("\n") == 0
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
+    words = shlex.split(first.rpartition("&& ")[2])
+    assert words[0] == ".venv/bin/mioesim"
+    done = subprocess.run(
+        [sys.executable, "-m", "mioesim_async.cli", *words[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert "1,000" in done.stdout
+
+
+def rows() -> list[endpoints.Endpoint]:
+    return [value for value in vars(endpoints).values() if isinstance(value, endpoints.Endpoint)]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row.path)
+def test_every_endpoint_has_a_line_in_the_docs_and_a_handler_in_the_sandbox(
+    row: endpoints.Endpoint,
+) -> None:
+    from mioesim_async.sandbox.vendor import PATHS
+
+    assert f"| `{row.path}` |" in WIRE
+    assert row.path in PATHS
+
+
+def test_the_codes_in_the_docs_are_the_codes_in_the_table() -> None:
+    for code, cls in endpoints.CODES.items():
+        (line,) = re.findall(rf"^\| {code} \|.*$", WIRE, re.MULTILINE)
+        _, _, at_login, elsewhere, purchase, _ = line.split("|")
+        expected = "TokenContention" if cls is errors.TokenExpired else cls.__name__
+        assert f"`{expected}`" in elsewhere
+        login = endpoints.LOGIN_CODES.get(code)
+        assert (f"`{login.__name__}`" if login else "") == at_login.strip()
+        assert ("not executed" in purchase) == (code in endpoints.REFUSED_FOR_MONEY)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    shown = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or ""))
+    assert shown | {"MioEsimError"} == set(errors.__all__)
