@@ -116,6 +116,9 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> in
     """Run a command, and turn what goes wrong into one line and an exit status."""
     if debug:
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    elif logging.lastResort is not None:
+        # Looks sys.stderr up each time, so that warnings stand above a progress bar.
+        logging.getLogger("mioesim_async").addHandler(logging.lastResort)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(work())

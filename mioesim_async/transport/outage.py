@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Awaitable, Callable
 
 import backoff
@@ -10,6 +11,8 @@ import backoff
 from mioesim_async import errors
 from mioesim_async.transport.clock import Clock
 from mioesim_async.wire.endpoints import LOGIN
+
+logger = logging.getLogger("mioesim_async")
 
 __all__ = ["HostHealth", "is_fatal", "is_outage"]
 
@@ -101,6 +104,9 @@ class HostHealth:
             MioEsimError: The last failure, when ``max_outage`` has passed.
         """
         heard, since = self.answers, self._clock.monotonic()
+        logger.warning(
+            "the host doesn't answer; pausing, and asking again for up to %g s", self._max_outage
+        )
         waits = backoff.expo(max_value=LONGEST_PAUSE)
         for wait in itertools.islice(waits, 1, None):
             left = self._max_outage - (self._clock.monotonic() - since)
@@ -112,4 +118,5 @@ class HostHealth:
             if self.answers == heard:
                 await probe()
             if self.answers > heard:
+                logger.warning("the host answers again; going on")
                 return
