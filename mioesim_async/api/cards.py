@@ -15,7 +15,7 @@ from mioesim_async.models.cards import CardDetail, CardOutcome, CardReport, Card
 from mioesim_async.models.catalogue import Sku, SkuPackages
 from mioesim_async.models.converter import structure, structure_rows
 from mioesim_async.models.iccid import check_iccids
-from mioesim_async.models.replies import only_row, rows_of
+from mioesim_async.models.replies import card_data, only_row, rows_of
 from mioesim_async.transport.caller import Caller
 from mioesim_async.wire.endpoints import (
     GET_ESIM_DETAIL,
@@ -215,7 +215,7 @@ class Cards:
             GET_ESIM_DETAIL, {"iccid": iccid}, deadline=deadline, sweep=sweep
         )
         try:
-            row = only_row(envelope.data, iccid)
+            row = only_row(card_data(envelope), iccid)
             if row is None:
                 return None
             card = structure(row, CardDetail)

@@ -93,11 +93,13 @@ class SkuPackages:
     Attributes:
         sku_id: The SKU.
         display: Name to show, or None.
+        coverage: Countries it works in, as the vendor names them.
         packages: The plans; empty where there are none.
         extra: Everything else, as it came.
     """
 
     sku_id: int | None = None
     display: str | None = None
+    coverage: list[str] = field(factory=list)
     packages: list[Package] = field(factory=list)
     extra: dict[str, Any] = field(factory=dict, repr=False)

@@ -196,7 +196,12 @@ LAYOUTS: dict[type, Layout] = {
         _flows,
     ),
     SkuPackages: Layout(
-        {"sku_id": SKU_ID, "display": Wire(("display", "displayEn"), scalars.text)}, _packages
+        {
+            "sku_id": SKU_ID,
+            "display": Wire(("display", "displayEn"), scalars.text),
+            "coverage": Wire(("supportCountry",), scalars.texts),
+        },
+        _packages,
     ),
 }
 
@@ -294,16 +299,6 @@ class _Reader:
 
 _converter = cattrs.Converter(detailed_validation=False)
 _converter.register_structure_hook_factory(LAYOUTS.__contains__, _Reader)
-_converter.register_unstructure_hook(ActivationCode, str)
-_converter.register_unstructure_hook(Decimal, str)
-_converter.register_unstructure_hook(datetime, datetime.isoformat)
-_converter.register_unstructure_hook_func(
-    lambda cls: isinstance(cls, type) and issubclass(cls, MioEsimError),
-    lambda error: {"type": type(error).__name__, "message": str(error)},
-)
-_converter.register_unstructure_hook_func(
-    lambda cls: isinstance(cls, type) and issubclass(cls, enum.Enum), lambda member: member.value
-)
 
 
 def structure(row: Any, cls: type[T]) -> T:
@@ -338,17 +333,22 @@ def to_dict(model: Any) -> Any:
     Times become ISO 8601 text with their offset, money becomes text, statuses the vendor's
     spelling. The activation code is written out: whoever gets the result can take the line.
     """
-    return _plain(_converter.unstructure(model))
+    for kind, write in PLAIN.items():
+        if isinstance(model, kind):
+            return write(model)
+    if attrs.has(type(model)):
+        return {name: to_dict(getattr(model, name)) for name in attrs.fields_dict(type(model))}
+    if isinstance(model, dict):
+        return {str(key): to_dict(item) for key, item in model.items()}
+    if isinstance(model, list | tuple):
+        return [to_dict(item) for item in model]
+    return model
 
 
-def _plain(value: Any) -> Any:
-    # The converter doesn't look into fields typed Any (extra).
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return _converter.unstructure(value)
+PLAIN: dict[type, Callable[[Any], Any]] = {
+    enum.Enum: lambda member: member.value,
+    Decimal: str,
+    datetime: datetime.isoformat,
+    ActivationCode: str,
+    MioEsimError: lambda error: {"type": type(error).__name__, "message": str(error)},
+}

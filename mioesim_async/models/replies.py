@@ -17,9 +17,10 @@ from mioesim_async.models.converter import hook_for
 from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.wire.envelope import Envelope
 
-__all__ = ["BatchReply", "only_row", "read_batch", "rows_of"]
+__all__ = ["BatchReply", "card_data", "only_row", "read_batch", "rows_of"]
 
 MAX_DEPTH = 4
+WRAPPED = ("rows", "list", "records", "data")
 SPELLINGS = ("iccid", "ICCID", "iccId", "Iccid", "iccID", "icc_id")
 
 
@@ -47,11 +48,11 @@ Named = list[tuple[Any, Any]]
 def read_batch(envelope: Envelope, asked: Collection[str]) -> BatchReply:
     """Sort the rows of a batch reply to the ICCIDs that were asked for."""
     named = _named_rows(envelope.data)
-    if any(type(iccid) is not str and iccid is not None for iccid, _ in named):
-        # The fast parser loses digits of integers over 64 bits.
+    if _loses_digits(named):
         named = _named_rows(envelope.exact_data())
     reply = BatchReply()
     hook = hook_for(CardStatus)
+    unread: dict[str, list[Any]] = {}
     for raw, row in named:
         iccid = raw if type(raw) is str and raw in asked else _cleaned(raw)
         if iccid is None:
@@ -65,13 +66,25 @@ def read_batch(envelope: Envelope, asked: Collection[str]) -> BatchReply:
             try:
                 card: CardStatus = hook(row, CardStatus)
             except ProtocolError as error:
-                reply.bad[iccid] = error
+                reply.bad.setdefault(iccid, error)
+                unread.setdefault(iccid, []).append(row)
             else:
                 card.iccid = iccid
                 reply.cards[iccid] = card
     for iccid in reply.cards.keys() & reply.bad.keys():
         del reply.bad[iccid]
+        reply.cards[iccid].extra.setdefault("more_rows", []).extend(unread[iccid])
     return reply
+
+
+def card_data(envelope: Envelope) -> Any:
+    """Return a reply's data, with every digit of ICCIDs that came as numbers."""
+    return envelope.exact_data() if _loses_digits(_named_rows(envelope.data)) else envelope.data
+
+
+def _loses_digits(named: Named) -> bool:
+    # The fast parser can't hold integers over 64 bits.
+    return any(type(iccid) is not str and iccid is not None for iccid, _ in named)
 
 
 def rows_of(data: Any) -> list[Any]:
@@ -85,10 +98,10 @@ def rows_of(data: Any) -> list[Any]:
     if isinstance(data, list):
         return data
     if isinstance(data, dict):
-        for name in ("rows", "list", "records", "data"):
+        for name in WRAPPED:
             if isinstance(data.get(name), list):
                 return list(data[name])
-        return [] if not data or "total" in data else [data]
+        return [] if not data or _is_wrapper(data) else [data]
     raise ProtocolError(f"expected a list of rows, got {type(data).__name__}")
 
 
@@ -107,10 +120,16 @@ def only_row(data: Any, iccid: str) -> Any:
     if any(raw is not None for raw, _ in named):
         raise ProtocolError("the reply is about another card than the one that was asked for")
     if isinstance(data, dict):
-        return data or None
+        return None if not data or _is_wrapper(data) else data
     if len(named) > 1:
         raise ProtocolError("the reply holds several rows and none says which card it is about")
     return named[0][1] if named else None
+
+
+def _is_wrapper(data: dict[str, Any]) -> bool:
+    """Tell whether an object only holds rows, and is none itself."""
+    holds_list = any(isinstance(data.get(name), list) for name in WRAPPED)
+    return holds_list or "total" in data or any(_cleaned(key) for key in data)
 
 
 def _named_rows(data: Any) -> Named:

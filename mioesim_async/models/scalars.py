@@ -31,7 +31,7 @@ GMT8 = timezone(timedelta(hours=8), "GMT+8")
 """The time zone of every time that the vendor sends (vendor-documented)."""
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
-AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])B?", re.IGNORECASE)
+AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])B?", re.IGNORECASE | re.ASCII)
 MEGABYTES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 NO_VALUE = frozenset({"", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity"})
 STAMP = re.compile(
@@ -140,7 +140,8 @@ def megabytes(value: object) -> float | None:
     match = AMOUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match:
         raise ValueError("expected an amount such as '6GB'")
-    return float(match[1]) * MEGABYTES[match[2].upper()]
+    amount = number(match[1])
+    return None if amount is None else amount * MEGABYTES[match[2].upper()]
 
 
 def megabytes_or_number(value: object) -> float | None:

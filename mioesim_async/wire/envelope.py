@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -38,7 +38,7 @@ class Envelope:
 
     def exact_data(self) -> Any:
         """Parse the payload again, with integers of any size and exact decimals."""
-        return _no_empty(_loads_exact(self.body)["data"])
+        return _no_empty(_loads(self.body, exact=True).get("data"))
 
 
 def parse_envelope(body: bytes, *, exact: bool = False) -> Envelope:
@@ -91,6 +91,8 @@ def _code(raw: object) -> int | str | None:
     if isinstance(raw, str):
         text = raw.strip()
         return int(text) if INTEGER.fullmatch(text) else text or None
+    if isinstance(raw, Decimal):
+        raw = float(raw)
     if isinstance(raw, float):
         return int(raw) if raw.is_integer() else None
     return None
@@ -116,8 +118,12 @@ def _loads_exact(body: bytes) -> Any:
     return json.loads(body, parse_float=_decimal, parse_constant=_no_value)
 
 
-def _decimal(text: str) -> Decimal:
-    return Decimal(text)
+def _decimal(text: str) -> Decimal | None:
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        # An exponent beyond all bounds: no value either.
+        return None
 
 
 def _no_value(_: str) -> None:
@@ -142,11 +148,10 @@ def _explain(body: bytes, error: ValueError | RecursionError) -> ProtocolError:
 
 
 def _ended_early(body: bytes, error: ValueError | RecursionError) -> bool:
-    if isinstance(error, UnicodeDecodeError):
-        return error.end >= len(body)
-    if not isinstance(error, json.JSONDecodeError):
-        return False
-    # The parser stops at the end, or at the start of the string or word that has no end.
-    rest = error.doc[error.pos :].rstrip()
-    open_string = error.msg.startswith("Unterminated string")
-    return not rest or open_string or bool(re.fullmatch(r"-|[a-z]{1,4}", rest))
+    """Tell whether JSON stops before its end, and not because of something after it."""
+    if isinstance(error, json.JSONDecodeError):
+        if error.msg == "Extra data":
+            return False
+        if error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip():
+            return True
+    return not isinstance(error, RecursionError) and not body.rstrip().endswith((b"}", b"]"))

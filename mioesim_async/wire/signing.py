@@ -63,7 +63,7 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
     """
     texts: dict[str, str] = {}
     for name, value in params.items():
-        if name in RESERVED or not name:
+        if type(name) is not str or name in RESERVED or not name:
             raise InvalidRequest(f"parameter name {name!r} is not allowed; the client sets it")
         if text := to_text(name, value):
             texts[name] = text
@@ -98,7 +98,8 @@ def sign(params: Mapping[str, str], secret_key: str, scheme: SignatureScheme) ->
         )
         return hashlib.md5(encoded.encode(), usedforsecurity=False).hexdigest().upper()
     except UnicodeEncodeError:
-        bad = next((name for name, value in params.items() if not _is_unicode(value)), "secret key")
+        named = [(name, name + value) for name, value in params.items()]
+        bad = next((name for name, both in named if not _is_unicode(both)), "secret key")
     raise InvalidRequest(f"parameter {bad!r} holds characters that are not valid Unicode")
 
 
