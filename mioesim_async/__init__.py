@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mioesim_async._version import __version__
 
@@ -38,12 +38,13 @@ if TYPE_CHECKING:
         SkuPackages as SkuPackages,
     )
     from mioesim_async.models.converter import to_dict as to_dict
+    from mioesim_async.tokens.file import FileTokenStore as FileTokenStore
+    from mioesim_async.tokens.redis import RedisTokenStore as RedisTokenStore
     from mioesim_async.tokens.store import (
         MemoryTokenStore as MemoryTokenStore,
         StoredToken as StoredToken,
         TokenStore as TokenStore,
     )
-    from mioesim_async.transport.caller import ClientStats as ClientStats
     from mioesim_async.transport.clock import Clock as Clock
     from mioesim_async.transport.config import (
         Credentials as Credentials,
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
         Timeouts as Timeouts,
     )
     from mioesim_async.transport.manager import SessionManager as SessionManager
+    from mioesim_async.transport.records import (
+        AttemptRecord as AttemptRecord,
+        ClientStats as ClientStats,
+    )
     from mioesim_async.wire.dialect import Dialect as Dialect
     from mioesim_async.wire.endpoints import Safety as Safety
 
@@ -69,11 +74,13 @@ _HOMES = {
     ),
     "models.catalogue": ("Package", "Sku", "SkuPackages"),
     "models.converter": ("to_dict",),
+    "tokens.file": ("FileTokenStore",),
+    "tokens.redis": ("RedisTokenStore",),
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),
-    "transport.caller": ("ClientStats",),
     "transport.clock": ("Clock",),
     "transport.config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
     "transport.manager": ("SessionManager",),
+    "transport.records": ("AttemptRecord", "ClientStats"),
     "wire.dialect": ("Dialect",),
     "wire.endpoints": ("Safety",),
 }  # fmt: skip
@@ -83,15 +90,19 @@ __all__ = ["__version__", "errors"]
 __all__ += [*_HOME]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "errors":
-        return importlib.import_module("mioesim_async.errors")
-    module = _HOME.get(name)
-    if module is None:
-        raise AttributeError(f"module 'mioesim_async' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"mioesim_async.{module}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would take any name for one of ours.
+
+    def __getattr__(name):
+        """Load a public name at its first use."""
+        if name == "errors":
+            return importlib.import_module("mioesim_async.errors")
+        module = _HOME.get(name)
+        if module is None:
+            raise AttributeError(f"module 'mioesim_async' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"mioesim_async.{module}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 from mioesim_async.api.cards import Cards
 from mioesim_async.errors import ConfigurationError
+from mioesim_async.tokens.file import FileTokenStore
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
-from mioesim_async.transport.caller import Caller, ClientStats
+from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.clock import Clock, SystemClock
 from mioesim_async.transport.config import (
     DEFAULT_BASE_URL,
@@ -20,9 +22,13 @@ from mioesim_async.transport.config import (
 )
 from mioesim_async.transport.lifetime import Closing
 from mioesim_async.transport.manager import SessionManager
+from mioesim_async.transport.records import ClientStats, Hook
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
 from mioesim_async.wire.signing import Value
+
+if TYPE_CHECKING:
+    from mioesim_async.tokens.redis import RedisTokenStore
 
 __all__ = ["MioEsimClient"]
 
@@ -54,6 +60,8 @@ class MioEsimClient(Closing):
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         max_in_flight: int = 32,
+        rate_limit: float | None = None,
+        hooks: Sequence[Hook] = (),
         on_late_order: Callable[[Any], object] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -68,7 +76,11 @@ class MioEsimClient(Closing):
                 must share one, or each login kills the others' token.
             retry: When reads are tried again.
             timeouts: Limits of attempts; they win over the session manager's.
-            max_in_flight: Most calls under way at once.
+            max_in_flight: Most calls under way at once. Sweeps take at most three quarters
+                of them, so that orders and single reads always find a free slot.
+            rate_limit: Most requests a second, evenly spaced; None for no limit.
+            hooks: Called with an ``AttemptRecord`` after each attempt; one that raises is
+                logged and breaks nothing.
             on_late_order: Called with what a purchase came to, data or error, whose caller
                 was cancelled or timed out after it had been sent.
             clock: Where time comes from; for tests.
@@ -82,7 +94,10 @@ class MioEsimClient(Closing):
             raise ConfigurationError(
                 f"max_in_flight must be a whole number of 1 or more, not {max_in_flight!r}"
             )
+        if rate_limit is not None and not 0 < rate_limit < math.inf:
+            raise ConfigurationError(f"rate_limit must be more than 0, not {rate_limit!r}")
         self._owns_manager = session_manager is None
+        self._own_store: RedisTokenStore | None = None
         self._manager = session_manager or SessionManager(timeouts=timeouts)
         self._caller = Caller(
             credentials,
@@ -93,6 +108,8 @@ class MioEsimClient(Closing):
             retry=retry or RetryPolicy(),
             timeouts=timeouts or self._manager.timeouts,
             max_in_flight=max_in_flight,
+            rate_limit=rate_limit,
+            hooks=tuple(hooks),
             clock=clock or SystemClock(),
             on_late=on_late_order,
         )
@@ -103,7 +120,8 @@ class MioEsimClient(Closing):
         """Make a client from environment variables.
 
         Reads ``MIOESIM_PHONE_NUMBER``, ``MIOESIM_PASSWORD``, ``MIOESIM_SECRET_KEY`` and, if
-        set, ``MIOESIM_BASE_URL``.
+        set, ``MIOESIM_BASE_URL`` and ``MIOESIM_TOKEN_STORE`` (the path of a file, or a
+        ``redis://`` URL).
 
         Args:
             **overrides: Arguments of the constructor that win over the environment.
@@ -120,20 +138,34 @@ class MioEsimClient(Closing):
             )
         if url := os.environ.get("MIOESIM_BASE_URL"):
             overrides.setdefault("base_url", url)
-        if os.environ.get("MIOESIM_TOKEN_STORE") and "token_store" not in overrides:
-            # Going on without it would evict the processes that share the store.
-            raise ConfigurationError(
-                "MIOESIM_TOKEN_STORE is set, but this version has no stores to choose from; "
-                "unset it or pass token_store="
-            )
-        return cls(**overrides)
+        place = os.environ.get("MIOESIM_TOKEN_STORE")
+        if not place or "token_store" in overrides:
+            return cls(**overrides)
+        if "://" not in place:
+            return cls(**overrides, token_store=FileTokenStore(place))
+        store = _redis_store(place)
+        client = cls(**overrides, token_store=store)
+        client._own_store = store
+        return client
 
-    async def aclose(self) -> None:
-        """Stop sweeps, wait for purchases that were sent, and close what the client opened."""
-        await self.cards.aclose()
-        await self._caller.aclose()
-        if self._owns_manager:
-            await self._manager.aclose()
+    async def aclose(self, grace: float = 0.0) -> None:
+        """End calls, wait for purchases that were sent, and close what the client opened.
+
+        New calls are refused at once. Reads that are ended raise ``ClientClosed``, and so
+        does a sweep that was not at its end.
+
+        Args:
+            grace: Seconds that reads under way have to finish.
+        """
+        try:
+            await self._caller.aclose(grace)
+        finally:
+            await self.cards.aclose()
+            # Cancelled while a purchase is under way: better an open pool than a lost order.
+            if self._owns_manager and not self._caller.has_purchases:
+                await self._manager.aclose()
+            if self._own_store is not None:
+                await self._own_store.aclose()
 
     async def login(self) -> None:
         """Log in now, to fail fast at start-up; calls log in by themselves.
@@ -184,3 +216,16 @@ class MioEsimClient(Closing):
     def stats(self) -> ClientStats:
         """Return what this client did so far."""
         return self._caller.stats()
+
+
+def _redis_store(url: str) -> RedisTokenStore:
+    try:
+        from mioesim_async.tokens.redis import RedisTokenStore  # noqa: PLC0415 - an extra
+
+        return RedisTokenStore(url)
+    except ModuleNotFoundError:
+        reason = "redis is missing; install it with: pip install 'mioesim_async[redis]'"
+    except ValueError:
+        # Its message repeats the URL, which may hold a password.
+        reason = "MIOESIM_TOKEN_STORE must be a path or start with redis:// or rediss://"
+    raise ConfigurationError(reason)

@@ -73,6 +73,9 @@ __all__ = [
 ]
 
 
+SHOWN_FAULTS = 20
+
+
 class MioEsimError(Exception):
     """Base of every error of this SDK.
 
@@ -111,12 +114,15 @@ class InvalidRequest(MioEsimError, ValueError):
     """Bad input, found before a byte was sent.
 
     Attributes:
-        faults: Every fault that was found, one sentence each.
+        faults: Every fault that was found, one sentence each; the message has the first 20.
     """
 
     def __init__(self, *faults: str) -> None:
         """Collect the faults into one message."""
-        super().__init__("; ".join(faults))
+        shown = list(faults[:SHOWN_FAULTS])
+        if len(faults) > len(shown):
+            shown.append(f"and {len(faults) - len(shown)} more")
+        super().__init__("; ".join(shown))
         self.faults = faults
 
 

@@ -183,9 +183,9 @@ async def test_a_silent_host_is_an_attempt_timeout(sandbox: Sandbox, clock: Sand
 async def test_a_body_over_the_limit_is_refused_while_it_is_read(
     sandbox: Sandbox, client: MioEsimClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mioesim_async.transport import manager
+    from mioesim_async.transport import reading
 
-    monkeypatch.setattr(manager, "MAX_BODY_BYTES", 4096)
+    monkeypatch.setattr(reading, "MAX_BODY_BYTES", 4096)
     assert envelope_module.MAX_BODY_BYTES == 32 * 1024 * 1024
     await client.login()
     with pytest.raises(errors.ProtocolError, match="larger than 4,096") as caught:

@@ -274,7 +274,7 @@ async def test_an_error_of_the_caller_s_own_source_comes_after_what_was_read() -
 )  # fmt: skip
 def test_arguments_that_can_t_work_are_refused_by_name(arguments: dict[str, Any]) -> None:
     with pytest.raises(errors.InvalidRequest, match=next(iter(arguments))):
-        fan_out([1], double, **arguments)
+        BatchStream([1], double, **arguments)
     with pytest.raises(errors.InvalidRequest, match="iterable"):
         fan_out(7, double)  # type: ignore[arg-type]
 
@@ -282,7 +282,10 @@ def test_arguments_that_can_t_work_are_refused_by_name(arguments: dict[str, Any]
 def stream(
     items: Any, call: Any, clock: SandboxClock, **arguments: Any
 ) -> BatchStream[int, list[int]]:
-    return BatchStream(items, call, clock=clock, batch_size=10, **arguments)
+    arguments.setdefault("max_outage", 120)
+    return BatchStream(
+        items, call, clock=clock, batch_size=10, heard=lambda batch: (True, batch[0]), **arguments
+    )
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -314,6 +317,22 @@ async def test_a_bad_minute_costs_the_minute_and_no_item(
     assert calls < 100 + 2 * concurrency + 20
 
 
+async def test_a_host_that_is_silent_longer_than_the_deadline_is_sat_out(
+    clock: SandboxClock,
+) -> None:
+    start = clock.monotonic()
+
+    async def call(batch: list[int]) -> list[int]:
+        clock.advance(1)
+        await asyncio.sleep(0)
+        if 20 <= clock.monotonic() - start < 60:
+            raise errors.DeadlineExceeded("too late", None)
+        return batch
+
+    outcomes = await drain(stream(range(1000), call, clock))
+    assert [outcome.error for outcome in outcomes] == [None] * 100
+
+
 async def test_a_host_that_stays_down_ends_the_sweep_after_max_outage(clock: SandboxClock) -> None:
     calls = 0
 
@@ -327,8 +346,8 @@ async def test_a_host_that_stays_down_ends_the_sweep_after_max_outage(clock: San
     done = 0
     start = clock.monotonic()
     with pytest.raises(errors.ConnectError):
-        async for _ in stream(range(10_000), call, clock, max_outage=60):
-            done += 1
+        async for outcome in stream(range(10_000), call, clock, max_outage=60):
+            done += outcome.error is None
     assert done == 10
     assert 60 <= clock.monotonic() - start < 75
     assert calls < 40

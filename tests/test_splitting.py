@@ -10,6 +10,8 @@ from hypothesis import given, settings, strategies as st
 
 from mioesim_async import CardOutcome, Dialect, SweepStats, errors
 from mioesim_async.api.batches import MAX_CALLS_PER_BATCH, BatchQuery
+from mioesim_async.transport.clock import SystemClock
+from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.envelope import Envelope, parse_envelope
 
 ICCIDS = [f"8985{n:015d}" for n in range(100)]
@@ -21,6 +23,7 @@ class Vendor:
     def __init__(self, bad: set[str], code: int = -3) -> None:
         self.bad, self.code, self.calls = bad, code, 0
         self.dialect = Dialect()
+        self.clock = SystemClock()
 
     async def call(self, _: Any, params: dict[str, str], **__: Any) -> Envelope:
         self.calls += 1
@@ -34,7 +37,7 @@ class Vendor:
 
 def ask(vendor: Vendor, *batches: list[str]) -> tuple[list[list[CardOutcome]], SweepStats]:
     stats = SweepStats()
-    query = BatchQuery(vendor, stats, clean=True, deadline=None)  # type: ignore[arg-type]
+    query = BatchQuery(vendor, stats, Pace(1), clean=True, deadline=None)  # type: ignore[arg-type]
 
     async def run() -> list[list[CardOutcome]]:
         results = []
@@ -105,4 +108,4 @@ def test_the_stub_is_called_as_the_real_caller_is() -> None:
     from mioesim_async.transport.caller import Caller
 
     real = inspect.signature(Caller.call).parameters
-    assert {"endpoint", "params", "deadline", "sweep", "probe"} <= real.keys()
+    assert {"endpoint", "params", "deadline", "pace", "probe"} <= real.keys()

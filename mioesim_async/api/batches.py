@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 from attrs import define
 
 from mioesim_async import errors
+from mioesim_async.fanout.outage import is_fatal, is_outage
 from mioesim_async.models.cards import CardOutcome, CardStatus
 from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.models.replies import BatchReply, read_batch
 from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.outage import is_fatal, is_outage
+from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import QUERY_ICCID_INFORMATION, REFUSED_FOR_DATA
 
 __all__ = ["BatchQuery", "SweepStats"]
@@ -34,7 +36,7 @@ class SweepStats:
     """Counts of a sweep.
 
     Attributes:
-        input: Items whose outcome was handed out.
+        input: Items of the batches that were taken up so far.
         requests: Calls made, without the retries inside them.
         found: Outcomes with a card.
         missing: Outcomes of cards that the vendor doesn't know.
@@ -54,18 +56,26 @@ class BatchQuery:
     """Asks for batches of cards on behalf of one sweep."""
 
     def __init__(
-        self, caller: Caller, stats: SweepStats, *, clean: bool, deadline: float | None
+        self,
+        caller: Caller,
+        stats: SweepStats,
+        pace: Pace,
+        *,
+        clean: bool,
+        deadline: float | None,
     ) -> None:
         """Prepare the sweep.
 
         Args:
             caller: Makes the calls.
             stats: Where calls and unasked cards are counted.
+            pace: The sweep's pace.
             clean: The items are known to be clean ICCIDs.
-            deadline: Seconds for each call, from the moment it has its slot.
+            deadline: Seconds for each batch, from the moment it has its slot.
         """
         self._caller = caller
         self._stats = stats
+        self._pace = pace
         self._clean = clean
         self._deadline = deadline
         self._answered = False
@@ -98,32 +108,39 @@ class BatchQuery:
         return outcomes
 
     async def _answers(self, iccids: list[str], *, probe: bool) -> dict[str, Answer]:
+        began = self._caller.clock.monotonic()
         try:
-            return await self._call(iccids, probe=probe)
+            return await self._call(iccids, self._deadline, probe=probe)
         except errors.ApiError as error:
             if len(iccids) == 1 or self._fruitless >= FRUITLESS_BATCHES or not self._is_data(error):
                 raise
             refusal = error
         # While no card was seen at all, it may not be the data: one batch tries at a time.
         async with nullcontext() if self._good_seen else self._split_turn:
-            return await self._split(iccids, refusal)
+            return await self._split(iccids, refusal, began)
 
     def _is_data(self, error: errors.ApiError) -> bool:
         return error.code in REFUSED_FOR_DATA or (error.code == -2 and self._answered)
 
-    async def _split(self, iccids: list[str], refusal: errors.MioEsimError) -> dict[str, Answer]:
+    async def _split(
+        self, iccids: list[str], refusal: errors.MioEsimError, began: float
+    ) -> dict[str, Answer]:
         """Halve a refused batch until each bad ICCID stands alone."""
+        clock, left = self._caller.clock, self._deadline
         answers: dict[str, Answer] = {}
         pieces = deque(_halves(iccids))
         calls = 1
         while pieces:
             piece = pieces.popleft()
-            if calls == MAX_CALLS_PER_BATCH or self._fruitless >= FRUITLESS_BATCHES:
+            if self._deadline is not None:
+                left = began + self._deadline - clock.monotonic()
+            over = left is not None and left <= 0
+            if over or calls == MAX_CALLS_PER_BATCH or self._fruitless >= FRUITLESS_BATCHES:
                 answers.update(_failed(piece, refusal))
                 continue
             calls += 1
             try:
-                answers.update(await self._call(piece, probe=False))
+                answers.update(await self._call(piece, left, probe=False))
             except errors.MioEsimError as error:
                 if is_fatal(error) or is_outage(error):
                     raise
@@ -139,10 +156,12 @@ class BatchQuery:
             self._fruitless += 1
         return answers
 
-    async def _call(self, iccids: list[str], *, probe: bool) -> dict[str, Answer]:
+    async def _call(
+        self, iccids: list[str], deadline: float | None, *, probe: bool
+    ) -> dict[str, Answer]:
         self._stats.requests += 1
         reply = await query_cards(
-            self._caller, iccids, deadline=self._deadline, sweep=True, probe=probe
+            self._caller, iccids, deadline=deadline, pace=self._pace, probe=probe
         )
         self._answered = True
         self._stats.unasked += reply.unasked
@@ -164,7 +183,7 @@ async def query_cards(
     iccids: list[str],
     *,
     deadline: float | None,
-    sweep: bool = False,
+    pace: Pace | None = None,
     probe: bool = False,
 ) -> BatchReply:
     """Ask for up to 100 clean, distinct ICCIDs in one call.
@@ -176,10 +195,13 @@ async def query_cards(
         QUERY_ICCID_INFORMATION,
         {caller.dialect.batch_parameter: ",".join(iccids)},
         deadline=deadline,
-        sweep=sweep,
+        pace=pace,
         probe=probe,
     )
-    reply = read_batch(envelope, dict.fromkeys(iccids))
+    try:
+        reply = read_batch(envelope, dict.fromkeys(iccids))
+    except errors.ProtocolError as error:
+        raise error.at(QUERY_ICCID_INFORMATION.path)
     if reply.unasked:
         logger.warning("a reply held %d cards that nobody had asked for", reply.unasked)
     return reply
@@ -193,6 +215,12 @@ def outcome_of_input(item: object) -> CardOutcome:
         return CardOutcome(
             item if isinstance(item, str) else repr(item), None, error.with_traceback(None)
         )
+
+
+def heard_in(outcomes: Sequence[CardOutcome[Any]]) -> tuple[bool, str | None]:
+    """Tell whether outcomes come from an answer of the host, and a card that it knows."""
+    answered = any(not isinstance(outcome.error, errors.InvalidRequest) for outcome in outcomes)
+    return answered, next((o.iccid for o in outcomes if o.card is not None), None)
 
 
 def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:

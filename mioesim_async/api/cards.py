@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
-import weakref
 from collections.abc import AsyncIterable, Iterable, Sized
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from mioesim_async.api.batches import BatchQuery, SweepStats, outcome_of_input, query_cards
+from mioesim_async.api.batches import (
+    BatchQuery,
+    SweepStats,
+    heard_in,
+    outcome_of_input,
+    query_cards,
+)
 from mioesim_async.api.stream import CardStream
-from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
+from mioesim_async.errors import ClientClosed, InvalidRequest, MioEsimError, NotFound, ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.cards import CardDetail, CardOutcome, CardReport, CardStatus, PastPlan
 from mioesim_async.models.catalogue import Sku, SkuPackages
 from mioesim_async.models.converter import structure, structure_rows
 from mioesim_async.models.iccid import check_iccids
 from mioesim_async.models.replies import card_data, only_row, rows_of
-from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.caller import Caller, check_deadline
+from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import (
     GET_ESIM_DETAIL,
     GET_HISTORY_DETAIL,
@@ -45,12 +52,12 @@ class Cards:
     def __init__(self, caller: Caller) -> None:
         """Ask through a caller."""
         self._caller = caller
-        self._streams: weakref.WeakSet[CardStream] = weakref.WeakSet()
+        self._running: set[BatchStream[Any, Any]] = set()
 
     async def aclose(self) -> None:
-        """Stop every sweep that is under way."""
-        for stream in list(self._streams):
-            await stream.aclose()
+        """Stop every sweep that is under way; who consumes it is told."""
+        for stream in list(self._running):
+            await stream.aclose(ClientClosed("the client was closed before the sweep's end"))
 
     async def query(
         self, iccids: str | Iterable[str], *, deadline: float | None = None
@@ -74,6 +81,8 @@ class Cards:
                 are left out and logged; ``query_many`` gives them as failed outcomes.
             MioEsimError: If the call fails.
         """
+        if not isinstance(iccids, Iterable):
+            raise InvalidRequest(f"iccids must be ICCIDs, not {type(iccids).__name__}")
         asked = list(dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids)))
         if not asked:
             return []
@@ -102,7 +111,7 @@ class Cards:
         ordered: bool = False,
         deadline: float | None = None,
         max_outage: float = 120.0,
-    ) -> CardStream:
+    ) -> CardStream[CardStatus]:
         """Stream status and usage of any number of cards.
 
         Batches are asked concurrently, and never more than a few ahead of the consumer, so
@@ -127,23 +136,27 @@ class Cards:
         Raises:
             InvalidRequest: If an argument can't work, or an item of a sized input is no ICCID.
         """
-        if batch_size > MAX_ICCIDS_PER_QUERY:
+        if type(batch_size) is int and batch_size > MAX_ICCIDS_PER_QUERY:
             raise InvalidRequest(
                 f"batch_size={batch_size} is more than one request takes ({MAX_ICCIDS_PER_QUERY})"
             )
         items, clean = _checked(iccids)
         stats = SweepStats()
-        query = BatchQuery(self._caller, stats, clean=clean, deadline=_positive(deadline))
-        return self._track(
+        pace = self._pace(concurrency)
+        query = BatchQuery(self._caller, stats, pace, clean=clean, deadline=_positive(deadline))
+        return CardStream(
             BatchStream(
                 items,
                 query.ask,
                 batch_size=batch_size,
-                concurrency=self._capped(concurrency),
+                concurrency=pace.most,
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=query.probe,
+                heard=heard_in,
+                pace=pace,
                 clock=self._caller.clock,
+                registry=self._running,
             ),
             stats,
         )
@@ -160,7 +173,8 @@ class Cards:
     ) -> CardReport:
         """Return status and usage of any number of cards, sorted into found, missing, failed.
 
-        Takes what ``query_many`` takes. All cards are held in memory.
+        Takes what ``query_many`` takes. All cards are held in memory. Cancelling it, also
+        with ``asyncio.timeout``, loses the report: take ``query_many`` for that.
 
         Raises:
             InvalidRequest: As ``query_many``.
@@ -203,16 +217,21 @@ class Cards:
             NotFound: If the vendor doesn't know the card.
             MioEsimError: If the call fails.
         """
-        card = await self._detail(_one(iccid), deadline, sweep=False)
+        card = await self._detail(_one(iccid), deadline)
         if card is None:
             raise NotFound(GET_ESIM_DETAIL.path, 0, "", None, "the vendor returned no such card")
         return card
 
     async def _detail(
-        self, iccid: str, deadline: float | None, *, sweep: bool
+        self,
+        iccid: str,
+        deadline: float | None,
+        *,
+        pace: Pace | None = None,
+        probe: bool = False,
     ) -> CardDetail | None:
         envelope = await self._caller.call(
-            GET_ESIM_DETAIL, {"iccid": iccid}, deadline=deadline, sweep=sweep
+            GET_ESIM_DETAIL, {"iccid": iccid}, deadline=deadline, pace=pace, probe=probe
         )
         try:
             row = only_row(card_data(envelope), iccid)
@@ -232,34 +251,39 @@ class Cards:
         ordered: bool = False,
         deadline: float | None = None,
         max_outage: float = 120.0,
-    ) -> CardStream:
+    ) -> CardStream[CardDetail]:
         """Stream everything about any number of cards, one request each.
 
-        Takes what ``query_many`` takes, and the outcomes' cards are ``CardDetail``.
+        Takes what ``query_many`` takes.
 
         Raises:
             InvalidRequest: As ``query_many``.
         """
         items, _ = _checked(iccids)
-        stats = SweepStats()
-        seconds = _positive(deadline)
+        stats, seconds = SweepStats(), _positive(deadline)
+        pace = self._pace(concurrency)
 
-        async def ask(batch: list[str]) -> list[CardOutcome]:
-            outcome = outcome_of_input(batch[0])
-            if outcome.error is None:
-                stats.requests += 1
-                outcome.card = await self._detail(outcome.iccid, seconds, sweep=True)
-            return [outcome]
+        async def ask(batch: list[str], *, probe: bool = False) -> list[CardOutcome[CardDetail]]:
+            checked = outcome_of_input(batch[0])
+            if checked.error is not None:
+                return [CardOutcome(checked.iccid, None, checked.error)]
+            stats.requests += 1
+            card = await self._detail(checked.iccid, seconds, pace=pace, probe=probe)
+            return [CardOutcome(checked.iccid, card)]
 
-        return self._track(
+        return CardStream(
             BatchStream(
                 items,
                 ask,
                 batch_size=1,
-                concurrency=self._capped(concurrency),
+                concurrency=pace.most,
                 ordered=ordered,
                 max_outage=max_outage,
+                probe=partial(ask, probe=True),
+                heard=heard_in,
+                pace=pace,
                 clock=self._caller.clock,
+                registry=self._running,
             ),
             stats,
         )
@@ -309,18 +333,13 @@ class Cards:
         except ProtocolError as error:
             raise error.at(endpoint.path)
 
-    def _track(self, batches: BatchStream[str, list[CardOutcome]], stats: SweepStats) -> CardStream:
-        stream = CardStream(batches, stats)
-        self._streams.add(stream)
-        return stream
-
-    def _capped(self, concurrency: int) -> int:
-        limits = (self._caller.max_in_flight, self._caller.manager.pool_size)
-        cap = min(limit for limit in limits if limit)
-        if concurrency > cap:
-            logger.info("concurrency %d is capped at %d", concurrency, cap)
-            return cap
-        return concurrency
+    def _pace(self, concurrency: int) -> Pace:
+        """Cap a sweep's concurrency, so that other calls always find a free slot."""
+        cap = self._caller.sweep_slots
+        if type(concurrency) is not int or concurrency <= cap:
+            return Pace(concurrency)
+        logger.info("concurrency %d is capped at %d", concurrency, cap)
+        return Pace(cap)
 
 
 def _one(iccid: str) -> str:
@@ -332,11 +351,14 @@ def _checked(iccids: Iccids) -> tuple[Iterable[str] | AsyncIterable[str], bool]:
     if isinstance(iccids, str):
         return check_iccids([iccids]), True
     if isinstance(iccids, Iterable) and isinstance(iccids, Sized):
-        return check_iccids(iccids), True
+        try:
+            return check_iccids(iccids), True
+        except InvalidRequest as error:
+            error.add_note("Pass iter(...) to have each bad item as a failed outcome instead.")
+            raise
     return iccids, False
 
 
 def _positive(deadline: float | None) -> float | None:
-    if deadline is not None and not deadline > 0:
-        raise InvalidRequest(f"deadline must be more than 0 seconds, not {deadline!r}")
+    check_deadline(deadline)
     return deadline

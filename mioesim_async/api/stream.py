@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Self
+from typing import Generic, Self
 
 from attrs import evolve
 
 from mioesim_async import errors
 from mioesim_async.api.batches import SweepStats, outcome_of_input
 from mioesim_async.fanout import BatchOutcome, BatchStream
-from mioesim_async.models.cards import CardOutcome
+from mioesim_async.models.cards import C, CardOutcome
 from mioesim_async.transport.lifetime import Closing
 
 __all__ = ["CardStream"]
 
 
-class CardStream(Closing):
+class CardStream(Closing, Generic[C]):
     """One ``CardOutcome`` for each input item; an async iterator and context manager.
 
     ``async with``, exhaustion and ``client.aclose()`` leave no task and no connection behind.
@@ -27,11 +27,11 @@ class CardStream(Closing):
             ``failed``, ``unasked``).
     """
 
-    def __init__(self, batches: BatchStream[str, list[CardOutcome]], stats: SweepStats) -> None:
+    def __init__(self, batches: BatchStream[str, list[CardOutcome[C]]], stats: SweepStats) -> None:
         """Take the outcomes of these batches apart."""
         self.stats = stats
         self._batches = batches
-        self._ready: deque[CardOutcome] = deque()
+        self._ready: deque[CardOutcome[C]] = deque()
 
     def __aiter__(self) -> Self:
         """Return the stream itself."""
@@ -42,7 +42,7 @@ class CardStream(Closing):
         self._ready.clear()
         await self._batches.aclose()
 
-    async def __anext__(self) -> CardOutcome:
+    async def __anext__(self) -> CardOutcome[C]:
         """Return the next outcome.
 
         Raises:
@@ -53,7 +53,7 @@ class CardStream(Closing):
             self._unpack(await self._next_batch())
         return self._ready.popleft()
 
-    async def _next_batch(self) -> BatchOutcome[str, list[CardOutcome]]:
+    async def _next_batch(self) -> BatchOutcome[str, list[CardOutcome[C]]]:
         try:
             return await self._batches.__anext__()
         except errors.MioEsimError as error:
@@ -64,12 +64,12 @@ class CardStream(Closing):
             )
             raise
 
-    def _unpack(self, batch: BatchOutcome[str, list[CardOutcome]]) -> None:
+    def _unpack(self, batch: BatchOutcome[str, list[CardOutcome[C]]]) -> None:
         outcomes = batch.result
         if outcomes is None:
-            outcomes = [outcome_of_input(item) for item in batch.items]
-            for outcome in outcomes:
-                outcome.error = outcome.error or as_mioesim_error(batch.error)
+            error = as_mioesim_error(batch.error)
+            checked = [outcome_of_input(item) for item in batch.items]
+            outcomes = [CardOutcome[C](o.iccid, None, o.error or error) for o in checked]
         failed = sum([outcome.error is not None for outcome in outcomes])
         found = sum([outcome.card is not None for outcome in outcomes])
         stats = self.stats
@@ -80,7 +80,7 @@ class CardStream(Closing):
         self._ready.extend(outcomes)
 
 
-def as_mioesim_error(error: Exception | None) -> errors.MioEsimError:
+def as_mioesim_error(error: BaseException | None) -> errors.MioEsimError:
     """Return the batch's error; one that is not ours is a bug of this SDK, and raised."""
     if isinstance(error, errors.MioEsimError):
         return error

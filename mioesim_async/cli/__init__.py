@@ -11,10 +11,14 @@ def main() -> None:
     """Run the command line and exit with its status."""
     try:
         from mioesim_async.cli.app import run
+
+        sys.exit(run(sys.argv[1:]))
+    except KeyboardInterrupt:
+        # In the moment before or after the command itself looks out for it.
+        sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name not in ("cyclopts", "rich"):
             raise
         sys.exit(
             f"mioesim: {error.name} is missing; install it with: pip install 'mioesim_async[cli]'"
         )
-    sys.exit(run(sys.argv[1:]))

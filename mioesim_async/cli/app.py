@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from mioesim_async import __version__, errors
+from mioesim_async.cli.outputs import printable
 from mioesim_async.cli.query import Format, QueryOptions, query_cards
 from mioesim_async.cli.status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
 from mioesim_async.sandbox import Sandbox
@@ -27,7 +28,24 @@ app = App(
     version=__version__,
 )
 
+WRONG_USAGE = (
+    errors.InvalidRequest,
+    errors.ConfigurationError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+OnFile = Parameter(allow_leading_hyphen=True)
 Positive = Parameter(validator=lambda _, value: _check_positive(value))
+
+
+Port = Parameter(validator=lambda _, value: _check_port(value))
+
+
+def _check_port(value: int) -> None:
+    if not 0 <= value <= 65535:
+        raise ValueError("must be 0 to 65535.")
 
 
 def _check_positive(value: Any) -> None:
@@ -38,10 +56,14 @@ def _check_positive(value: Any) -> None:
 @app.command
 def query(
     *iccids: str,
-    file: Annotated[Path | None, Parameter(name=["--file", "-f"])] = None,
+    file: Annotated[
+        Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
+    ] = None,
     column: Annotated[str | None, Parameter(name=["--column", "-c"])] = None,
     sandbox: Annotated[int | None, Positive] = None,
-    output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)
+    ] = None,
     format: Format | None = None,  # noqa: A002 - it is the option's name
     concurrency: Annotated[int, Positive] = 8,
     debug: Annotated[bool, Parameter(negative="")] = False,
@@ -74,7 +96,7 @@ def serve_sandbox(
     cards: Annotated[int, Positive] = 1000,
     seed: int = 0,
     host: str = "127.0.0.1",
-    port: int = 0,
+    port: Annotated[int, Port] = 0,
     debug: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run a sandbox by itself, and print the environment variables that lead to it.
@@ -128,7 +150,7 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> in
         # The reader has gone (as with head); what is still buffered goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (errors.MioEsimError, OSError, UnicodeError) as error:
+    except (errors.MioEsimError, OSError) as error:
         if debug:
             traceback.print_exc()
         else:
@@ -137,7 +159,7 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> in
 
 
 def _status_of(error: Exception) -> int:
-    if isinstance(error, errors.InvalidRequest | errors.ConfigurationError):
+    if isinstance(error, WRONG_USAGE):
         return USAGE
     if isinstance(error, NotLoggedIn | errors.AuthenticationError | errors.PermissionDenied):
         return NOT_LOGGED_IN
@@ -145,8 +167,11 @@ def _status_of(error: Exception) -> int:
 
 
 def _one_line(error: Exception) -> str:
-    notes = getattr(error, "__notes__", [])
-    return " ".join(" ".join([str(error), *notes]).split())
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = ". ".join([str(error), *getattr(error, "__notes__", [])])
+    return printable(" ".join(text.split())) or ""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

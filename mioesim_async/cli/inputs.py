@@ -19,6 +19,8 @@ __all__ = ["Source", "open_source"]
 
 SEPARATORS = ",;\t"
 COUNT_CHUNK = 1 << 20
+LONGEST_LINE = 1 << 26
+STDIN = "<stdin>"
 
 
 @frozen
@@ -47,15 +49,20 @@ def open_source(iccids: tuple[str, ...], file: Path | None, column: str | None) 
         if column is not None:
             raise InvalidRequest("--column needs a CSV file or standard input")
         return Source(iccids, len(iccids))
-    if file is None:
-        if sys.stdin.isatty():
+    if file is None or file == Path("-"):
+        if file is None and sys.stdin.isatty():
             raise InvalidRequest("no ICCIDs: give them as arguments, with --file, or pipe them in")
-        if stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode):
-            lines = _text(sys.stdin.buffer)
-            return Source(_picked(lines, column, csv_file=column is not None, name="<stdin>"), None)
-        return Source(_from_pipe(column), None)
-    lines = _text(file.open("rb"))
-    items = _picked(lines, column, csv_file=_is_csv(file, column), name=file.name)
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return Source(_from_pipe(column), None)
+        lines = _text(sys.stdin.buffer)
+        return Source(_picked(lines, column, csv_file=column is not None, name=STDIN), None)
+    raw = file.open("rb")
+    try:
+        items = _picked(_text(raw), column, csv_file=_is_csv(file, column), name=file.name)
+    except BaseException:
+        raw.close()
+        raise
     return Source(items, _count_lines(file))
 
 
@@ -66,7 +73,15 @@ def _is_csv(file: Path, column: str | None) -> bool:
 def _text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
     with raw:
         for line in raw:
-            yield line.decode("utf-8-sig" if line.startswith(b"\xef\xbb\xbf") else "utf-8")
+            yield _decoded(line, getattr(raw, "name", STDIN))
+
+
+def _decoded(line: bytes, name: object) -> str:
+    try:
+        return line.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    raise InvalidRequest(f"{name} is not UTF-8 text; save it as UTF-8")
 
 
 def _count_lines(file: Path) -> int | None:
@@ -85,14 +100,20 @@ def _picked(
     """Yield the ICCIDs of lines; the header is read, and refused, before the first is asked for."""
     if not csv_file:
         return (item for line in lines for item in _items_of_line(line))
-    header = next(lines, "")
-    separator = _separator(header)
-    index = _index_of(header, separator, column, name)
-    return (
-        unquoted(row[index])
-        for row in csv.reader(lines, delimiter=separator)
-        if index < len(row) and row[index].strip()
-    )
+    separator, index = _column_of(next(lines, ""), column, name)
+    return _cells(csv.reader(lines, delimiter=separator), index, name)
+
+
+def _cells(rows: Iterator[list[str]], index: int, name: str) -> Iterator[str]:
+    try:
+        for row in rows:
+            if index < len(row) and row[index].strip():
+                yield unquoted(row[index])
+    except csv.Error as error:
+        fault = str(error)
+    else:
+        return
+    raise InvalidRequest(f"{name} is not a CSV file: {fault}")
 
 
 def _items_of_line(line: str) -> Iterator[str]:
@@ -102,16 +123,14 @@ def _items_of_line(line: str) -> Iterator[str]:
             yield unquoted(item)
 
 
-def _separator(header: str) -> str:
-    return max(SEPARATORS, key=header.count)
-
-
-def _index_of(header: str, separator: str, column: str | None, name: str) -> int:
+def _column_of(header: str, column: str | None, name: str) -> tuple[str, int]:
+    """Return the separator, and where the column with the ICCIDs is."""
+    separator = max(SEPARATORS, key=header.count)
     names = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
     folded = [cell.lower() for cell in names]
     wanted = (column or "iccid").strip().lower()
     if wanted in folded:
-        return folded.index(wanted)
+        return separator, folded.index(wanted)
     if column is None:
         raise InvalidRequest(
             f"{name} has no column 'iccid'; choose one with --column: {', '.join(names)}"
@@ -128,24 +147,28 @@ def unquoted(cell: str) -> str:
 
 
 async def _from_pipe(column: str | None) -> AsyncIterator[str]:
-    """Read a pipe or terminal without blocking the loop."""
-    reader = asyncio.StreamReader()
+    """Read a pipe without blocking the loop."""
+    reader = asyncio.StreamReader(limit=LONGEST_LINE)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
     try:
-        index, separator = -1, ","
-        async for raw in reader:
-            line = raw.decode("utf-8-sig")
+        index, separator, record = -1, ",", ""
+        while line := _decoded(await reader.readline(), STDIN):
             if column is None:
                 for item in _items_of_line(line):
                     yield item
-            elif index < 0:
-                separator = _separator(line)
-                index = _index_of(line, separator, column, "<stdin>")
-            else:
-                row = next(csv.reader([line], delimiter=separator), [])
-                if index < len(row) and row[index].strip():
-                    yield unquoted(row[index])
+                continue
+            if index < 0:
+                separator, index = _column_of(line, column, STDIN)
+                continue
+            record += line
+            if record.count('"') % 2:
+                continue  # a quoted cell goes on in the next line
+            for item in _cells(csv.reader([record], delimiter=separator), index, STDIN):
+                yield item
+            record = ""
+        if record:
+            raise InvalidRequest(f"{STDIN} is not a CSV file: a quote is never closed")
     finally:
         transport.close()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
+import sys
 from collections.abc import Callable
 from typing import IO, Any, Protocol
 
 import orjson
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mioesim_async.models.cards import CardOutcome
 
-__all__ = ["WRITERS", "Writer"]
+__all__ = ["WRITERS", "Writer", "printable"]
 
 FIELDS = (
     "dp_status",
@@ -25,6 +28,7 @@ FIELDS = (
     "sku_id",
 )
 MAX_TABLE_ROWS = 50
+HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Writer(Protocol):
@@ -46,12 +50,20 @@ def _result(outcome: CardOutcome) -> str:
 def _record(outcome: CardOutcome) -> dict[str, Any]:
     """Make a flat record; ``extra`` is left out, since it may hold activation codes."""
     card = outcome.card
-    return {
-        "iccid": outcome.iccid,
+    record: dict[str, Any] = {
+        "iccid": printable(outcome.iccid),
         "result": _result(outcome),
         **{name: getattr(card, name, None) for name in FIELDS},
-        "error": None if outcome.error is None else str(outcome.error),
+        "error": None if outcome.error is None else printable(str(outcome.error)),
     }
+    for name in ("dp_status", "order_num"):
+        record[name] = printable(record[name])
+    return record
+
+
+def printable(text: str | None) -> str | None:
+    """Replace what no file or terminal should get: control characters and half characters."""
+    return text if text is None else HARMFUL.sub("\ufffd", text)
 
 
 class CsvWriter:
@@ -65,9 +77,8 @@ class CsvWriter:
     def write(self, outcome: CardOutcome) -> None:
         """Write one row."""
         record = _record(outcome)
-        record["iccid"] = (
-            f'="{outcome.iccid}"' if outcome.iccid.isdigit() else _inert(outcome.iccid)
-        )
+        iccid = record["iccid"]
+        record["iccid"] = f'="{iccid}"' if iccid.isdigit() else _inert(iccid)
         record["order_num"] = _inert(record["order_num"])
         record["dp_status"] = _inert(record["dp_status"])
         for name in ("starts_at", "ends_at"):
@@ -121,20 +132,25 @@ class TableWriter:
     """The first cards as a table for people."""
 
     def __init__(self, file: IO[str]) -> None:
-        """Collect up to 50 rows."""
+        """Collect rows: for a terminal as many as a person reads, else all."""
         self._file = file
+        self._most = MAX_TABLE_ROWS if file is sys.stdout else sys.maxsize
         self._rows: list[CardOutcome] = []
         self._more = 0
 
     def write(self, outcome: CardOutcome) -> None:
         """Keep one row."""
-        if len(self._rows) < MAX_TABLE_ROWS:
+        if len(self._rows) < self._most:
             self._rows.append(outcome)
         else:
             self._more += 1
 
     def close(self) -> None:
         """Print the rows, unless there are more than a person reads."""
+        if self._more:
+            self._file.write(
+                f"{len(self._rows) + self._more:,} cards; write them all with -o cards.csv\n\n"
+            )
         if self._more or not self._rows:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -144,7 +160,8 @@ class TableWriter:
             table.add_column(title, justify="right", no_wrap=True)
         table.add_column("Ends (GMT+8)")
         for outcome in self._rows:
-            table.add_row(*_cells(outcome))
+            # Text, since the vendor's words are no markup.
+            table.add_row(*[Text(cell) for cell in _cells(outcome)])
         console = Console(file=self._file)
         console.print(table)
         console.print()
@@ -153,11 +170,11 @@ class TableWriter:
 def _cells(outcome: CardOutcome) -> tuple[str, ...]:
     card = outcome.card
     if card is None:
-        why = "missing" if outcome.error is None else f"failed: {outcome.error}"
-        return (outcome.iccid, why, "", "", "")
+        why = "missing" if outcome.error is None else f"failed: {type(outcome.error).__name__}"
+        return (printable(outcome.iccid) or "", why, "", "", "")
     return (
         outcome.iccid,
-        card.dp_status or "-",
+        printable(card.dp_status) or "-",
         _amount(card.used_mb),
         _amount(card.remaining_mb),
         "-" if card.ends_at is None else f"{card.ends_at:%Y-%m-%d %H:%M}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from collections import Counter
@@ -14,11 +15,12 @@ from attrs import Factory, define, frozen
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from mioesim_async import errors
 from mioesim_async.api.stream import CardStream
 from mioesim_async.cli.inputs import Source, open_source
-from mioesim_async.cli.outputs import WRITERS, Writer
+from mioesim_async.cli.outputs import WRITERS, Writer, printable
 from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
@@ -27,6 +29,13 @@ from mioesim_async.sandbox import Sandbox
 __all__ = ["Format", "QueryOptions", "query_cards"]
 
 Format = Literal["table", "csv", "json", "jsonl"]
+ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".table": "table",
+    ".txt": "table",
+}
 REFRESH_SECONDS = 0.1
 
 
@@ -45,9 +54,16 @@ class QueryOptions:
     @property
     def writes(self) -> Format:
         """The format: as named, or as the output file's ending says, or a table."""
-        ending = self.output.suffix.lower() if self.output is not None else ""
-        endings: dict[str, Format] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
-        return self.format or endings.get(ending, "table")
+        if self.format is not None:
+            return self.format
+        if self.output is None or self.output == Path("-"):
+            return "table"
+        ending = self.output.suffix.lower()
+        if ending not in ENDINGS:
+            raise errors.InvalidRequest(
+                f"{self.output.name} ends in none of {', '.join(ENDINGS)}; name the --format"
+            )
+        return ENDINGS[ending]
 
 
 @define
@@ -77,11 +93,13 @@ async def query_cards(options: QueryOptions) -> int:
         MioEsimError: If the sweep ended early.
         OSError: If a file can't be read or written.
     """
+    _ = options.writes  # Wrong usage starts nothing.
+    if options.sandbox is not None and options.column is not None and options.file is None:
+        raise errors.InvalidRequest("--column needs a CSV file or standard input")
     async with AsyncExitStack() as stack:
         named = options.iccids or options.file
         if options.sandbox is not None:
             sandbox = Sandbox(options.sandbox, record=False)
-            # Before anything is started: wrong usage starts nothing.
             source = (
                 open_source(options.iccids, options.file, options.column)
                 if named
@@ -101,6 +119,9 @@ async def query_cards(options: QueryOptions) -> int:
         started = time.monotonic()
         try:
             await client.login()
+        except asyncio.CancelledError:
+            Console(stderr=True).print("Interrupted during the login; nothing was asked.")
+            raise
         except errors.ConfigurationError:
             raise
         except errors.MioEsimError as error:
@@ -116,34 +137,39 @@ async def _sweep(
     started: float,
 ) -> int:
     totals = Totals()
-    done = "Interrupted"
+    ended = "Ended early"
+    writes, to_file = options.writes, options.output not in (None, Path("-"))
+    # Rows and a progress bar on one terminal would run into each other.
+    mixed = writes != "table" and not to_file and sys.stdout.isatty()
     with _opened(options.output) as file:
-        writer = WRITERS[options.writes](file)
+        writer = WRITERS[writes](file)
         try:
             async with stream:
-                await _copy(stream, writer, totals, source.total)
-            done = ""
-        except errors.MioEsimError:
-            done = "Ended early"
+                await _copy(stream, writer, totals, source.total, quiet=mixed)
+            ended = ""
+        except asyncio.CancelledError:
+            ended = "Interrupted"
             raise
         finally:
             writer.close()
-            on_stdout = options.writes == "table" and options.output is None
+            on_stdout = writes == "table" and not to_file
             _print_summary(
                 Console(stderr=not on_stdout),
                 client,
                 stream,
                 totals,
                 time.monotonic() - started,
-                done,
+                ended,
             )
     stats = stream.stats
     return OK if stats.found == stats.input else FAILED
 
 
-async def _copy(stream: CardStream, writer: Writer, totals: Totals, total: int | None) -> None:
+async def _copy(
+    stream: CardStream, writer: Writer, totals: Totals, total: int | None, *, quiet: bool
+) -> None:
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if quiet or not console.is_terminal:
         async for outcome in stream:
             writer.write(outcome)
             totals.add(outcome)
@@ -194,7 +220,8 @@ def _print_summary(
     table.add_column(style="bold")
     table.add_column(justify="right")
     rows: list[tuple[str, str]] = [
-        (f"Cards {status}", f"{count:,}") for status, count in sorted(totals.statuses.items())
+        (f"Cards {printable(status)}", f"{count:,}")
+        for status, count in sorted(totals.statuses.items())
     ]
     rows += [
         ("Cards found", f"{stats.found:,}"),
@@ -208,12 +235,13 @@ def _print_summary(
         ("Time", f"{seconds:,.2f} s"),
     ]
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*[Text(cell) for cell in row])
     if ended:
         console.print(f"{ended} after {stats.input:,} cards.", style="bold")
     console.print(table)
     if totals.first_error is not None:
-        console.print(f"First error: {totals.first_error}", markup=False, highlight=False)
+        first = printable(str(totals.first_error)) or ""
+        console.print(f"First error: {first}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _size(megabytes: float) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic
 
 from attrs import define, field
+from typing_extensions import TypeVar
 
 from mioesim_async.errors import MioEsimError
 from mioesim_async.models.activation import ActivationCode
@@ -93,8 +94,11 @@ class CardDetail(CardStatus):
     activation: ActivationCode | None = None
 
 
+C = TypeVar("C", bound=CardStatus, default=CardStatus)
+
+
 @define
-class CardOutcome:
+class CardOutcome(Generic[C]):
     """What became of one ICCID of a sweep.
 
     Attributes:
@@ -104,7 +108,7 @@ class CardOutcome:
     """
 
     iccid: str
-    card: CardStatus | None = None
+    card: C | None = None
     error: MioEsimError | None = None
 
 

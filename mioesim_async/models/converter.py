@@ -65,6 +65,11 @@ def _report(model: str, name: str, problem: str) -> None:
         logger.warning("%s: %s %s; kept in extra, reported once", model, name, problem)
 
 
+def _iccid(value: object) -> str | None:
+    # Whoever asked for the card knows its ICCID; a number may have lost its last digits.
+    return value or None if isinstance(value, str) else None
+
+
 def _dp_status(value: object) -> DpStatus | None:
     raw = scalars.text(value)
     return None if raw is None else DpStatus(raw)
@@ -126,7 +131,7 @@ def _is_zero(value: object) -> bool | None:
 
 
 CARD = {
-    "iccid": Wire(("iccid",), scalars.digits, strict=True),
+    "iccid": Wire(("iccid",), _iccid),
     "dp_status": Wire(("dpStatus",), _dp_status, strict=True),
     "used_mb": Wire(("usedMB",), scalars.number, strict=True),
     "remaining_mb": Wire(

@@ -15,8 +15,6 @@ MIN_DIGITS, MAX_DIGITS = 16, 22
 # White space, hyphens and dashes, and the invisible marks that spreadsheets paste along.
 NOISE = re.compile(r"[\s\-\u2010-\u2015\u2212\u200b\u200e\u200f\u2060\ufeff]+")
 
-SHOWN_FAULTS = 20
-
 
 def clean_iccid(raw: object) -> str:
     """Return the digits of one ICCID.
@@ -73,9 +71,6 @@ def check_iccids(items: Iterable[object]) -> list[str]:
             cleaned.append(clean_iccid(item))
         except InvalidRequest as error:
             faults.append(f"item {position}: {error}")
-    if len(faults) > SHOWN_FAULTS:
-        more = len(faults) - SHOWN_FAULTS
-        faults[SHOWN_FAULTS:] = [f"and {more} more items that are not ICCIDs"]
     if faults:
         raise InvalidRequest(*faults)
     return cleaned

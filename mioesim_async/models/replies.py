@@ -101,7 +101,7 @@ def rows_of(data: Any) -> list[Any]:
         for name in WRAPPED:
             if isinstance(data.get(name), list):
                 return list(data[name])
-        return [] if not data or _is_wrapper(data) else [data]
+        return [] if not data or "total" in data or _is_wrapper(data) else [data]
     raise ProtocolError(f"expected a list of rows, got {type(data).__name__}")
 
 
@@ -119,8 +119,8 @@ def only_row(data: Any, iccid: str) -> Any:
             return row
     if any(raw is not None for raw, _ in named):
         raise ProtocolError("the reply is about another card than the one that was asked for")
-    if isinstance(data, dict):
-        return None if not data or _is_wrapper(data) else data
+    if isinstance(data, dict) and not _is_wrapper(data):
+        return data or None
     if len(named) > 1:
         raise ProtocolError("the reply holds several rows and none says which card it is about")
     return named[0][1] if named else None
@@ -128,8 +128,8 @@ def only_row(data: Any, iccid: str) -> Any:
 
 def _is_wrapper(data: dict[str, Any]) -> bool:
     """Tell whether an object only holds rows, and is none itself."""
-    holds_list = any(isinstance(data.get(name), list) for name in WRAPPED)
-    return holds_list or "total" in data or any(_cleaned(key) for key in data)
+    holds_rows = any(isinstance(data.get(name), list) for name in WRAPPED)
+    return holds_rows or any(_cleaned(key) for key in data)
 
 
 def _named_rows(data: Any) -> Named:

@@ -36,8 +36,11 @@ class _Timer:
         if self.handle is not None:
             self.handle.cancel()
         if self.clock.expects(self):
-            left = max(0.0, self.due - self.clock.monotonic())
-            self.handle = self.loop.call_later(left, self.fire)
+            left = self.due - self.clock.monotonic()
+            if left <= 0:
+                self.fire()
+            else:
+                self.handle = self.loop.call_later(left, self.fire)
 
 
 class SandboxClock:
@@ -83,7 +86,8 @@ class SandboxClock:
         with self._lock:
             self._offset += seconds
             timers = list(self._timers.values())
-        for timer in timers:
+        # In the order in which they are due, so that a retry comes before a later deadline.
+        for timer in sorted(timers, key=lambda timer: timer.due):
             timer.loop.call_soon_threadsafe(timer.arm)
 
     async def sleep(self, seconds: float) -> None:

@@ -198,6 +198,8 @@ class Sandbox(Closing):
         """Stop listening and close every connection."""
         runner, self._runner = self._runner, None
         self._url = ""
+        # A connection that has just been accepted is set up first, and then closed with the rest.
+        await asyncio.sleep(0)
         # A call goes on when its client hangs up, as the vendor's would; here it ends.
         for waiting in self._waiting:
             waiting.cancel()
@@ -310,7 +312,8 @@ class Sandbox(Closing):
         else:
             refused = self._read_method is not None and self._read_method != request.method
         if refused:
-            status = 415 if request.method == "POST" and self._login_encoding != "query" else 405
+            json_wanted = path == LOGIN.path and request.method == "POST"
+            status = 415 if json_wanted and self._login_encoding != "query" else 405
             return web.Response(status=status, text=NOT_FOUND, content_type="text/html")
         code, message, data = self._vendor.answer(path, params, fault)
         seen.code = code

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -85,7 +86,7 @@ class Vendor:
     def answer(self, path: str, params: dict[str, str], fault: Fault | None) -> Result:
         """Return the code, message and data of one call."""
         if fault is not None and fault.code is not None:
-            return fault.code, fault.message.format_map(params), None
+            return fault.code, fault.message.format_map(defaultdict(str, params)), None
         if path == LOGIN.path:
             return self._login(params)
         if not params.get("token") or not params.get("sign"):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import re
 from collections.abc import Mapping
+from urllib.parse import quote_plus
 
 import aiohttp
 import orjson
@@ -10,7 +14,8 @@ import orjson
 from mioesim_async import errors
 from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.transport.config import Credentials, Timeouts
-from mioesim_async.transport.manager import FORM, Progress, RawReply, Request, SessionManager
+from mioesim_async.transport.manager import SessionManager
+from mioesim_async.transport.request import FORM, Progress, RawReply, Request
 from mioesim_async.transport.retry import parse_retry_after
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
@@ -18,6 +23,8 @@ from mioesim_async.wire.envelope import Envelope, parse_envelope
 from mioesim_async.wire.signing import percent_encode, sign, urlencode
 
 __all__ = ["Sender"]
+
+LARGE_BODY = 1024 * 1024
 
 
 class Sender:
@@ -42,11 +49,12 @@ class Sender:
         self._sockets = {
             safety: aiohttp.ClientTimeout(
                 total=None,
-                sock_connect=timeouts.connect,
-                sock_read=timeouts.money if safety is Safety.MONEY else timeouts.read,
+                sock_connect=_finite(timeouts.connect),
+                sock_read=_finite(timeouts.money if safety is Safety.MONEY else timeouts.read),
             )
             for safety in Safety
         }
+        self._connect = timeouts.connect
 
     def prepare(
         self,
@@ -104,29 +112,50 @@ class Sender:
         if not 200 <= reply.status < 300:
             raise self._refused_status(endpoint, reply)
         try:
-            envelope = parse_envelope(reply.body, exact=endpoint.exact)
+            if len(reply.body) > LARGE_BODY:
+                # Parsing that much would hold up the loop.
+                envelope = await asyncio.to_thread(parse_envelope, reply.body, exact=endpoint.exact)
+            else:
+                envelope = parse_envelope(reply.body, exact=endpoint.exact)
         except errors.ProtocolError as error:
             raise error.at(endpoint.path)
         code = envelope.code
+        if isinstance(code, str):
+            code = self._masked(code, request, token)
+        progress.code = code
         if code == endpoint.success:
             return envelope
-        raise endpoint.refusal(
-            self._masked(code, request, token) if isinstance(code, str) else code,
-            self._masked(envelope.message, request, token),
-            envelope.data,
-        )
+        message = self._masked(envelope.message, request, token)
+        if endpoint.is_throttle(code, message):
+            raise errors.RateLimited(
+                f"{endpoint.path} answered code {code} ({message}), which reads like a rate "
+                "limit; call less often, or lower max_in_flight"
+            ).at(endpoint.path)
+        raise endpoint.refusal(code, message, envelope.data)
 
     async def _exchange(self, endpoint: Endpoint, request: Request, progress: Progress) -> RawReply:
         seconds = self._seconds[endpoint.safety]
         limit = TimeLimit(self._clock)
-        progress.on_sent = lambda: limit.set(seconds)
+
+        def sent() -> None:
+            limit.set(seconds)
+            progress.sent_at = self._clock.monotonic()
+
+        progress.on_sent = sent
+        progress.on_connecting = lambda: limit.set(self._connect)
         try:
             async with limit:
-                return await self._manager.send(request, progress)
+                reply = await self._manager.send(request, progress)
+            progress.status, progress.size = reply.status, len(reply.body)
+            return reply
         except errors.MioEsimError as error:
             raise error.at(endpoint.path)
         except TimeoutError:
             pass
+        if not progress.sent:
+            raise errors.ConnectError(
+                f"no connection through the proxy within {self._connect:g} s; check the proxy"
+            ).at(endpoint.path)
         name = "money" if endpoint.safety is Safety.MONEY else "attempt"
         raise errors.AttemptTimeout(
             f"{endpoint.path} was not answered within {seconds:g} s; "
@@ -157,5 +186,11 @@ class Sender:
         credentials = self._credentials
         for secret in (credentials.password, credentials.secret_key, token, request.sign):
             if secret:
-                text = text.replace(secret, "***").replace(percent_encode(secret), "***")
+                text = text.replace(secret, "***")
+                for written in (percent_encode(secret), quote_plus(secret)):
+                    text = re.sub(re.escape(written), "***", text, flags=re.IGNORECASE)
         return text
+
+
+def _finite(seconds: float) -> float | None:
+    return None if seconds == math.inf else seconds

@@ -4,81 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from attrs import Factory, define, evolve, frozen
+from aiolimiter import AsyncLimiter
+from attrs import evolve
 
 from mioesim_async import errors
 from mioesim_async.tokens.store import TokenStore, account_key
 from mioesim_async.transport.attempt import Sender
+from mioesim_async.transport.call import Call, contended, too_late, unknown
 from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.transport.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.transport.login import TokenKeeper
-from mioesim_async.transport.manager import Progress, SessionManager
+from mioesim_async.transport.look import MethodLook
+from mioesim_async.transport.manager import SessionManager
+from mioesim_async.transport.pace import Pace, RetryBudget, sweep_slots
+from mioesim_async.transport.purchases import LateAnswer, Purchases
+from mioesim_async.transport.records import AttemptRecord, ClientStats, Hook, Meter
+from mioesim_async.transport.request import Progress, Request
 from mioesim_async.transport.retry import Action, classify, decide
-from mioesim_async.wire.dialect import Dialect, ReadMethod
+from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope
 from mioesim_async.wire.signing import Value, canonical
 
-__all__ = ["Caller", "ClientStats"]
+__all__ = ["Caller", "check_deadline"]
 
 logger = logging.getLogger("mioesim_async")
 
 MAX_REPLAYS = {Safety.READ: 3, Safety.AUTH: 0, Safety.WRITE: 1, Safety.MONEY: 1}
 """How often a call that was refused with its token is sent again with a new one."""
-
-NOT_UNDERSTOOD = frozenset({-2, -30})
-"""Codes that may mean that the host didn't see the parameters where they were."""
-
-CONTENTION = (
-    "each new token was refused at once, so somebody else keeps logging in on this account; "
-    "give all its processes one token store, or an account each"
-)
-
-LateAnswer = Callable[[Any], object]
-
-
-@frozen
-class ClientStats:
-    """What a client did so far.
-
-    Attributes:
-        requests: Requests sent, logins included.
-        retries: How many of them were repetitions after a failure.
-        replays: How many were repetitions with a new token.
-        logins: Logins that succeeded.
-        connections: Connections used by the session manager, for all its clients.
-    """
-
-    requests: int
-    retries: int
-    replays: int
-    logins: int
-    connections: int
-
-
-@define
-class _Call:
-    """What one call has been through.
-
-    Attributes:
-        endpoint: Its row.
-        texts: Its parameters, as text.
-        policy: How often to try.
-        expires: When its deadline passes, on the clock's monotonic time.
-        progress: Of the attempt under way.
-        last_error: What the last attempt ended with.
-    """
-
-    endpoint: Endpoint
-    texts: dict[str, str]
-    policy: RetryPolicy
-    expires: float = math.inf
-    progress: Progress = Factory(Progress)
-    last_error: errors.MioEsimError | None = None
 
 
 class Caller:
@@ -95,17 +51,24 @@ class Caller:
         retry: RetryPolicy,
         timeouts: Timeouts,
         max_in_flight: int,
+        rate_limit: float | None,
+        hooks: Sequence[Hook],
         clock: Clock,
         on_late: LateAnswer | None,
     ) -> None:
         """Wire one account to a session manager."""
         self.manager = manager
         self.clock = clock
-        self.max_in_flight = max_in_flight
         self._policy = retry
         self._probe_policy = evolve(retry, max_attempts=1)
+        self._max_in_flight = max_in_flight
         self._gate = asyncio.Semaphore(max_in_flight)
-        self._on_late = on_late
+        self._sweep_gate = asyncio.Semaphore(sweep_slots(max_in_flight, 0))
+        # One call per so many seconds, and no burst at the start.
+        self._limiter = None if rate_limit is None else AsyncLimiter(1, 1 / rate_limit)
+        self._budget = RetryBudget(clock)
+        self._meter = Meter(hooks)
+        self._purchases = Purchases(clock, on_late)
         self._sender = Sender(
             credentials, base_url=base_url, manager=manager, timeouts=timeouts, clock=clock
         )
@@ -116,23 +79,33 @@ class Caller:
             clock=clock,
             send=self._send_login,
         )
-        self._purchases: set[asyncio.Task[Envelope]] = set()
+        self._reads: set[TimeLimit] = set()
+        self._idle = asyncio.Event()
         self._closed = False
-        self._requests = self._retries = self._replays = 0
 
     @property
     def dialect(self) -> Dialect:
         """The dialect, with what was found out so far."""
         return self._keeper.dialect
 
+    @property
+    def sweep_slots(self) -> int:
+        """How many calls of sweeps may be under way, so that others find a free slot."""
+        return sweep_slots(self._max_in_flight, self.manager.pool_size)
+
     def stats(self) -> ClientStats:
         """Return what was done so far."""
+        meter = self._meter
         return ClientStats(
-            requests=self._requests,
-            retries=self._retries,
-            replays=self._replays,
+            requests=meter.requests,
+            failures=meter.failures,
+            retries=meter.retries,
+            replays=meter.replays,
             logins=self._keeper.logins,
             connections=self.manager.connections,
+            seconds=meter.seconds,
+            waited=meter.waited,
+            bytes=meter.bytes,
         )
 
     def check_usable(self) -> None:
@@ -151,11 +124,25 @@ class Caller:
         self.check_usable()
         await self._keeper.get()
 
-    async def aclose(self) -> None:
-        """Wait for purchases under way, each ends by its own time-out, and stop the login."""
+    @property
+    def has_purchases(self) -> bool:
+        """Whether purchases are under way."""
+        return self._purchases.are_under_way
+
+    async def aclose(self, grace: float = 0.0) -> None:
+        """Let reads finish for so many seconds, end those that don't, and wait for purchases."""
         self._closed = True
-        while self._purchases:
-            await asyncio.wait(self._purchases)
+        if self._reads and grace > 0:
+            self._idle.clear()
+            with suppress(TimeoutError):
+                async with TimeLimit(self.clock, grace):
+                    await self._idle.wait()
+        for limit in self._reads:
+            limit.stop()
+        while self._reads:
+            self._idle.clear()
+            await self._idle.wait()
+        await self._purchases.wait()
         await self._keeper.aclose()
 
     async def call(
@@ -164,7 +151,7 @@ class Caller:
         params: Mapping[str, Value],
         *,
         deadline: float | None = None,
-        sweep: bool = False,
+        pace: Pace | None = None,
         probe: bool = False,
     ) -> Envelope:
         """Call an endpoint and return its envelope, whose code is success.
@@ -173,205 +160,194 @@ class Caller:
             endpoint: Its row.
             params: Its parameters, without token and sign.
             deadline: Seconds for everything, waiting for a slot and logging in included.
-            sweep: The deadline starts when the call has its slot.
+            pace: Of the sweep that makes the call. It then waits for a slot of the sweeps,
+                and its deadline starts when it has one.
             probe: Make one attempt only.
 
         Raises:
             MioEsimError: As its tree says.
         """
         self.check_usable()
-        if deadline is not None and not deadline > 0:
-            raise errors.InvalidRequest(f"deadline must be more than 0 seconds, not {deadline!r}")
+        check_deadline(deadline)
         policy = self._probe_policy if probe else self._policy
-        call = _Call(endpoint, canonical(params), policy)
+        call = Call(endpoint, canonical(params), policy, pace, probe)
+        self._budget.count_call()
         if endpoint.safety in (Safety.MONEY, Safety.WRITE):
-            return await self._call_once(call, deadline)
-        if deadline is None:
-            return await self._gated(call)
-        if sweep:
-            async with self._gate:
-                return await self._within(call, deadline, self._run)
-        return await self._within(call, deadline, self._gated)
+            return await self._purchases.run(call, self._gated(call), deadline)
+        if pace is None:
+            return await self._within(call, deadline, gated=True)
+        async with self._sweep_gate, self._gate:
+            return await self._within(call, deadline, gated=False)
 
-    async def _gated(self, call: _Call) -> Envelope:
+    async def _gated(self, call: Call) -> Envelope:
         async with self._gate:
             return await self._run(call)
 
-    async def _within(
-        self, call: _Call, deadline: float, run: Callable[[_Call], Awaitable[Envelope]]
-    ) -> Envelope:
-        call.expires = self.clock.monotonic() + deadline
+    async def _within(self, call: Call, deadline: float | None, *, gated: bool) -> Envelope:
+        """Run a read until its deadline passes or the client closes."""
+        limit = TimeLimit(self.clock, deadline)
+        if deadline is not None:
+            call.expires = self.clock.monotonic() + deadline
         try:
-            async with TimeLimit(self.clock, deadline):
-                return await run(call)
+            async with limit:
+                self._reads.add(limit)
+                if self._closed:
+                    limit.stop()
+                return await (self._gated(call) if gated else self._run(call))
         except errors.MioEsimError:
             raise
         except TimeoutError:
             pass
-        raise _too_late(call)
+        finally:
+            self._reads.discard(limit)
+            if not self._reads:
+                self._idle.set()
+        if limit.stopped:
+            raise errors.ClientClosed("the client was closed during the call")
+        raise too_late(call)
 
-    async def _call_once(self, call: _Call, deadline: float | None) -> Envelope:
-        """Make a call that must not be repeated, in a task that outlives its caller."""
-        task = asyncio.create_task(self._gated(call), name="mioesim_async purchase")
-        self._purchases.add(task)
-        task.add_done_callback(self._purchases.discard)
-        if deadline is not None:
-            call.expires = self.clock.monotonic() + deadline
-        try:
-            async with TimeLimit(self.clock, deadline):
-                return await asyncio.shield(task)
-        except errors.MioEsimError:
-            raise
-        except asyncio.CancelledError:
-            self._leave(call, task)
-            raise
-        except TimeoutError:
-            self._leave(call, task)
-        raise _unknown(call, _too_late(call)) if call.progress.sent else _too_late(call)
-
-    def _leave(self, call: _Call, task: asyncio.Task[Envelope]) -> None:
-        """Let an exchange that was sent go on without its caller; stop one that was not."""
-        if task.done() or call.progress.sent:
-            task.add_done_callback(lambda done: self._report_late(call, done))
-        else:
-            task.cancel()
-
-    def _report_late(self, call: _Call, task: asyncio.Task[Envelope]) -> None:
-        if task.cancelled():
-            return
-        error = task.exception()
-        logger.warning(
-            "%s: the caller had gone when the answer came: %s (otherOrderId %s, orderNum %s)",
-            call.endpoint.path,
-            "success" if error is None else f"{type(error).__name__}: {error}",
-            call.texts.get("otherOrderId"),
-            call.texts.get("orderNum"),
-        )
-        if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
-            try:
-                self._on_late(task.result().data if error is None else error)
-            except Exception:
-                logger.exception("on_late_order raised")
-
-    async def _run(self, call: _Call) -> Envelope:
+    async def _run(self, call: Call) -> Envelope:
         """Attempt until the call is answered or the rules say stop."""
-        endpoint = call.endpoint
-        attempt, replays = 0, 0
+        endpoint, keeper = call.endpoint, self._keeper
+        look = MethodLook(endpoint, keeper)
+        replays = 0
         rejected: str | None = None
-        other_method: ReadMethod | None = None
         while True:
-            grant = await self._keeper.get(rejected)
-            probing = endpoint.safety is Safety.READ and self._keeper.dialect.read_method is None
-            method = other_method or self._method(endpoint)
-            request = self._sender.prepare(endpoint, call.texts, grant.token, grant.dialect, method)
-            attempt += 1
-            self._requests += 1
-            call.progress = Progress()
+            token = (await keeper.get(rejected)).token
+            method = look.method
+            request = self._sender.prepare(endpoint, call.texts, token, keeper.dialect, method)
+            call.attempt += 1
             try:
-                envelope = await self._sender.send(endpoint, request, call.progress, grant.token)
+                envelope = await self._attempt(call, request, token)
             except errors.MioEsimError as error:
                 failed = error
             else:
-                if probing:
-                    self._keeper.learn_read_method(method)
+                look.answered(method)
                 return envelope
             call.last_error = failed
             if isinstance(failed, errors.TokenExpired):
                 if replays == MAX_REPLAYS[endpoint.safety]:
-                    raise _contended(failed)
-                rejected = grant.token
-                attempt, replays = attempt - 1, replays + 1
-                self._replays += 1
+                    contention = contended(endpoint.path, failed)
+                    keeper.refuse(contention)
+                    raise contention
+                rejected = token
+                call.attempt, replays = call.attempt - 1, replays + 1
+                self._meter.replays += 1
                 call.progress.sent = False
-                continue
-            if probing:
-                if other_method is None and method == "GET" and _wants_post(failed):
-                    # Not a retry: a look at whether reads go by POST here.
-                    attempt, other_method = attempt - 1, "POST"
-                    continue
-                if isinstance(failed, errors.ApiError) and failed.code not in NOT_UNDERSTOOD:
-                    self._keeper.learn_read_method(method)
-                other_method = None
-            await self._wait_or_raise(call, failed, attempt)
+            elif look.goes_on_by_post(method, failed):
+                # Not a retry: a look at whether reads go by POST here.
+                call.attempt -= 1
+            else:
+                call.last_error = look.verdict(method, failed)
+                await self._wait_or_raise(call, call.last_error)
 
-    def _method(self, endpoint: Endpoint) -> ReadMethod:
-        if endpoint.safety is not Safety.READ:
-            return "POST"
-        return self._keeper.dialect.read_method or endpoint.method
+    async def _attempt(self, call: Call, request: Request, token: str = "") -> Envelope:
+        """Send once, and measure it."""
+        if self._limiter is not None:
+            await self._limiter.acquire()
+        pace = call.pace
+        sent_in = 0 if pace is None else pace.round
+        progress = call.progress = Progress()
+        began = self.clock.monotonic()
+        failed: BaseException | None = None
+        try:
+            envelope = await self._sender.send(call.endpoint, request, progress, token)
+        except BaseException as error:
+            failed = error
+            if pace is not None and _is_throttle(error):
+                pace.throttled(sent_in)
+            raise
+        else:
+            if pace is not None:
+                pace.answered()
+            return envelope
+        finally:
+            self._measure(call, began, failed)
 
-    async def _wait_or_raise(self, call: _Call, failed: errors.MioEsimError, attempt: int) -> None:
+    def _measure(self, call: Call, began: float, failed: BaseException | None) -> None:
+        progress, meter = call.progress, self._meter
+        ended = self.clock.monotonic()
+        connected = progress.sent_at if progress.sent else ended
+        duration, waited = ended - connected, connected - began
+        meter.requests += 1
+        meter.failures += failed is not None
+        meter.seconds += duration
+        meter.waited += waited
+        meter.bytes += progress.size
+        if meter.hooks:
+            meter.tell_hooks(
+                AttemptRecord(
+                    endpoint=call.endpoint.path,
+                    safety=call.endpoint.safety,
+                    attempt=call.attempt,
+                    status=progress.status,
+                    code=progress.code,
+                    error=None if failed is None else type(failed).__name__,
+                    duration=duration,
+                    waited=waited,
+                    bytes=progress.size,
+                )
+            )
+
+    async def _wait_or_raise(self, call: Call, failed: errors.MioEsimError) -> None:
         safety = call.endpoint.safety
         decision = decide(
             safety=safety,
             failure=classify(failed, safety, sent=call.progress.sent),
-            attempt=attempt,
+            attempt=call.attempt,
             policy=call.policy,
             time_left=call.expires - self.clock.monotonic(),
             retry_after=getattr(failed, "retry_after", None),
         )
         if decision.action is Action.DEADLINE:
-            raise _too_late(call)
+            raise too_late(call)
         if decision.action is Action.UNKNOWN:
-            raise _unknown(call, failed)
-        if decision.action is Action.RAISE:
-            raise failed
+            raise unknown(call, failed)
+        if decision.action is Action.RAISE or not self._budget.take_retry():
+            raise self._as_raised(failed)
         logger.debug(
             "%s: %s; next attempt in %.2f s",
             call.endpoint.path,
             type(failed).__name__,
             decision.delay,
         )
-        self._retries += 1
+        self._meter.retries += 1
         await self.clock.sleep(decision.delay)
+
+    def _as_raised(self, failed: errors.MioEsimError) -> errors.MioEsimError:
+        """Say that a host asks for too long a wait, whichever status it asks with."""
+        wait = getattr(failed, "retry_after", None) or 0.0
+        if wait > self._policy.max_retry_after and isinstance(failed, errors.HttpStatusError):
+            return errors.RateLimited(str(failed), wait).at(failed.endpoint)
+        return failed
 
     async def _send_login(self, dialect: Dialect, only: bool) -> Envelope:
         """Log in by one variant; transport failures and 5xx are retried like a read's."""
-        call = _Call(LOGIN, {}, self._policy)
+        call = Call(LOGIN, {}, self._policy)
         request = self._sender.prepare_login(dialect)
-        attempt = 0
+        self._budget.count_call()
         while True:
-            attempt += 1
-            self._requests += 1
-            call.progress = Progress()
+            call.attempt += 1
             try:
-                return await self._sender.send(LOGIN, request, call.progress)
+                return await self._attempt(call, request)
             except errors.MioEsimError as error:
                 failed = error
             if isinstance(failed, errors.ProtocolError) and failed.reason == "html" and not only:
                 raise failed
-            await self._wait_or_raise(call, failed, attempt)
+            await self._wait_or_raise(call, failed)
 
 
-def _wants_post(failed: errors.MioEsimError) -> bool:
-    """Tell whether an answer to a GET suggests that the host wants a POST."""
-    if isinstance(failed, errors.HttpStatusError):
-        return failed.status == 405
-    return isinstance(failed, errors.ProtocolError) and failed.reason == "html"
+def check_deadline(deadline: object) -> None:
+    """Refuse a deadline that is no time to come.
+
+    Raises:
+        InvalidRequest: If it is not None and not more than 0 seconds.
+    """
+    if deadline is not None and not (isinstance(deadline, int | float) and deadline > 0):
+        raise errors.InvalidRequest(f"deadline must be more than 0 seconds, not {deadline!r}")
 
 
-def _contended(refused: errors.ApiError) -> errors.TokenContention:
-    return errors.TokenContention(
-        refused.endpoint, refused.code, refused.message, refused.data, CONTENTION
-    )
-
-
-def _too_late(call: _Call) -> errors.DeadlineExceeded:
-    path, last = call.endpoint.path, call.last_error
-    message = f"{path}: the deadline passed before there was an answer"
-    return errors.DeadlineExceeded(
-        f"{message}; the last attempt: {last}" if last else message, last
-    ).at(path)
-
-
-def _unknown(call: _Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
-    path = call.endpoint.path
-    reference, order_num = call.texts.get("otherOrderId"), call.texts.get("orderNum")
-    where = f"reference {reference}" if reference else "the account's last orders"
-    return errors.OutcomeUnknown(
-        f"{path} may or may not have been executed, and was not sent again; "
-        f"before you repeat it, look for {where}. The cause: {failed}",
-        other_order_id=reference,
-        order_num=order_num,
-        data=getattr(failed, "data", None),
-        last_error=failed,
-    ).at(path)
+def _is_throttle(failed: BaseException) -> bool:
+    """Tell whether the host asks to go slower."""
+    busy = isinstance(failed, errors.HttpStatusError) and failed.status == 503
+    return busy or isinstance(failed, errors.RateLimited)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -62,9 +63,12 @@ class TimeLimit:
 
     Leaving it after the time has passed raises ``TimeoutError``, by the rules of
     ``asyncio.timeout``: a cancellation from outside always passes through.
+
+    Attributes:
+        stopped: It was ended by ``stop``, and not by time.
     """
 
-    __slots__ = ("_clock", "_scope", "_seconds", "_timer")
+    __slots__ = ("_clock", "_scope", "_seconds", "_timer", "stopped")
 
     def __init__(self, clock: Clock, seconds: float | None = None) -> None:
         """Limit the block to so many seconds from its start; None: until ``set`` says."""
@@ -72,12 +76,19 @@ class TimeLimit:
         self._seconds = seconds
         self._scope = asyncio.timeout(None)
         self._timer: Timer | None = None
+        self.stopped = False
+
+    def stop(self) -> None:
+        """End the block now."""
+        self.stopped = True
+        self._expire()
 
     def set(self, seconds: float) -> None:
         """Limit the block to so many seconds from now."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._clock.call_later(max(seconds, 0.0), self._expire)
+        if seconds != math.inf:
+            self._timer = self._clock.call_later(max(seconds, 0.0), self._expire)
 
     def _expire(self) -> None:
         self._scope.reschedule(asyncio.get_running_loop().time())

@@ -134,4 +134,6 @@ def clean_base_url(base_url: str) -> str:
             "base_url must look like https://host or http://host:port, "
             "without user name, query and fragment"
         )
-    return base_url.rstrip("/")
+    # Written one way: the token store's key for an account is made from it.
+    host = parts.netloc.lower()
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

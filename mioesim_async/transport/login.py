@@ -16,11 +16,15 @@ from mioesim_async.errors import (
     ClientClosed,
     HttpStatusError,
     MioEsimError,
+    PermissionDenied,
     ProtocolError,
     SignatureError,
+    TokenContention,
 )
 from mioesim_async.tokens.store import StoredToken, TokenStore
+from mioesim_async.transport.call import contended
 from mioesim_async.transport.clock import Clock
+from mioesim_async.transport.shelf import Shelf
 from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN
 from mioesim_async.wire.envelope import Envelope
@@ -35,8 +39,16 @@ TOKEN_LIFETIME = 2 * 60 * 60.0
 RENEW_EARLY = 12 * 60.0
 """Seconds before its end that a token is renewed; 10 to 15 minutes are advised."""
 
-REFUSAL_REMEMBERED = 60.0
+MINUTE = 60.0
+
+DEATHS = 3
+"""Tokens that somebody outside the store kills within a minute before we stop logging in."""
+
+REFUSAL_REMEMBERED = MINUTE
 """Seconds that a refused login is not tried again."""
+
+REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
+"""Errors that a login would meet again; anything else may pass."""
 
 TRY_NEXT_CODES = frozenset({-30, -2})
 TRY_NEXT_STATUSES = frozenset({404, 405, 415})
@@ -59,14 +71,16 @@ class TokenKeeper:
         """Keep tokens of one account in a store."""
         self.dialect = dialect
         self.logins = 0
-        self._store = store
-        self._key = key
+        self._configured = dialect
+        self._shelf = Shelf(store, key, clock)
         self._clock = clock
         self._send = send
         self._current: StoredToken | None = None
         self._renew_at = 0.0
         self._flight: asyncio.Task[StoredToken | MioEsimError] | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._rejected: deque[str] = deque(maxlen=32)
+        self._deaths: deque[float] = deque(maxlen=DEATHS)
         self._refusal: MioEsimError | None = None
         self._refused_until = 0.0
         self._closed = False
@@ -83,6 +97,8 @@ class TokenKeeper:
         """
         current = self._current
         if current is not None and current.token != rejected:
+            if self._shelf.behind:
+                self._catch_up()
             if self._clock.monotonic() < self._renew_at:
                 return current
         elif rejected is not None and rejected not in self._rejected:
@@ -117,9 +133,10 @@ class TokenKeeper:
     async def aclose(self) -> None:
         """Cancel a login that is under way, and wait for its end."""
         self._closed = True
-        if self._flight is not None:
-            self._flight.cancel()
-            await asyncio.wait([self._flight])
+        for task in (self._flight, self._catching_up):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
 
     def _landed(self, flight: asyncio.Task[StoredToken | MioEsimError]) -> None:
         self._flight = None
@@ -131,18 +148,62 @@ class TokenKeeper:
             return self._refusal
         self._refusal = None
         try:
-            async with self._store.lock(self._key):
-                stored = await self._store.load(self._key)
+            async with self._shelf.lock():
+                stored = await self._shelf.load()
                 if stored is not None and self._is_news(stored):
                     return self._adopt(stored)
+                if self._is_contended():
+                    raise contended(LOGIN.path)
                 fresh = self._adopt(await self._login())
-                await self._store.save(self._key, fresh)
+                await self._shelf.save(fresh)
                 return fresh
         except MioEsimError as error:
-            if isinstance(error, ApiError):
-                self._refusal = error.with_traceback(None)
-                self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED
+            if isinstance(error, REFUSALS):
+                self.refuse(error)
             return error.with_traceback(None)
+
+    def refuse(self, error: MioEsimError) -> None:
+        """Answer everybody with this error for a minute, and send nothing."""
+        self._refusal = copy.copy(error)
+        self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED
+
+    def _is_contended(self) -> bool:
+        """Note a token that died before its time and not by the store; three are too many."""
+        current = self._current
+        if current is None or current.token not in self._rejected:
+            return False
+        if self._clock.time() - current.obtained_at >= TOKEN_LIFETIME:
+            return False
+        now = self._clock.monotonic()
+        self._deaths.append(now)
+        logger.warning(
+            "a token was refused before its time: somebody else logs in on this account; "
+            "give all its clients one token store"
+        )
+        return len(self._deaths) == DEATHS and now - self._deaths[0] < MINUTE
+
+    def _catch_up(self) -> None:
+        """Bring the live token to a store that was down, in a task of its own."""
+        if self._shelf.may_catch_up and self._catching_up is None and not self._closed:
+            self._catching_up = asyncio.create_task(
+                self._bring(), name="mioesim_async token to store"
+            )
+            self._catching_up.add_done_callback(self._caught_up)
+
+    def _caught_up(self, task: asyncio.Task[None]) -> None:
+        self._catching_up = None
+        if not task.cancelled():
+            task.exception()
+
+    async def _bring(self) -> None:
+        async with self._shelf.lock():
+            stored, current = await self._shelf.load(), self._current
+            if current is None:
+                return
+            if stored is not None and stored.obtained_at > current.obtained_at:
+                # Somebody logged in since, and so killed the token that we have.
+                current = self._adopt(stored)
+            await self._shelf.save(current)
 
     def _is_news(self, stored: StoredToken) -> bool:
         return stored.token != self.token and stored.token not in self._rejected
@@ -151,8 +212,12 @@ class TokenKeeper:
         age = max(0.0, self._clock.time() - stored.obtained_at)
         self._current = stored
         self._renew_at = self._clock.monotonic() + TOKEN_LIFETIME - RENEW_EARLY - age
+        found, own = stored.dialect, self._configured
         self.dialect = evolve(
-            stored.dialect, read_method=self.dialect.read_method or stored.dialect.read_method
+            own,
+            signature=own.signature or found.signature,
+            login_encoding=own.login_encoding or found.login_encoding,
+            read_method=own.read_method or self.dialect.read_method or found.read_method,
         )
         return stored
 

@@ -3,84 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import socket
 import ssl as ssl_module
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from attrs import define, field, frozen
 from yarl import URL
 
 from mioesim_async._version import __version__
 from mioesim_async.errors import (
-    AttemptTimeout,
     ClientClosed,
     ConfigurationError,
-    ConnectError,
-    ConnectionLost,
     MioEsimError,
     WrongLoop,
 )
 from mioesim_async.transport.config import PoolLimits, Timeouts
 from mioesim_async.transport.lifetime import Closing
-from mioesim_async.wire.envelope import MAX_BODY_BYTES, too_large
+from mioesim_async.transport.reading import explain, read_body
+from mioesim_async.transport.request import Progress, RawReply, Request
 
 if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
     from aiohttp.connector import Connection
 
-__all__ = ["Progress", "RawReply", "Request", "SessionManager"]
+__all__ = ["SessionManager"]
 
 HEADERS = {"User-Agent": f"mioesim-async/{__version__}", "Accept": "application/json"}
-FORM = "application/x-www-form-urlencoded"
-ERROR_BODY_BYTES = 64 * 1024
 MONEY_CONNECTIONS = 10
-
-
-@frozen
-class Request:
-    """One request, ready to be sent.
-
-    Attributes:
-        method: GET or POST.
-        url: The whole URL, already encoded.
-        body: The body of a POST.
-        content_type: What the body is.
-        timeout: Limits of the sockets.
-        sign: The signature in it, to be masked.
-        fresh: Send it over a connection that nothing was sent on before.
-    """
-
-    method: str
-    url: str = field(repr=False)
-    body: bytes | None = field(repr=False)
-    content_type: str
-    timeout: aiohttp.ClientTimeout
-    sign: str = field(repr=False)
-    fresh: bool = False
-
-
-@frozen
-class RawReply:
-    """One reply, read to its end."""
-
-    status: int
-    retry_after: str | None
-    body: bytes
-
-
-@define
-class Progress:
-    """How far an attempt has come.
-
-    Attributes:
-        sent: It has its connection, so a byte may have left.
-        on_sent: Called at that moment.
-    """
-
-    on_sent: Callable[[], None] | None = None
-    sent: bool = False
+LONGEST_KEEPALIVE = 24 * 60 * 60.0
 
 
 _progress: ContextVar[tuple[Progress, SessionManager] | None] = ContextVar(
@@ -148,7 +103,7 @@ class SessionManager(Closing):
         self.timeouts = timeouts or Timeouts()
         self._lender = session
         self._trace_configs = list(trace_configs)
-        self._proxy = proxy
+        self._proxy = None if proxy is None else _proxy_url(proxy)
         self._ssl = ssl
         self._session: aiohttp.ClientSession | None = None
         self._money_session: aiohttp.ClientSession | None = None
@@ -157,6 +112,8 @@ class SessionManager(Closing):
         self._closed = False
         self._seen: weakref.WeakSet[object] = weakref.WeakSet()
         self._connections = 0
+        # An own connector has it already.
+        self._lent_ssl: dict[str, Any] = {} if session is None or ssl is None else {"ssl": ssl}
 
     @property
     def closed(self) -> bool:
@@ -230,15 +187,21 @@ class SessionManager(Closing):
                 allow_redirects=False,
                 timeout=request.timeout,
                 proxy=self._proxy,
+                **self._lent_ssl,
             ) as response:
-                body = await _read(response)
+                body = await read_body(response)
                 return RawReply(response.status, response.headers.get("Retry-After"), body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            fault = _explain(error, progress, request)
+            fault = explain(error, progress, request)
         except RuntimeError as error:
-            if not (self._closed or session.closed):
+            if "different loop" in str(error):
+                fault = WrongLoop("the aiohttp session that was passed in is of another event loop")
+            elif not (self._closed or session.closed):
                 raise
-            fault = ClientClosed(f"closed while a call was under way ({type(error).__name__})")
+            else:
+                fault = ClientClosed("closed while a call was under way")
+        except UnicodeError:
+            fault = ConfigurationError("the host name in base_url is none")
         finally:
             _progress.reset(token)
         # Raised outside the handler: aiohttp's errors print URLs, with token and signature.
@@ -275,27 +238,31 @@ class SessionManager(Closing):
             context = self._ssl = await asyncio.to_thread(_tls_context)
             self.check_usable()
         limits = self.limits
-        if money:
-            connector = aiohttp.TCPConnector(
-                limit=min(MONEY_CONNECTIONS, limits.total),
-                force_close=True,
-                ttl_dns_cache=_whole(limits.dns_ttl),
-                ssl=True if context is None else context,
+        common: dict[str, Any] = {
+            "ttl_dns_cache": None if limits.dns_ttl == math.inf else round(limits.dns_ttl),
+            "ssl": True if context is None else context,
+            "resolver": _Resolver(self.timeouts.connect),
+        }
+        connector = (
+            aiohttp.TCPConnector(
+                limit=min(MONEY_CONNECTIONS, limits.total), force_close=True, **common
             )
-        else:
-            connector = aiohttp.TCPConnector(
+            if money
+            else aiohttp.TCPConnector(
                 limit=limits.total,
                 limit_per_host=limits.per_host,
-                keepalive_timeout=limits.keepalive,
-                ttl_dns_cache=_whole(limits.dns_ttl),
-                ssl=True if context is None else context,
+                keepalive_timeout=min(limits.keepalive, LONGEST_KEEPALIVE),
+                **common,
             )
+        )
         return self._make_session(connector, None)
 
     def _make_session(
         self, connector: aiohttp.BaseConnector | None, lender: aiohttp.ClientSession | None
     ) -> aiohttp.ClientSession:
-        lent = [] if lender is None else lender.trace_configs
+        lent = [] if lender is None else list(lender.trace_configs)
+        if self._proxy is not None:
+            lent.append(_connecting_trace())
         return aiohttp.ClientSession(
             connector=connector,
             connector_owner=lender is None,
@@ -306,75 +273,44 @@ class SessionManager(Closing):
         )
 
 
-def _whole(seconds: float) -> int | None:
-    return None if seconds == float("inf") else round(seconds)
+class _Resolver(aiohttp.ThreadedResolver):
+    """The system's resolver, which may take its time, with a limit."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = None if seconds == math.inf else seconds
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        async with asyncio.timeout(self._seconds):
+            return await super().resolve(host, port, family)
+
+
+def _connecting_trace() -> aiohttp.TraceConfig:
+    """Tell when a connection is being made: aiohttp asks a proxy for one without any limit."""
+
+    async def connecting(*_: object) -> None:
+        current = _progress.get()
+        if current is not None and current[0].on_connecting is not None:
+            current[0].on_connecting()
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(connecting)
+    return trace
+
+
+def _proxy_url(proxy: str) -> str:
+    url = None
+    with suppress(ValueError, TypeError):
+        url = URL(proxy)
+    if url is None or url.scheme not in ("http", "https") or not url.host:
+        # It may hold a password, so it is not repeated.
+        raise ConfigurationError("proxy must look like http://host:port or https://host:port")
+    return proxy
 
 
 def _tls_context() -> ssl_module.SSLContext:
     context = ssl_module.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """Read a body, but never more than the limit, and of an error page only a small one."""
-    length = response.content_length
-    if not 200 <= response.status < 300:
-        if length is not None and length <= ERROR_BODY_BYTES:
-            await response.read()
-        else:
-            response.close()
-        return b""
-    if (
-        length is not None
-        and length <= MAX_BODY_BYTES
-        and "Content-Encoding" not in response.headers
-    ):
-        return await response.read()
-    pieces: list[bytes] = []
-    size = 0
-    if length is None or length <= MAX_BODY_BYTES:
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > MAX_BODY_BYTES:
-                break
-            pieces.append(piece)
-        else:
-            return b"".join(pieces)
-    response.close()
-    raise too_large(MAX_BODY_BYTES)
-
-
-def _explain(
-    error: aiohttp.ClientError | TimeoutError | OSError, progress: Progress, request: Request
-) -> MioEsimError:
-    host = URL(request.url).authority
-    name = type(error).__name__
-    if isinstance(error, aiohttp.SocketTimeoutError):
-        return AttemptTimeout(
-            f"{host} sent nothing for {request.timeout.sock_read:g} s; "
-            "try again later, or raise Timeouts(read=...)"
-        )
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return ConnectError(
-            f"no connection to {host} within {request.timeout.sock_connect:g} s; "
-            "check base_url, the network and the proxy"
-        )
-    why = _reason(error)
-    if isinstance(error, aiohttp.ClientConnectorError) or not progress.sent:
-        return ConnectError(
-            f"can't connect to {host}: {why} ({name}); check base_url, the network and the proxy"
-        )
-    return ConnectionLost(f"the connection to {host} broke: {why} ({name}); try again later")
-
-
-def _reason(error: BaseException) -> str:
-    """Say why, in words that can't hold a URL."""
-    certificate = getattr(error, "certificate_error", None)
-    system = certificate or getattr(error, "os_error", None) or error
-    for attribute in ("verify_message", "strerror"):
-        text = getattr(system, attribute, None)
-        if isinstance(text, str) and text:
-            return text
-    status = getattr(error, "status", None)
-    return f"the host's answer is not HTTP, or status {status}" if status else "no reason given"

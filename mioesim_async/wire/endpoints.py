@@ -96,6 +96,14 @@ REFUSED_FOR_DATA = frozenset({-3, -8, 3})
 """On a card batch: one of the ICCIDs may be at fault (assumed)."""
 
 
+THROTTLE = re.compile(
+    r"too (many|fast|frequent|often)|frequen|rate.?limit|limit.{0,12}exceed|throttl|busy"
+    r"|频繁|限流|繁忙",
+    re.IGNORECASE,
+)
+"""Words of a reply that asks to go slower (assumed; no such reply was seen)."""
+
+
 @frozen
 class Endpoint:
     """One endpoint.
@@ -124,6 +132,11 @@ class Endpoint:
         """Say what to do about a refusal here; ``None`` for one by HTTP status."""
         hint = self.hints.get(code, "") if isinstance(code, int) else ""
         return "; ".join(part for part in (hint, self.refused_hint) if part)
+
+    def is_throttle(self, code: int | str, message: str) -> bool:
+        """Tell whether an unlisted code of a read reads like a rate limit (assumed)."""
+        unlisted = self.safety is Safety.READ and code not in self.codes
+        return unlisted and bool(THROTTLE.search(message))
 
     def refusal(self, code: int | str, message: str, data: object) -> errors.ApiError:
         """Make the error for a code that is not success."""

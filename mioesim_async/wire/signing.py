@@ -6,7 +6,7 @@ What is signed and what is sent come from the same pairs, so they cannot differ.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from urllib.parse import quote
 
@@ -16,7 +16,7 @@ from mioesim_async.wire.dialect import SignatureScheme
 __all__ = ["canonical", "percent_encode", "sign", "to_text", "urlencode"]
 
 Scalar = str | int | float | Decimal | None
-Value = Scalar | Iterable[Scalar]
+Value = Scalar | Sequence[Scalar]
 
 RESERVED = frozenset({"sign", "token"})
 
@@ -39,12 +39,11 @@ def to_text(name: str, value: Value) -> str:
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
+        if abs(value) >= 10**30:
+            raise InvalidRequest(f"parameter {name!r} is too large a number")
         return int.__repr__(value)
     if isinstance(value, float | Decimal):
-        number = Decimal(repr(value)) if isinstance(value, float) else value
-        if not number.is_finite():
-            raise InvalidRequest(f"parameter {name!r} is not a finite number")
-        return format(number, "f")
+        return _number_text(name, value)
     if isinstance(value, list | tuple):
         parts = [to_text(name, item) for item in value]
         if not all(parts):
@@ -53,6 +52,13 @@ def to_text(name: str, value: Value) -> str:
     raise InvalidRequest(
         f"parameter {name!r} is a {type(value).__name__}; pass text, a number or a list of them"
     )
+
+
+def _number_text(name: str, value: float | Decimal) -> str:
+    number = value if isinstance(value, Decimal) else Decimal(repr(value))
+    if not number.is_finite():
+        raise InvalidRequest(f"parameter {name!r} is not a finite number")
+    return format(number, "f")
 
 
 def canonical(params: Mapping[str, Value]) -> dict[str, str]:

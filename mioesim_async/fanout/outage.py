@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import backoff
 
 from mioesim_async import errors
-from mioesim_async.transport.clock import Clock
+from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.wire.endpoints import LOGIN
 
 logger = logging.getLogger("mioesim_async")
@@ -18,6 +19,9 @@ __all__ = ["HostHealth", "is_fatal", "is_outage"]
 
 FAILURES_IN_A_ROW = 3
 """Batches that must fail in transport, one after the other, before a sweep pauses."""
+
+SHORTEST_PROBE = 1.0
+"""Seconds that a probe has at least, also when the time is nearly up."""
 
 LONGEST_PAUSE = 10.0
 """Longest wait between two probes, in seconds, where the host doesn't ask for more."""
@@ -36,8 +40,9 @@ FATAL = (
 
 def is_fatal(error: errors.MioEsimError) -> bool:
     """Tell whether no other call can do better: a refused login, above all."""
-    refused_login = isinstance(error, errors.ApiError) and error.endpoint == LOGIN.path
-    return refused_login or isinstance(error, FATAL)
+    if isinstance(error, errors.PermissionDenied):
+        return error.endpoint == LOGIN.path
+    return isinstance(error, FATAL)
 
 
 def is_outage(error: errors.MioEsimError) -> bool:
@@ -47,10 +52,11 @@ def is_outage(error: errors.MioEsimError) -> bool:
     it stands in the way of every batch.
     """
     if error.endpoint == LOGIN.path:
-        return isinstance(error, errors.TransportError | errors.RateLimited | errors.ProtocolError)
+        return not is_fatal(error)
     match error:
-        case errors.DeadlineExceeded(last_error=last) if last is not None:
-            return is_outage(last)
+        case errors.DeadlineExceeded(last_error=last):
+            # In a sweep the deadline starts with the slot: what took so long is the host.
+            return last is None or is_outage(last)
         case errors.ProtocolError(reason=reason):
             return reason in UNREADABLE
         case errors.HttpStatusError(status=status):
@@ -64,6 +70,7 @@ class HostHealth:
 
     Attributes:
         answers: How many calls were answered.
+        max_outage: Seconds that the host may be down.
     """
 
     def __init__(self, clock: Clock, max_outage: float) -> None:
@@ -74,8 +81,8 @@ class HostHealth:
             max_outage: Seconds that the host may be down.
         """
         self.answers = 0
+        self.max_outage = max_outage
         self._clock = clock
-        self._max_outage = max_outage
         self._failures = 0
         self._last_failure: errors.MioEsimError | None = None
 
@@ -105,18 +112,20 @@ class HostHealth:
         """
         heard, since = self.answers, self._clock.monotonic()
         logger.warning(
-            "the host doesn't answer; pausing, and asking again for up to %g s", self._max_outage
+            "the host doesn't answer; pausing, and asking again for up to %g s", self.max_outage
         )
         waits = backoff.expo(max_value=LONGEST_PAUSE)
         for wait in itertools.islice(waits, 1, None):
-            left = self._max_outage - (self._clock.monotonic() - since)
+            left = self.max_outage - (self._clock.monotonic() - since)
             if left <= 0 and self._last_failure is not None:
                 raise self._last_failure
             asked = getattr(self._last_failure, "retry_after", None) or 0.0
             pause = max(wait / 2 + backoff.full_jitter(wait / 2), asked)
             await self._clock.sleep(min(pause, left))
             if self.answers == heard:
-                await probe()
+                with suppress(TimeoutError):
+                    async with TimeLimit(self._clock, max(left - pause, SHORTEST_PROBE)):
+                        await probe()
             if self.answers > heard:
                 logger.warning("the host answers again; going on")
                 return

@@ -1,24 +1,23 @@
-"""Split any number of items into batches, run them concurrently, stream what becomes of them.
+"""The stream of batches: one task (the pump) reads the source and starts a task a batch.
 
-One task (the pump) reads the source and starts one task a batch. Nothing is yielded inside
-a task group or a time-out scope, and memory is bounded: a batch is started only while fewer
-than ``concurrency`` + 2 batches are under way or not yet taken by the consumer.
+Nothing is yielded inside a task group or a time-out scope, and memory is bounded: a batch
+is started only while fewer than ``concurrency`` + 2 are under way or not yet taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import abc, deque
-from contextlib import suppress
 from typing import Any, Generic, Self, TypeVar
 
 from attrs import define
 
 from mioesim_async import errors
+from mioesim_async.fanout.outage import HostHealth, is_fatal, is_outage
+from mioesim_async.fanout.source import Source, is_being_cancelled
 from mioesim_async.transport.clock import Clock, SystemClock
 from mioesim_async.transport.lifetime import Closing
-from mioesim_async.transport.outage import HostHealth, is_fatal, is_outage
+from mioesim_async.transport.pace import Pace
 
 __all__ = ["BatchOutcome", "BatchStream", "fan_out"]
 
@@ -26,7 +25,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AHEAD = 2
-"""How many batches more than may be under way may wait for the consumer."""
+"""How many batches beyond the concurrency may wait for the consumer."""
 
 MAX_ASKS = 3
 """How often a batch is asked that keeps failing in transport, outages apart."""
@@ -44,26 +43,18 @@ class BatchOutcome(Generic[T, R]):
 
     items: list[T]
     result: R | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @define(eq=False)
 class _Batch(Generic[T]):
-    """A batch on its way.
-
-    Attributes:
-        number: Its place in the input.
-        items: What it asks for.
-        asks: How often it was asked.
-        heard: The stream's count of answers when it was last asked or deferred.
-        error: What it failed with, while it is deferred.
-    """
+    """A batch on its way; ``heard`` counts the host's answers when it was last asked."""
 
     number: int
     items: list[T]
     asks: int = 0
     heard: int = 0
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 class BatchStream(Closing, Generic[T, R]):
@@ -71,8 +62,8 @@ class BatchStream(Closing, Generic[T, R]):
 
     ``async with``, exhaustion, an error and ``aclose()`` leave no task behind. An error that
     no batch can survive is raised from the stream, after what was done has been handed out.
-    When several batches in a row fail in transport, the stream pauses and probes with one
-    batch until the host answers, or ``max_outage`` passes and the error is raised.
+    With ``max_outage``, batches may be asked again: when several in a row fail in transport,
+    the stream pauses and probes until the host answers, or the time is up.
     """
 
     def __init__(
@@ -83,11 +74,28 @@ class BatchStream(Closing, Generic[T, R]):
         batch_size: int = 100,
         concurrency: int = 8,
         ordered: bool = False,
-        max_outage: float = 120.0,
+        max_outage: float | None = None,
         probe: abc.Callable[[list[T]], abc.Awaitable[R]] | None = None,
+        heard: abc.Callable[[R], tuple[bool, T | None]] | None = None,
+        pace: Pace | None = None,
         clock: Clock | None = None,
+        registry: set[BatchStream[Any, Any]] | None = None,
     ) -> None:
-        """Prepare the stream; nothing runs until it is iterated. See ``fan_out``."""
+        """Prepare the stream; nothing runs until it is iterated.
+
+        Args:
+            items: This and the arguments up to ``ordered`` are those of ``fan_out``.
+            call: See there.
+            batch_size: See there.
+            concurrency: See there.
+            ordered: See there.
+            max_outage: Seconds that the host may be down; None never asks a batch again.
+            probe: Asks once whether the host answers; ``call`` if None.
+            heard: Tells of a result whether the host answered, and an item that it knows.
+            pace: Changes the concurrency while the stream runs.
+            clock: Where time comes from.
+            registry: Holds the stream while it runs.
+        """
         faults = [
             f"{name} must be a whole number of 1 or more, not {value!r}"
             for name, value in (("batch_size", batch_size), ("concurrency", concurrency))
@@ -95,7 +103,7 @@ class BatchStream(Closing, Generic[T, R]):
         ]
         if not hasattr(items, "__aiter__") and not hasattr(items, "__iter__"):
             faults.append(f"the items must be iterable, not {type(items).__name__}")
-        if not max_outage >= 0:
+        if max_outage is not None and not max_outage >= 0:
             faults.append(f"max_outage must be 0 seconds or more, not {max_outage!r}")
         if faults:
             raise errors.InvalidRequest(*faults)
@@ -103,11 +111,13 @@ class BatchStream(Closing, Generic[T, R]):
         self._call = call
         self._probe = probe or call
         self._batch_size = batch_size
-        self._concurrency = concurrency
+        self._pace = pace or Pace(concurrency)
         self._ordered = ordered
-        self._health = HostHealth(clock or SystemClock(), max_outage)
-        self._source: abc.Iterator[T] | abc.AsyncIterator[T] | None = None
-        self._reading: asyncio.Task[_Batch[T] | None] | None = None
+        self._repeats = max_outage is not None
+        self._health = HostHealth(clock or SystemClock(), max_outage or 0.0)
+        self._heard = heard or (lambda _: (True, None))
+        self._registry = set() if registry is None else registry
+        self._source: Source[T] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._deferred: deque[_Batch[T]] = deque()
@@ -115,7 +125,7 @@ class BatchStream(Closing, Generic[T, R]):
         self._started = self._untaken = self._next = 0
         self._good: list[T] = []
         self._error: BaseException | None = None
-        self._closed = self._exhausted = False
+        self._closed = False
         self._to_pump = asyncio.Event()
         self._to_consumer = asyncio.Event()
 
@@ -132,8 +142,12 @@ class BatchStream(Closing, Generic[T, R]):
         if self._pump is None and not self._closed:
             self._pump = asyncio.create_task(self._run(), name="mioesim_async fan-out")
             self._pump.add_done_callback(self._pump_ended)
+            self._registry.add(self)
         while (outcome := self._take()) is None:
             if self._closed or self._pump is None or self._pump.done():
+                if self._pump is not None and self._pump.done():
+                    # Its callback may not have run yet.
+                    self._pump_ended(self._pump)
                 await self.aclose()
                 error, self._error = self._error, None
                 if error is not None:
@@ -159,26 +173,29 @@ class BatchStream(Closing, Generic[T, R]):
         self._to_pump.set()
         return self._finished.pop(number)
 
-    async def aclose(self) -> None:
-        """Cancel what is under way and wait for its end; may be called again."""
+    async def aclose(self, error: errors.MioEsimError | None = None) -> None:
+        """Cancel what is under way and wait for its end; may be called again.
+
+        Args:
+            error: Tells the consumer that the stream ended early.
+        """
+        if not self._closed and self._pump is not None and not self._pump.done():
+            self._error = self._error or error
         self._closed = True
         while tasks := self._tasks():
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        source, self._source = self._source, None
-        # A generator that is running elsewhere is not ours to close.
-        with suppress(RuntimeError, ValueError):
-            if isinstance(source, abc.AsyncGenerator):
-                await source.aclose()
-            elif isinstance(source, abc.Generator):
-                source.close()
         self._finished.clear()
         self._deferred.clear()
+        self._registry.discard(self)
         self._to_consumer.set()
+        source, self._source = self._source, None
+        if source is not None:
+            await source.aclose()
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
-        tasks = (self._pump, self._reading, *self._running)
+        tasks = (self._pump, *self._running)
         return [task for task in tasks if task is not None and not task.done()]
 
     def _end(self, error: BaseException) -> None:
@@ -189,91 +206,51 @@ class BatchStream(Closing, Generic[T, R]):
             task.cancel()
 
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
-        if not pump.cancelled() and (error := pump.exception()) is not None:
+        if pump.cancelled():
+            if not self._closed:
+                self._end(errors.ClientClosed("the sweep was stopped before its end"))
+        elif (error := pump.exception()) is not None:
             self._end(error)
         self._to_consumer.set()
 
     async def _run(self) -> None:
-        items = self._items
-        self._source = aiter(items) if isinstance(items, abc.AsyncIterable) else iter(items)
+        source = self._source = Source(self._items, self._batch_size, self._to_pump.set)
         while True:
-            if self._health.in_doubt:
-                await self._health.wait_out(self._probe_once)
-            if (batch := self._startable()) is not None:
+            if self._health.in_doubt and self._deferred:
+                await self._wait_out()
+            if (batch := self._startable(source)) is not None:
                 self._start(batch)
-            elif not self._exhausted and self._has_room():
-                await self._read()
-            elif self._exhausted and not self._running and not self._deferred:
-                return
-            elif self._deferred and not self._running and self._is_stuck():
-                await self._settle_deferred()
+            elif self._deferred and not self._running and self._is_stuck(source):
+                await self._settle_deferred(source)
+            elif not source.exhausted and not source.is_waiting and self._has_room():
+                source.read()
+            elif source.exhausted and not self._running and not self._deferred:
+                break
             else:
                 self._to_pump.clear()
                 await self._to_pump.wait()
-
-    def _is_stuck(self) -> bool:
-        """Tell whether only the deferred batches can bring the stream on."""
-        if self._exhausted:
-            return True
-        return not self._finished or (self._ordered and self._next not in self._finished)
+        if source.error is not None:
+            raise source.error
 
     def _has_room(self) -> bool:
-        return len(self._running) < self._concurrency and self._untaken < self._concurrency + AHEAD
+        return len(self._running) < self._pace.limit and self._untaken < self._pace.most + AHEAD
 
-    def _startable(self) -> _Batch[T] | None:
+    def _is_stuck(self, source: Source[T]) -> bool:
+        """Tell whether only the deferred batches can bring the stream on."""
+        if source.exhausted or source.is_waiting:
+            return True
+        blocked = not self._finished or (self._ordered and self._next not in self._finished)
+        return blocked and not self._has_room()
+
+    def _startable(self, source: Source[T]) -> _Batch[T] | None:
         """Return the next batch that is at hand and may be started now."""
-        if len(self._running) >= self._concurrency:
+        if len(self._running) >= self._pace.limit:
             return None
         for batch in self._deferred:
             if self._health.answers > batch.heard:
                 self._deferred.remove(batch)
                 return batch
-        if self._reading is None or not self._reading.done():
-            return None
-        reading, self._reading = self._reading, None
-        return reading.result()
-
-    async def _read(self) -> None:
-        """Have the next batch read; an async source may take its time meanwhile."""
-        if isinstance(self._source, abc.Iterator):
-            batch = self._filled(self._source)
-            if batch is not None:
-                self._start(batch)
-            return
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read_async())
-            self._reading.add_done_callback(lambda _: self._to_pump.set())
-        self._to_pump.clear()
-        if not self._reading.done():
-            await self._to_pump.wait()
-
-    def _filled(self, source: abc.Iterator[T]) -> _Batch[T] | None:
-        items: list[T] = []
-        try:
-            items.extend(itertools.islice(source, self._batch_size))
-        except Exception as error:
-            self._source_failed(error)
-        self._exhausted = self._exhausted or len(items) < self._batch_size
-        return self._batch_of(items)
-
-    async def _read_async(self) -> _Batch[T] | None:
-        items: list[T] = []
-        source = self._source
-        try:
-            while len(items) < self._batch_size and isinstance(source, abc.AsyncIterator):
-                items.append(await anext(source))
-        except StopAsyncIteration:
-            self._exhausted = True
-        except Exception as error:
-            self._source_failed(error)
-        return self._batch_of(items)
-
-    def _source_failed(self, error: Exception) -> None:
-        """Finish what was read, then raise the error of the caller's own iterable."""
-        self._exhausted = True
-        self._error = error
-
-    def _batch_of(self, items: list[T]) -> _Batch[T] | None:
+        items = source.take()
         if not items:
             return None
         batch = _Batch(self._started, items)
@@ -298,21 +275,30 @@ class BatchStream(Closing, Generic[T, R]):
         except errors.MioEsimError as error:
             # Its traceback would keep every frame, and so the whole reply, alive.
             self._failed(batch, error.with_traceback(None))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            # The call may have awaited something that was cancelled, and not this task.
+            if is_being_cancelled():
+                raise
             self._deliver(batch, None, error)
         else:
-            self._health.answered()
-            self._good = batch.items[:1]
+            self._note_answer(result)
             self._deliver(batch, result, None)
 
-    def _deliver(self, batch: _Batch[T], result: R | None, error: Exception | None) -> None:
+    def _note_answer(self, result: R) -> None:
+        answered, known = self._heard(result)
+        if answered:
+            self._health.answered()
+        if known is not None:
+            self._good = [known]
+
+    def _deliver(self, batch: _Batch[T], result: R | None, error: BaseException | None) -> None:
         self._finished[batch.number] = BatchOutcome(batch.items, result, error)
         self._to_consumer.set()
 
     def _failed(self, batch: _Batch[T], error: errors.MioEsimError) -> None:
         if is_fatal(error):
             self._end(error)
-        elif not is_outage(error):
+        elif not (self._repeats and is_outage(error)):
             if isinstance(error, errors.ApiError):
                 self._health.answered()
             self._deliver(batch, None, error)
@@ -324,41 +310,58 @@ class BatchStream(Closing, Generic[T, R]):
             else:
                 self._defer(batch, error)
 
-    def _defer(self, batch: _Batch[T], error: Exception) -> None:
+    def _defer(self, batch: _Batch[T], error: BaseException) -> None:
         """Keep a batch back until the host is known to answer again."""
         batch.error = error
         batch.heard = self._health.answers
         self._deferred.append(batch)
 
-    async def _settle_deferred(self) -> None:
+    async def _settle_deferred(self, source: Source[T]) -> None:
         """Deal with the batches that failed last, with nothing else left to ask."""
-        if self._health.answers:
-            await self._health.wait_out(self._probe_once)
-            return
-        # The host never answered, and too few batches failed to call it an outage.
+        hopeless = source.exhausted and not self._health.answers
+        if hopeless or not self._health.max_outage:
+            # Too few batches failed, of a host that never answered, to call it an outage.
+            self._give_up()
+        else:
+            await self._wait_out()
+
+    def _give_up(self) -> None:
         while self._deferred:
             batch = self._deferred.popleft()
             self._deliver(batch, None, batch.error)
 
+    async def _wait_out(self) -> None:
+        try:
+            await self._health.wait_out(self._probe_once)
+        except errors.MioEsimError:
+            self._give_up()
+            raise
+
     async def _probe_once(self) -> None:
         """Ask for an item that the host is known to stand, or else for a deferred batch."""
-        batch = None if self._good or not self._deferred else self._deferred.popleft()
+        batch = None if self._good else self._deferred.popleft()
         result: R | None = None
-        failure: Exception | None = None
+        failure: BaseException | None = None
         try:
-            if items := batch.items if batch else self._good:
-                result = await self._probe(items)
+            result = await self._probe(batch.items if batch else self._good)
         except Exception as error:
-            failure = error
+            failure = error.with_traceback(None)
+        except asyncio.CancelledError:
+            if batch is not None:
+                self._deferred.append(batch)
+            raise
         if isinstance(failure, errors.MioEsimError):
             if is_fatal(failure):
                 raise failure
             if is_outage(failure):
-                self._health.failed(failure.with_traceback(None))
+                self._health.failed(failure)
                 if batch is not None:
                     self._defer(batch, failure)
                 return
-        self._health.answered()
+        if failure is None and result is not None:
+            self._note_answer(result)
+        else:
+            self._health.answered()
         if batch is not None:
             self._deliver(batch, result, failure)
 
@@ -370,18 +373,18 @@ def fan_out(
     batch_size: int = 100,
     concurrency: int = 8,
     ordered: bool = False,
-    max_outage: float = 120.0,
 ) -> BatchStream[T, R]:
     """Run a batch coroutine over any number of items, and stream the batches' outcomes.
+
+    Each batch is asked exactly once, so the coroutine may place orders.
 
     Args:
         items: Any iterable or async iterable, of any size; read as it is needed.
         call: Takes a list of up to ``batch_size`` items. What it returns is the outcome's
-            ``result``; an ``Exception`` that it raises is the outcome's ``error``.
+            ``result``; what it raises is the outcome's ``error``.
         batch_size: Most items in a batch.
         concurrency: Most batches under way at once.
         ordered: Hand outcomes out in the order of the input, not as they complete.
-        max_outage: Seconds that the host may be down before its error is raised.
 
     Returns:
         A stream of ``BatchOutcome``, to be used with ``async with`` and ``async for``.
@@ -395,5 +398,4 @@ def fan_out(
         batch_size=batch_size,
         concurrency=concurrency,
         ordered=ordered,
-        max_outage=max_outage,
     )

@@ -1,0 +1,82 @@
+"""What one call has been through, and the errors that tell of it."""
+
+from __future__ import annotations
+
+import math
+
+from attrs import Factory, define
+
+from mioesim_async import errors
+from mioesim_async.transport.config import RetryPolicy
+from mioesim_async.transport.pace import Pace
+from mioesim_async.transport.request import Progress
+from mioesim_async.wire.endpoints import Endpoint
+
+__all__ = ["Call", "contended", "too_late", "unknown"]
+
+CONTENTION = (
+    "tokens are refused as soon as they are made, so somebody else keeps logging in on this "
+    "account; give all its processes one token store, or an account each, and try again in a "
+    "minute"
+)
+
+
+@define
+class Call:
+    """One call.
+
+    Attributes:
+        endpoint: Its row.
+        texts: Its parameters, as text.
+        policy: How often to try.
+        pace: Of the sweep that it belongs to, or None.
+        probe: It only looks whether the host answers.
+        expires: When its deadline passes, on the clock's monotonic time.
+        attempt: Number of the attempt under way.
+        progress: Of the attempt under way.
+        last_error: What the last attempt ended with.
+    """
+
+    endpoint: Endpoint
+    texts: dict[str, str]
+    policy: RetryPolicy
+    pace: Pace | None = None
+    probe: bool = False
+    expires: float = math.inf
+    attempt: int = 0
+    progress: Progress = Factory(Progress)
+    last_error: errors.MioEsimError | None = None
+
+
+def contended(endpoint: str, refused: errors.ApiError | None = None) -> errors.TokenContention:
+    """Make the error for tokens that die as fast as they are made."""
+    code, message, data = (
+        (-1, "", None) if refused is None else (refused.code, refused.message, refused.data)
+    )
+    return errors.TokenContention(endpoint, code, message, data, CONTENTION)
+
+
+def too_late(call: Call) -> errors.DeadlineExceeded:
+    """Make the error for a deadline that passed before the outcome could matter."""
+    path, last = call.endpoint.path, call.last_error
+    if last is None and call.progress.sent:
+        last = errors.AttemptTimeout("the host was silent").at(path)
+    message = f"{path}: the deadline passed before there was an answer"
+    return errors.DeadlineExceeded(
+        f"{message}; the last attempt: {last}" if last else message, last
+    ).at(path)
+
+
+def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
+    """Make the error for what may or may not have been executed."""
+    path = call.endpoint.path
+    reference, order_num = call.texts.get("otherOrderId"), call.texts.get("orderNum")
+    where = f"reference {reference}" if reference else "the account's last orders"
+    return errors.OutcomeUnknown(
+        f"{path} may or may not have been executed, and was not sent again; "
+        f"before you repeat it, look for {where}. The cause: {failed}",
+        other_order_id=reference,
+        order_num=order_num,
+        data=getattr(failed, "data", None),
+        last_error=failed,
+    ).at(path)

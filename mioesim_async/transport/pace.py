@@ -1,0 +1,102 @@
+"""How fast: a sweep's own concurrency, and how many retries a client may make."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from mioesim_async.transport.clock import Clock
+
+__all__ = ["Pace", "RetryBudget", "sweep_slots"]
+
+MINUTE = 60.0
+FREE_RETRIES = 10
+RETRIES_PER_CALL = 0.2
+
+
+def sweep_slots(max_in_flight: int, pool_size: int) -> int:
+    """Return how many slots sweeps may take, so that other calls always find a free one.
+
+    Args:
+        max_in_flight: Slots of the client's gate.
+        pool_size: Connections of the pool; 0 for no limit.
+    """
+    slots = min(max_in_flight, pool_size) if pool_size else max_in_flight
+    return max(1, slots - max(1, slots // 4))
+
+
+class Pace:
+    """How many calls of one sweep may be under way: halved by a throttle, climbing back.
+
+    Attributes:
+        most: Where it starts, and the most it climbs to.
+        limit: What it is now.
+        round: Counts the halvings. A throttle is only news to calls that were sent after
+            the last one: a host that refuses eight calls at once asked for one step back.
+    """
+
+    __slots__ = ("_answers", "limit", "most", "round")
+
+    def __init__(self, most: int) -> None:
+        """Start at full speed."""
+        self.most = most
+        self.limit = most
+        self.round = 0
+        self._answers = 0
+
+    def throttled(self, sent_in: int) -> None:
+        """Halve the limit, unless the call was sent before the last halving."""
+        if sent_in == self.round:
+            self.round += 1
+            self.limit = max(1, self.limit // 2)
+            self._answers = 0
+
+    def answered(self) -> None:
+        """Climb by one after as many answers as there are slots."""
+        if self.limit < self.most:
+            self._answers += 1
+            if self._answers >= self.limit:
+                self.limit += 1
+                self._answers = 0
+
+
+class RetryBudget:
+    """Retries of a client: at most 10, plus a fifth of the last minute's calls.
+
+    A host that fails every call gets little more than the calls themselves.
+    """
+
+    __slots__ = ("_calls", "_clock", "_retries", "_seconds")
+
+    def __init__(self, clock: Clock) -> None:
+        """Start with nothing used."""
+        self._clock = clock
+        self._calls = 0
+        self._retries = 0
+        self._seconds: deque[list[int]] = deque()
+
+    def count_call(self) -> None:
+        """Count a call, retries not included."""
+        self._now()[1] += 1
+        self._calls += 1
+
+    def take_retry(self) -> bool:
+        """Count a retry, if there may be one."""
+        second = self._now()
+        if self._retries + 1 > FREE_RETRIES + RETRIES_PER_CALL * self._calls:
+            return False
+        second[2] += 1
+        self._retries += 1
+        return True
+
+    def _now(self) -> list[int]:
+        """Return this second's counts, after forgetting those of a minute ago."""
+        second = int(self._clock.monotonic())
+        seconds = self._seconds
+        if seconds and seconds[-1][0] == second:
+            return seconds[-1]
+        while seconds and seconds[0][0] <= second - MINUTE:
+            _, calls, retries = seconds.popleft()
+            self._calls -= calls
+            self._retries -= retries
+        seconds.append([second, 0, 0])
+        return seconds[-1]

@@ -1,0 +1,97 @@
+"""Calls that must not be repeated, in tasks that outlive their callers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from mioesim_async import errors
+from mioesim_async.transport.call import Call, too_late, unknown
+from mioesim_async.transport.clock import Clock, TimeLimit
+from mioesim_async.wire.endpoints import Safety
+from mioesim_async.wire.envelope import Envelope
+
+__all__ = ["LateAnswer", "Purchases"]
+
+logger = logging.getLogger("mioesim_async")
+
+LateAnswer = Callable[[Any], object]
+
+
+class Purchases:
+    """The exchanges under way whose callers may go."""
+
+    def __init__(self, clock: Clock, on_late: LateAnswer | None) -> None:
+        """Start with none.
+
+        Args:
+            clock: Where time comes from.
+            on_late: Called with what a purchase came to whose caller had gone.
+        """
+        self._clock = clock
+        self._on_late = on_late
+        self._tasks: set[asyncio.Task[Envelope]] = set()
+
+    async def run(
+        self, call: Call, work: Coroutine[Any, Any, Envelope], deadline: float | None
+    ) -> Envelope:
+        """Run one exchange and wait for it.
+
+        A caller who is cancelled, or whose deadline passes, leaves an exchange that was sent
+        to its own time-out, and stops one that was not.
+
+        Raises:
+            OutcomeUnknown: If the deadline passed after it was sent.
+            MioEsimError: As the exchange itself.
+        """
+        task = asyncio.create_task(work, name="mioesim_async purchase")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        if deadline is not None:
+            call.expires = self._clock.monotonic() + deadline
+        try:
+            async with TimeLimit(self._clock, deadline):
+                return await asyncio.shield(task)
+        except errors.MioEsimError:
+            raise
+        except asyncio.CancelledError:
+            self._leave(call, task)
+            raise
+        except TimeoutError:
+            self._leave(call, task)
+        raise unknown(call, too_late(call)) if call.progress.sent else too_late(call)
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether there are any."""
+        return bool(self._tasks)
+
+    async def wait(self) -> None:
+        """Wait for all of them; each ends by its own time-out."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def _leave(self, call: Call, task: asyncio.Task[Envelope]) -> None:
+        if task.done() or call.progress.sent:
+            task.add_done_callback(lambda done: self._report(call, done))
+        else:
+            task.cancel()
+
+    def _report(self, call: Call, task: asyncio.Task[Envelope]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        logger.warning(
+            "%s: the caller had gone when the answer came: %s (otherOrderId %s, orderNum %s)",
+            call.endpoint.path,
+            "success" if error is None else f"{type(error).__name__}: {error}",
+            call.texts.get("otherOrderId"),
+            call.texts.get("orderNum"),
+        )
+        if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
+            try:
+                self._on_late(task.result().data if error is None else error)
+            except Exception:
+                logger.exception("on_late_order raised")

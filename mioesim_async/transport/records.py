@@ -1,0 +1,93 @@
+"""What can be seen of the attempts: a record of each, and their sums."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from attrs import define, frozen
+
+from mioesim_async.wire.endpoints import Safety
+
+__all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter"]
+
+logger = logging.getLogger("mioesim_async")
+
+
+@frozen
+class AttemptRecord:
+    """One attempt, without secrets.
+
+    Attributes:
+        endpoint: Path of the endpoint.
+        safety: Its safety class.
+        attempt: Number of the attempt within its call, from 1.
+        status: HTTP status, or None without a reply.
+        code: The vendor's code, or None without a readable reply.
+        error: Name of the error that it ended with, or None.
+        duration: Seconds from having a connection to its end; 0 without a connection.
+        waited: Seconds from its start to having a connection.
+        bytes: Size of the reply's body.
+    """
+
+    endpoint: str
+    safety: Safety
+    attempt: int
+    status: int | None
+    code: int | str | None
+    error: str | None
+    duration: float
+    waited: float
+    bytes: int
+
+
+Hook = Callable[[AttemptRecord], object]
+
+
+@frozen
+class ClientStats:
+    """What a client did so far.
+
+    Attributes:
+        requests: Attempts made, logins included.
+        failures: Attempts that ended with an error.
+        retries: Attempts that repeated a failed one.
+        replays: Attempts that repeated one that was refused with its token.
+        logins: Logins that succeeded.
+        connections: Connections used by the session manager, for all its clients.
+        seconds: Sum of the attempts' durations.
+        waited: Sum of what attempts waited for a connection, in seconds.
+        bytes: Sum of the replies' bodies.
+    """
+
+    requests: int
+    failures: int
+    retries: int
+    replays: int
+    logins: int
+    connections: int
+    seconds: float
+    waited: float
+    bytes: int
+
+
+@define
+class Meter:
+    """Sums of a client's attempts, and the hooks that see each of them."""
+
+    hooks: Sequence[Hook] = ()
+    requests: int = 0
+    failures: int = 0
+    retries: int = 0
+    replays: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    bytes: int = 0
+
+    def tell_hooks(self, record: AttemptRecord) -> None:
+        """Call each hook; one that raises is logged and breaks nothing."""
+        for hook in self.hooks:
+            try:
+                hook(record)
+            except Exception:
+                logger.exception("a hook raised")

@@ -1,0 +1,187 @@
+"""The pytest plugin that comes with the package, and how little importing it costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mioesim_async
+
+HEAVY = ("aiohttp", "cattrs", "attrs", "attr", "orjson", "rich", "cyclopts", "uvloop")
+
+SYNC_TEST = """
+    from urllib.request import urlopen
+
+    def test_in_sync_code(mioesim_sandbox):
+        assert len(mioesim_sandbox.iccids) == 1000
+        with urlopen(mioesim_sandbox.url + "/api_order/login") as reply:
+            assert b'"code":-2' in reply.read()
+        assert [seen.endpoint for seen in mioesim_sandbox.requests] == ["login"]
+"""
+ASYNC_TEST = """
+    import pytest
+
+    {mark}
+    async def test_in_async_code(mioesim_sandbox):
+        async with mioesim_sandbox.client() as client:
+            report = await client.cards.query_all(mioesim_sandbox.iccids)
+        assert len(report.cards) == 1000
+        assert mioesim_sandbox.logins == 1
+"""
+
+
+def run_pytest(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    """Run the tests that were made in a process of their own, warnings as errors."""
+    return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *arguments)
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has after running code."""
+    script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+# The fixture.
+
+
+def test_the_fixture_works_in_a_sync_test(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(SYNC_TEST)
+    run_pytest(pytester, "-p", "no:asyncio").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(("mode", "mark"), [("auto", ""), ("strict", "@pytest.mark.asyncio")])
+def test_the_fixture_works_in_an_async_test(
+    pytester: pytest.Pytester, mode: str, mark: str
+) -> None:
+    pytester.makepyfile(ASYNC_TEST.format(mark=mark))
+    pytester.makeini(
+        f"[pytest]\nasyncio_mode = {mode}\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    run_pytest(pytester).assert_outcomes(passed=1)
+
+
+def test_each_test_gets_a_sandbox_of_its_own_and_nothing_is_left(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makepyfile("""
+        import threading
+        from urllib.request import urlopen
+
+        import pytest
+
+        @pytest.mark.parametrize("turn", [1, 2])
+        def test_fresh(mioesim_sandbox, turn):
+            urlopen(mioesim_sandbox.url + "/api_order/login").close()
+            assert len(mioesim_sandbox.requests) == 1
+
+        def test_after():
+            assert threading.enumerate() == [threading.main_thread()]
+    """)
+    run_pytest(pytester, "-p", "no:asyncio").assert_outcomes(passed=3)
+
+
+def test_the_fixture_is_listed_with_its_purpose(pytester: pytest.Pytester) -> None:
+    result = run_pytest(pytester, "-p", "no:asyncio", "--fixtures")
+    result.stdout.fnmatch_lines(["mioesim_sandbox*", "*Run a sandbox*"])
+
+
+def test_a_run_that_does_not_use_the_fixture_loads_nothing_heavy(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(f"""
+        import sys
+
+        def test_light():
+            assert "mioesim_async.pytest_plugin" in sys.modules
+            assert not {{*{HEAVY!r}}} & sys.modules.keys()
+    """)
+    # Other plugins may load anything; only ours is looked at here.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    run_pytest(pytester, "-p", "mioesim_async.pytest_plugin").assert_outcomes(passed=1)
+
+
+# What an import costs.
+
+
+def test_importing_the_plugin_imports_nothing_heavy() -> None:
+    before = modules_after("import pytest")
+    loaded = modules_after("import mioesim_async.pytest_plugin")
+    assert "mioesim_async" in loaded
+    assert not (loaded - before) & {*HEAVY, "asyncio"}
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    loaded = modules_after("import mioesim_async")
+    assert "mioesim_async" in loaded
+    assert not loaded & {*HEAVY, "asyncio", "pytest"}
+
+
+def test_importing_the_client_needs_neither_the_command_line_nor_pytest() -> None:
+    loaded = modules_after("from mioesim_async import MioEsimClient")
+    assert "aiohttp" in loaded
+    assert not loaded & {"rich", "cyclopts", "uvloop", "pytest"}
+
+
+# The public names.
+
+
+def type_checkers_names() -> set[str]:
+    """Return the names that the ``TYPE_CHECKING`` block of the package imports."""
+    source = Path(mioesim_async.__file__).read_text(encoding="utf-8")
+    blocks = [
+        node
+        for node in ast.parse(source).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    assert len(blocks) == 1
+    imports = [node for node in blocks[0].body if isinstance(node, ast.ImportFrom)]
+    assert len(imports) == len(blocks[0].body)
+    aliases = [alias for node in imports for alias in node.names]
+    assert all(alias.asname == alias.name for alias in aliases), "not re-exported"
+    return {alias.name for alias in aliases}
+
+
+def test_type_checkers_see_exactly_the_names_that_exist() -> None:
+    assert type_checkers_names() | {"__version__"} == {*mioesim_async.__all__}
+    assert len(mioesim_async.__all__) == len({*mioesim_async.__all__})
+
+
+@pytest.mark.parametrize("name", mioesim_async.__all__)
+def test_every_public_name_can_be_got(name: str) -> None:
+    value = getattr(mioesim_async, name)
+    assert value is getattr(mioesim_async, name)
+    assert name in dir(mioesim_async)
+    if isinstance(value, type):
+        assert value.__name__ == name
+
+
+def test_a_star_import_gives_every_public_name() -> None:
+    script = (
+        "from mioesim_async import *\nimport mioesim_async\n"
+        "assert {*mioesim_async.__all__} <= {*globals()}"
+    )
+    assert "mioesim_async" in modules_after(script)
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = mioesim_async.no_such_name
+    assert not hasattr(mioesim_async, "asyncio")
+
+
+def test_the_names_of_the_public_face_are_there() -> None:
+    promised = {
+        "MioEsimClient", "Credentials", "SessionManager", "PoolLimits", "Timeouts",
+        "RetryPolicy", "Dialect", "Safety", "CardStream", "CardStatus", "CardDetail",
+        "CardOutcome", "CardReport", "DpStatus", "Sku", "SkuPackages", "Package", "PastPlan",
+        "ActivationCode", "fan_out", "to_dict", "errors",
+    }  # fmt: skip
+    assert promised <= {*mioesim_async.__all__}
