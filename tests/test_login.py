@@ -264,6 +264,22 @@ async def test_clients_that_share_a_store_share_the_token_and_the_dialect() -> N
         assert sandbox.logins == 2
 
 
+async def test_a_configured_dialect_wins_over_one_from_the_store() -> None:
+    store = MemoryTokenStore()
+    async with (
+        Sandbox(10, batch_parameter="iccidList") as sandbox,
+        sandbox.client(token_store=store) as other,
+        sandbox.client(token_store=store, dialect=Dialect(batch_parameter="iccidList")) as client,
+    ):
+        await other.login()
+        for _ in range(2):
+            assert len(await client.cards.query(sandbox.iccids)) == 10
+        sandbox.evict()
+        await other.login()
+        assert len(await client.cards.query(sandbox.iccids)) == 10
+        assert client.dialect.batch_parameter == "iccidList"
+
+
 async def test_closing_during_a_login_tells_the_waiters(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault.slow(3600), "login")
     sandbox.clock._skip = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Iterator
-from urllib.parse import quote
+from collections.abc import Callable, Iterator
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -154,6 +154,19 @@ async def test_the_reprs_of_what_holds_secrets_show_none(sandbox: Sandbox) -> No
         ])  # fmt: skip
     for secret in secrets_of(sandbox) | {"made-up-token", card.activation.matching_id}:  # type: ignore[union-attr]
         assert secret not in shown
+
+
+@pytest.mark.parametrize("write", [str, quote, quote_plus, lambda text: quote(text, "").lower()])
+async def test_what_the_vendor_repeats_is_masked_however_it_is_written(
+    sandbox: Sandbox, write: Callable[[str], str]
+) -> None:
+    password = sandbox.credentials.password
+    sandbox.faults.add(Fault.refuse(-1, f"wrong: {write(password)}"), "login")
+    async with sandbox.client() as client:
+        with pytest.raises(errors.AuthenticationError) as caught:
+            await client.login()
+    assert write(password) not in str(caught.value)
+    assert "wrong: ***" in str(caught.value)
 
 
 async def test_the_data_of_a_refusal_is_kept_but_not_shown(sandbox: Sandbox) -> None:

@@ -167,6 +167,55 @@ async def test_a_proxy_gets_the_requests(sandbox: Sandbox) -> None:
     assert sandbox.requests == []
 
 
+async def test_a_proxy_that_accepts_and_is_silent_is_a_connect_error(
+    sandbox: Sandbox,
+) -> None:
+    silent: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: silent.append(writer), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with (
+        SessionManager(proxy=f"http://127.0.0.1:{port}") as manager,
+        MioEsimClient(
+            sandbox.credentials,
+            base_url="https://host.example",
+            session_manager=manager,
+            retry=RetryPolicy(max_attempts=1),
+            timeouts=Timeouts(connect=0.05),
+        ) as client,
+    ):
+        with pytest.raises(errors.ConnectError, match="through the proxy"):
+            await client.login()
+    for writer in silent:
+        writer.close()
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("proxy", ["notaurl", "socks5://127.0.0.1:1", "", "http://"])
+def test_a_proxy_that_can_t_work_is_refused_at_once(proxy: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match="proxy"):
+        SessionManager(proxy=proxy)
+
+
+async def test_limits_without_end_are_no_limits(sandbox: Sandbox) -> None:
+    forever = float("inf")
+    async with (
+        SessionManager(limits=PoolLimits(keepalive=forever, dns_ttl=forever)) as manager,
+        sandbox.client(
+            session_manager=manager, timeouts=Timeouts(forever, forever, forever, forever)
+        ) as client,
+    ):
+        assert len(await client.cards.query(sandbox.iccids[:3])) == 3
+
+
+async def test_a_pinned_fingerprint_holds_on_a_session_that_was_passed_in(
+    sandbox: Sandbox,
+) -> None:
+    async with aiohttp.ClientSession() as session:
+        manager = SessionManager(session=session, ssl=aiohttp.Fingerprint(b"0" * 32))
+        assert manager._lent_ssl
+
+
 async def test_use_after_close_is_a_clear_error(sandbox: Sandbox) -> None:
     client = sandbox.client()
     await client.cards.query(sandbox.iccids[0])

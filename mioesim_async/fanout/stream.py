@@ -26,7 +26,6 @@ R = TypeVar("R")
 
 AHEAD = 2
 """How many batches beyond the concurrency may wait for the consumer."""
-
 MAX_ASKS = 3
 """How often a batch is asked that keeps failing in transport, outages apart."""
 
@@ -84,7 +83,7 @@ class BatchStream(Closing, Generic[T, R]):
         """Prepare the stream; nothing runs until it is iterated.
 
         Args:
-            items: This and the arguments up to ``ordered`` are those of ``fan_out``.
+            items: As ``call``, ``batch_size``, ``concurrency`` and ``ordered``: see ``fan_out``.
             call: See there.
             batch_size: See there.
             concurrency: See there.
@@ -146,8 +145,7 @@ class BatchStream(Closing, Generic[T, R]):
         while (outcome := self._take()) is None:
             if self._closed or self._pump is None or self._pump.done():
                 if self._pump is not None and self._pump.done():
-                    # Its callback may not have run yet.
-                    self._pump_ended(self._pump)
+                    self._pump_ended(self._pump)  # its callback may not have run yet
                 await self.aclose()
                 error, self._error = self._error, None
                 if error is not None:
@@ -158,9 +156,9 @@ class BatchStream(Closing, Generic[T, R]):
         return outcome
 
     def _take(self) -> BatchOutcome[T, R] | None:
-        if not self._finished or self._closed:
-            return None
         number = self._next
+        if not self._finished:
+            return None
         if not self._ordered:
             number = next(iter(self._finished))
         elif number not in self._finished:
@@ -177,7 +175,7 @@ class BatchStream(Closing, Generic[T, R]):
         """Cancel what is under way and wait for its end; may be called again.
 
         Args:
-            error: Tells the consumer that the stream ended early.
+            error: Tells the consumer that the stream ended early, after what was done.
         """
         if not self._closed and self._pump is not None and not self._pump.done():
             self._error = self._error or error
@@ -186,7 +184,8 @@ class BatchStream(Closing, Generic[T, R]):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        self._finished.clear()
+        if error is None:
+            self._finished.clear()
         self._deferred.clear()
         self._registry.discard(self)
         self._to_consumer.set()
@@ -229,8 +228,8 @@ class BatchStream(Closing, Generic[T, R]):
             else:
                 self._to_pump.clear()
                 await self._to_pump.wait()
-        if source.error is not None:
-            raise source.error
+        # Not raised here: a cancellation inside the source would read as one of the pump.
+        self._error = self._error or source.error
 
     def _has_room(self) -> bool:
         return len(self._running) < self._pace.limit and self._untaken < self._pace.most + AHEAD
