@@ -17,7 +17,7 @@ def main() -> None:
         # In the moment before or after the command itself looks out for it.
         sys.exit(130)
     except ModuleNotFoundError as error:
-        if error.name not in ("cyclopts", "rich"):
+        if error.name not in ("cyclopts", "platformdirs", "rich"):
             raise
         sys.exit(
             f"mioesim: {error.name} is missing; install it with: pip install 'mioesim_async[cli]'"

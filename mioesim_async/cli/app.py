@@ -147,8 +147,7 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> in
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (as with head); what is still buffered goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader has gone, as head does.
         return FAILED
     except (errors.MioEsimError, OSError) as error:
         if debug:
@@ -156,6 +155,16 @@ def _guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> in
         else:
             _say(_one_line(error))
         return _status_of(error)
+    finally:
+        _drop_what_cannot_be_written()
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Keep the interpreter from failing over what is still buffered when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _status_of(error: Exception) -> int:
