@@ -81,6 +81,7 @@ class TokenKeeper:
         self._catching_up: asyncio.Task[None] | None = None
         self._rejected: deque[str] = deque(maxlen=32)
         self._deaths: deque[float] = deque(maxlen=DEATHS)
+        self._mourned = ""
         self._refusal: MioEsimError | None = None
         self._refused_until = 0.0
         self._closed = False
@@ -166,14 +167,17 @@ class TokenKeeper:
         """Answer everybody with this error for a minute, and send nothing."""
         self._refusal = copy.copy(error)
         self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED
+        self._renew_at = 0.0
 
     def _is_contended(self) -> bool:
         """Note a token that died before its time and not by the store; three are too many."""
         current = self._current
         if current is None or current.token not in self._rejected:
             return False
-        if self._clock.time() - current.obtained_at >= TOKEN_LIFETIME:
+        expired = self._clock.time() - current.obtained_at >= TOKEN_LIFETIME
+        if expired or current.token == self._mourned:
             return False
+        self._mourned = current.token
         now = self._clock.monotonic()
         self._deaths.append(now)
         logger.warning(
@@ -200,7 +204,8 @@ class TokenKeeper:
             stored, current = await self._shelf.load(), self._current
             if current is None:
                 return
-            if stored is not None and stored.obtained_at > current.obtained_at:
+            later = stored is not None and stored.obtained_at > current.obtained_at
+            if stored is not None and later and self._is_news(stored):
                 # Somebody logged in since, and so killed the token that we have.
                 current = self._adopt(stored)
             await self._shelf.save(current)
