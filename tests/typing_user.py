@@ -1,0 +1,41 @@
+"""What a user writes; never run, only checked by the type checkers."""
+
+from __future__ import annotations
+
+import json
+
+from mioesim_async import (
+    CardOutcome,
+    CardStatus,
+    Credentials,
+    MioEsimClient,
+    errors,
+    fan_out,
+    to_dict,
+)
+
+
+async def call(batch: list[int]) -> str:
+    return str(batch)
+
+
+async def show(outcome: CardOutcome) -> None:
+    print(outcome.card and outcome.card.used_mb)
+
+
+async def main() -> None:
+    async with MioEsimClient(Credentials(phone_number="1", password="2", secret_key="3")) as client:
+        cards: list[CardStatus] = await client.cards.query(["8985000000000000000"])
+        async with client.cards.query_many(iter(["1"])) as outcomes:
+            async for outcome in outcomes:
+                await show(outcome)
+        async for o in client.cards.details(["8985000000000000000"]):
+            if o.card is not None and o.card.activation is not None:
+                print(str(o.card.activation))
+        report = await client.cards.query_all([])
+        failed: dict[str, errors.MioEsimError] = report.failed
+        print(json.dumps(to_dict(report)), failed, cards)
+        async with fan_out(range(3), call) as s:
+            async for b in s:
+                result: str | None = b.result
+                print(result)
