@@ -124,4 +124,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
         return await asyncio.shield(working)
     except asyncio.CancelledError:
         await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()
         raise

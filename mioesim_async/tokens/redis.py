@@ -10,7 +10,9 @@ from contextlib import asynccontextmanager, suppress
 import orjson
 from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
-from redis.exceptions import LockError, RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError, LockError, RedisError
 
 from mioesim_async.tokens.codec import decode, encode, loads
 from mioesim_async.tokens.store import StoredToken
@@ -26,6 +28,7 @@ KEPT_SECONDS = 3 * 60 * 60
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
+POLLS_PER_LEASE = 100
 
 
 class RedisTokenStore:
@@ -48,9 +51,21 @@ class RedisTokenStore:
         if not url.startswith(SCHEMES):
             raise ValueError("the URL must start with redis://, rediss:// or unix://")
         self._lease = lease
-        self._redis: Redis = Redis.from_url(
-            url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=ANSWER_SECONDS
-        )
+        made = None
+        with suppress(ValueError):
+            made = Redis.from_url(
+                url,
+                socket_connect_timeout=CONNECT_SECONDS,
+                socket_timeout=ANSWER_SECONDS,
+                # Once more, for a pooled connection that died with a server that is back.
+                # Callers wait for this, so no more than that: a client does without a store.
+                retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+                retry_on_error=[RedisConnectionError],
+            )
+        if made is None:
+            # The reason that was given may repeat the password.
+            raise ValueError("the URL of the Redis server can't be read")
+        self._redis: Redis = made
 
     async def load(self, key: str) -> StoredToken | None:
         """Return the account's token, or None.
@@ -81,11 +96,12 @@ class RedisTokenStore:
             self._redis,
             f"{PREFIX}:lock:{key}",
             timeout=self._lease,
-            sleep=self._lease / 100,
             thread_local=False,
         )
-        if not await lock.acquire():
-            raise LockError("the lock could not be had")
+        while True:
+            if await _take(lock):
+                break
+            await asyncio.sleep(self._lease / POLLS_PER_LEASE)
         extending = asyncio.create_task(self._extend(lock), name="mioesim_async lease")
         try:
             yield
@@ -100,9 +116,26 @@ class RedisTokenStore:
             await asyncio.sleep(self._lease / 3)
             try:
                 await lock.extend(self._lease, replace_ttl=True)
+            except LockError:
+                # It is somebody else's by now, or nobody's.
+                return
             except RedisError as error:
-                logger.warning("the token store's lock can't be kept: %s", type(error).__name__)
+                # The server may be back before the lease ends; saving tells if it is not.
+                logger.debug("the token store's lock can't be kept: %s", type(error).__name__)
 
     async def aclose(self) -> None:
         """Close the connections to Redis."""
         await self._redis.aclose()
+
+
+async def _take(lock: Lock) -> bool:
+    """Try once for the lock, so that a caller who is cancelled meanwhile holds nothing."""
+    trying = asyncio.ensure_future(lock.acquire(blocking=False))
+    try:
+        return await asyncio.shield(trying)
+    except asyncio.CancelledError:
+        # Redis may be giving it at this moment.
+        with suppress(RedisError):
+            if await trying:
+                await lock.release()
+        raise

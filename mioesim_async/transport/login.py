@@ -81,7 +81,7 @@ class TokenKeeper:
         self._catching_up: asyncio.Task[None] | None = None
         self._rejected: deque[str] = deque(maxlen=32)
         self._deaths: deque[float] = deque(maxlen=DEATHS)
-        self._mourned = ""
+        self._last_death: str | None = None
         self._refusal: MioEsimError | None = None
         self._refused_until = 0.0
         self._closed = False
@@ -102,8 +102,8 @@ class TokenKeeper:
                 self._catch_up()
             if self._clock.monotonic() < self._renew_at:
                 return current
-        elif rejected is not None and rejected not in self._rejected:
-            self._rejected.append(rejected)
+        elif rejected is not None:
+            self._bury(rejected)
         if self._closed:
             raise ClientClosed("the client is closed; make a new one")
         if self._flight is None:
@@ -155,7 +155,12 @@ class TokenKeeper:
                     return self._adopt(stored)
                 if self._is_contended():
                     raise contended(LOGIN.path)
-                fresh = self._adopt(await self._login())
+                fresh = await self._login()
+                # The login killed the tokens that were known before.
+                for dead in (stored, self._current):
+                    if dead is not None and dead.token != fresh.token:
+                        self._bury(dead.token)
+                self._adopt(fresh)
                 await self._shelf.save(fresh)
                 return fresh
         except MioEsimError as error:
@@ -174,16 +179,17 @@ class TokenKeeper:
         current = self._current
         if current is None or current.token not in self._rejected:
             return False
-        expired = self._clock.time() - current.obtained_at >= TOKEN_LIFETIME
-        if expired or current.token == self._mourned:
+        if self._clock.time() - current.obtained_at >= TOKEN_LIFETIME - RENEW_EARLY:
             return False
-        self._mourned = current.token
         now = self._clock.monotonic()
-        self._deaths.append(now)
-        logger.warning(
-            "a token was refused before its time: somebody else logs in on this account; "
-            "give all its clients one token store"
-        )
+        # A login that fails is tried again, and is no second death of the same token.
+        if current.token != self._last_death:
+            self._last_death = current.token
+            self._deaths.append(now)
+            logger.warning(
+                "a token was refused before its time: somebody else logs in on this account; "
+                "give all its clients one token store"
+            )
         return len(self._deaths) == DEATHS and now - self._deaths[0] < MINUTE
 
     def _catch_up(self) -> None:
@@ -204,11 +210,19 @@ class TokenKeeper:
             stored, current = await self._shelf.load(), self._current
             if current is None:
                 return
-            later = stored is not None and stored.obtained_at > current.obtained_at
-            if stored is not None and later and self._is_news(stored):
+            if (
+                stored is not None
+                and stored.obtained_at > current.obtained_at
+                and self._is_news(stored)
+            ):
                 # Somebody logged in since, and so killed the token that we have.
                 current = self._adopt(stored)
             await self._shelf.save(current)
+
+    def _bury(self, token: str) -> None:
+        """Remember a token that is dead, so that no store brings it back."""
+        if token not in self._rejected:
+            self._rejected.append(token)
 
     def _is_news(self, stored: StoredToken) -> bool:
         return stored.token != self.token and stored.token not in self._rejected

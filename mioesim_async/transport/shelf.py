@@ -77,7 +77,7 @@ class Shelf:
             self._note(error)
             return
         if self.behind:
-            logger.warning("the token store is back")
+            logger.info("the token store is back")
         self.behind = False
 
     def _note(self, error: Exception) -> None:

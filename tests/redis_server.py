@@ -1,0 +1,90 @@
+"""A Redis server of the tests' own, that can be stopped and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+__all__ = ["PASSWORD", "RedisServer", "running_redis"]
+
+PASSWORD = "made-up-redis-password"
+
+TRIES = 200
+
+
+class RedisServer:
+    """Debian's ``redis-server`` on loopback, which keeps nothing on disk.
+
+    Attributes:
+        url: Where it is, with its password.
+    """
+
+    def __init__(self, program: str, directory: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = probe.getsockname()[1]
+        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self._port}/0"
+        self._command = [
+            program,
+            *("--port", str(self._port), "--bind", "127.0.0.1"),
+            *("--save", "", "--appendonly", "no", "--dir", str(directory)),
+            *("--requirepass", PASSWORD),
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, empty, on the port that it had before."""
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(TRIES):
+            if self._process.poll() is not None:
+                raise RuntimeError(f"redis-server ended with {self._process.returncode}")
+            if self._answers():
+                return
+            time.sleep(0.05)
+        self.stop()
+        raise RuntimeError("redis-server doesn't answer")
+
+    def stop(self) -> None:
+        """End it by its own process id, and what it held with it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as probe:
+                probe.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
+                answer = probe.makefile("rb")
+                return (answer.readline(), answer.readline()) == (b"+OK\r\n", b"+PONG\r\n")
+        except OSError:
+            return False
+
+
+@contextmanager
+def running_redis() -> Iterator[RedisServer]:
+    """Run a server; where there is none, fail in CI, and skip with the reason elsewhere."""
+    program = shutil.which("redis-server")
+    if program is None:
+        reason = "redis-server is not installed"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        raise pytest.skip.Exception(reason)
+    with tempfile.TemporaryDirectory(prefix="mioesim-redis-") as directory:
+        server = RedisServer(program, Path(directory))
+        try:
+            server.start()
+            yield server
+        finally:
+            server.stop()
