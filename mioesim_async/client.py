@@ -94,7 +94,9 @@ class MioEsimClient(Closing):
             raise ConfigurationError(
                 f"max_in_flight must be a whole number of 1 or more, not {max_in_flight!r}"
             )
-        if rate_limit is not None and not 0 < rate_limit < math.inf:
+        if rate_limit is not None and not (
+            type(rate_limit) in (int, float) and 0 < rate_limit < math.inf
+        ):
             raise ConfigurationError(f"rate_limit must be more than 0, not {rate_limit!r}")
         self._owns_manager = session_manager is None
         self._own_store: RedisTokenStore | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
+from typing import Any, TypeVar
 
 from aiolimiter import AsyncLimiter
 from attrs import evolve
@@ -32,6 +33,8 @@ from mioesim_async.wire.signing import Value, canonical
 __all__ = ["Caller", "check_deadline"]
 
 logger = logging.getLogger("mioesim_async")
+
+R = TypeVar("R")
 
 MAX_REPLAYS = {Safety.READ: 3, Safety.AUTH: 0, Safety.WRITE: 1, Safety.MONEY: 1}
 """How often a call that was refused with its token is sent again with a new one."""
@@ -63,7 +66,7 @@ class Caller:
         self._probe_policy = evolve(retry, max_attempts=1)
         self._max_in_flight = max_in_flight
         self._gate = asyncio.Semaphore(max_in_flight)
-        self._sweep_gate = asyncio.Semaphore(sweep_slots(max_in_flight, 0))
+        self._sweep_gate = asyncio.Semaphore(self.sweep_slots)
         # One call per so many seconds, and no burst at the start.
         self._limiter = None if rate_limit is None else AsyncLimiter(1, 1 / rate_limit)
         self._budget = RetryBudget(clock)
@@ -122,7 +125,7 @@ class Caller:
     async def login(self) -> None:
         """Make sure that there is a live token."""
         self.check_usable()
-        await self._keeper.get()
+        await self._as_read(TimeLimit(self.clock), self._keeper.get())
 
     @property
     def has_purchases(self) -> bool:
@@ -132,13 +135,17 @@ class Caller:
     async def aclose(self, grace: float = 0.0) -> None:
         """Let reads finish for so many seconds, end those that don't, and wait for purchases."""
         self._closed = True
-        if self._reads and grace > 0:
-            self._idle.clear()
-            with suppress(TimeoutError):
-                async with TimeLimit(self.clock, grace):
-                    await self._idle.wait()
-        for limit in self._reads:
-            limit.stop()
+        try:
+            if self._reads and grace > 0:
+                self._idle.clear()
+                with suppress(TimeoutError):
+                    async with TimeLimit(self.clock, grace):
+                        await self._idle.wait()
+        finally:
+            for limit in self._reads:
+                # One whose deadline is just passing ends by itself.
+                with suppress(RuntimeError):
+                    limit.stop()
         while self._reads:
             self._idle.clear()
             await self._idle.wait()
@@ -189,22 +196,31 @@ class Caller:
         if deadline is not None:
             call.expires = self.clock.monotonic() + deadline
         try:
-            async with limit:
-                self._reads.add(limit)
-                if self._closed:
-                    limit.stop()
-                return await (self._gated(call) if gated else self._run(call))
+            return await self._as_read(limit, self._gated(call) if gated else self._run(call))
         except errors.MioEsimError:
             raise
         except TimeoutError:
             pass
+        raise too_late(call)
+
+    async def _as_read(self, limit: TimeLimit, work: Coroutine[Any, Any, R]) -> R:
+        """Await what may finish within the grace, and ends when the client closes."""
+        try:
+            async with limit:
+                self._reads.add(limit)
+                if self._closed:
+                    limit.stop()
+                return await work
+        except errors.MioEsimError:
+            raise
+        except TimeoutError:
+            if not limit.stopped:
+                raise
         finally:
             self._reads.discard(limit)
             if not self._reads:
                 self._idle.set()
-        if limit.stopped:
-            raise errors.ClientClosed("the client was closed during the call")
-        raise too_late(call)
+        raise errors.ClientClosed("the client was closed during the call")
 
     async def _run(self, call: Call) -> Envelope:
         """Attempt until the call is answered or the rules say stop."""
@@ -234,10 +250,13 @@ class Caller:
                 call.attempt, replays = call.attempt - 1, replays + 1
                 self._meter.replays += 1
                 call.progress.sent = False
-            elif look.goes_on_by_post(method, failed):
+            elif self._budget.has_room and look.goes_on_by_post(method, failed):
                 # Not a retry: a look at whether reads go by POST here.
                 call.attempt -= 1
             else:
+                if look.is_under_way:
+                    # It was in vain, so the budget bounds how many there are.
+                    self._budget.charge()
                 call.last_error = look.verdict(method, failed)
                 await self._wait_or_raise(call, call.last_error)
 

@@ -36,6 +36,11 @@ class MethodLook:
         return self._keeper.dialect.read_method or self._endpoint.method
 
     @property
+    def is_under_way(self) -> bool:
+        """Whether the last attempt was by POST, to see if that is understood."""
+        return self._met_by_get is not None
+
+    @property
     def _is_open(self) -> bool:
         return self._endpoint.safety is Safety.READ and self._keeper.dialect.read_method is None
 

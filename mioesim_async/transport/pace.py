@@ -79,14 +79,23 @@ class RetryBudget:
         self._now()[1] += 1
         self._calls += 1
 
+    @property
+    def has_room(self) -> bool:
+        """Whether there may be a retry now."""
+        self._now()
+        return self._retries + 1 <= FREE_RETRIES + RETRIES_PER_CALL * self._calls
+
     def take_retry(self) -> bool:
         """Count a retry, if there may be one."""
-        second = self._now()
-        if self._retries + 1 > FREE_RETRIES + RETRIES_PER_CALL * self._calls:
+        if not self.has_room:
             return False
-        second[2] += 1
-        self._retries += 1
+        self.charge()
         return True
+
+    def charge(self) -> None:
+        """Count a request that was made again."""
+        self._now()[2] += 1
+        self._retries += 1
 
     def _now(self) -> list[int]:
         """Return this second's counts, after forgetting those of a minute ago."""

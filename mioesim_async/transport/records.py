@@ -27,7 +27,7 @@ class AttemptRecord:
         error: Name of the error that it ended with, or None.
         duration: Seconds from having a connection to its end; 0 without a connection.
         waited: Seconds from its start to having a connection.
-        bytes: Size of the reply's body.
+        bytes: Size of the reply's body; 0 where the HTTP status says it all.
     """
 
     endpoint: str

@@ -1,0 +1,1 @@
+"""Measurements, against a sandbox in a process of its own."""

@@ -1,0 +1,62 @@
+"""A sandbox in a process of its own: prints its URL, and ends when its standard input does."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from mioesim_async.sandbox import Fault, Sandbox
+
+__all__ = ["host"]
+
+
+@asynccontextmanager
+async def host(cards: int, *, trouble: bool = False) -> AsyncIterator[str]:
+    """Run it beside the caller, and give its URL.
+
+    Args:
+        cards: How many cards its account has.
+        trouble: Evict the token and answer 503 now and then.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "benchmarks.host", "--cards", str(cards)),
+        *(["--trouble"] if trouble else []),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = (await process.stdout.readline()).decode().strip()
+        if not url:
+            raise RuntimeError("the sandbox's process did not start")
+        yield url
+    finally:
+        process.stdin.close()
+        await process.wait()
+
+
+async def serve(cards: int, *, trouble: bool) -> None:
+    async with Sandbox(cards, record=False) as sandbox:
+        print(sandbox.url, flush=True)
+        ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+        while not ended.done():
+            await asyncio.wait([ended], timeout=5)
+            if trouble:
+                # Less often than what is taken for another user of the account.
+                if sandbox.clock.monotonic() % 60 < 5:
+                    sandbox.evict()
+                sandbox.faults.clear()
+                sandbox.faults.add(Fault.http(503), "queryIccidInformation", times=5)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cards", type=int, default=1000)
+    parser.add_argument("--trouble", action="store_true")
+    options = parser.parse_args()
+    asyncio.run(serve(options.cards, trouble=options.trouble))

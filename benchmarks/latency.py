@@ -1,0 +1,86 @@
+"""Latency of single reads while a sweep runs, against an idle client, in the same run.
+
+The sweep is repeated until enough single reads were measured beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import statistics
+import time
+
+from benchmarks.host import host
+from mioesim_async import MioEsimClient
+from mioesim_async.sandbox import Sandbox
+
+PAUSE = 0.005
+"""Seconds between two single reads, as of a web application that is not overloaded."""
+
+
+async def measure(client: MioEsimClient, iccids: list[str], busy: asyncio.Future[None]) -> float:
+    """Read one card after the other, and return the p99 in milliseconds."""
+    took: list[float] = []
+    for iccid in iccids:
+        began = time.perf_counter()
+        await client.cards.detail(iccid)
+        took.append((time.perf_counter() - began) * 1000)
+        await asyncio.sleep(PAUSE)
+        if busy.done():
+            break
+    report(took)
+    return quantile(took, 99)
+
+
+def quantile(values: list[float], percent: int) -> float:
+    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def report(took: list[float]) -> None:
+    p50, p99 = quantile(took, 50), quantile(took, 99)
+    print(f"{len(took):>8,} {p50:>9.2f} {p99:>9.2f} {max(took):>9.2f}")
+
+
+async def run(cards: int, reads: int, concurrency: int) -> None:
+    sandbox = Sandbox(cards)
+    async with (
+        host(cards) as url,
+        MioEsimClient(sandbox.credentials, base_url=url) as client,
+    ):
+        singles = (sandbox.iccids * (reads // cards + 1))[:reads]
+        await client.cards.query_all(sandbox.iccids[:2000])  # connections, code, caches
+        rounds = [0, 0.0]
+
+        async def sweep() -> None:
+            while True:
+                began = time.perf_counter()
+                await client.cards.query_all(sandbox.iccids, concurrency=concurrency)
+                rounds[0] += 1
+                rounds[1] += time.perf_counter() - began
+
+        print(f"{'':10} {'reads':>8} {'p50 ms':>9} {'p99 ms':>9} {'max ms':>9}")
+        print(f"{'idle':10} ", end="")
+        idle = await measure(client, singles, asyncio.get_running_loop().create_future())
+        sweeping = asyncio.create_task(sweep())
+        while client.stats().requests < reads + 50:
+            await asyncio.sleep(0.01)
+        print(f"{'sweeping':10} ", end="")
+        busy = await measure(client, singles, sweeping)
+        sweeping.cancel()
+        await asyncio.wait([sweeping])
+        print(f"p99 ratio: {busy / idle:.2f}")
+        if rounds[0]:
+            print(f"a sweep of {cards:,} cards took {rounds[1] / rounds[0]:.2f} s meanwhile")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="10,000 cards and fewer reads")
+    parser.add_argument("--concurrency", type=int, default=8, help="of the sweep")
+    options = parser.parse_args()
+    cards, reads = (10_000, 200) if options.short else (100_000, 1000)
+    asyncio.run(run(cards, reads, options.concurrency))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Cancels an operation at its k-th suspension, whichever of our tasks suspends.
+
+Tasks that the SDK starts on its way count too: while the driver is active each of them runs
+inside a wrapper that sees every suspension.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from types import TracebackType
+from typing import Any, Self
+
+__all__ = ["Steps"]
+
+
+class _Watched(Coroutine[Any, Any, Any]):
+    """A coroutine that tells of each of its suspensions."""
+
+    def __init__(self, inner: Any, seen: Callable[[], None]) -> None:
+        self._inner = inner
+        self._seen = seen
+        self.__qualname__ = self.__name__ = getattr(inner, "__qualname__", "watched")
+
+    def send(self, value: Any) -> Any:
+        future = self._inner.send(value)
+        self._seen()
+        return future
+
+    def throw(self, *error: Any) -> Any:
+        future = self._inner.throw(*error)
+        self._seen()
+        return future
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        value: Any = None
+        failed: BaseException | None = None
+        while True:
+            try:
+                future = self.send(value) if failed is None else self.throw(failed)
+            except StopIteration as done:
+                return done.value
+            value = failed = None
+            try:
+                value = yield future
+            except BaseException as error:
+                failed = error
+
+
+class Steps:
+    """Counts the suspensions of one operation and acts at the k-th.
+
+    Attributes:
+        reached: The k-th suspension came.
+        tasks: What the SDK started meanwhile.
+    """
+
+    def __init__(self, stop_at: int, act: Callable[[], object] | None = None) -> None:
+        """Act at a suspension, from 1.
+
+        Args:
+            stop_at: Its number.
+            act: What happens then; by default the caller's task is cancelled.
+        """
+        self.reached = False
+        self.tasks: list[asyncio.Task[Any]] = []
+        self._stop_at = stop_at
+        self._act = act
+        self._count = 0
+        self._caller: asyncio.Task[Any] | None = None
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_task_factory(self._make_task)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._loop.set_task_factory(None)
+
+    def drive(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
+        """Run the operation in a task of its own, as a caller of the SDK would."""
+
+        async def operation() -> Any:
+            self._caller = asyncio.current_task()
+            return await _Watched(work.__await__(), self._suspended)
+
+        return asyncio.Task(operation(), loop=self._loop)
+
+    def _make_task(self, loop: Any, work: Any, **options: Any) -> asyncio.Task[Any]:
+        code = getattr(work, "cr_code", None)
+        place = "" if code is None else code.co_filename.replace("\\", "/")
+        if "/mioesim_async/" not in place or "/sandbox/" in place:
+            return asyncio.Task(work, loop=loop, **options)
+        task = asyncio.Task(_Watched(work, self._suspended), loop=loop, **options)
+        self.tasks.append(task)
+        return task
+
+    def _suspended(self) -> None:
+        self._count += 1
+        if self._count != self._stop_at:
+            return
+        self.reached = True
+        if self._act is not None:
+            self._act()
+        elif self._caller is not None:
+            self._caller.cancel()

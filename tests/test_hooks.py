@@ -1,0 +1,102 @@
+"""What can be seen of the attempts: hooks and their sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs.exceptions import FrozenInstanceError
+
+from mioesim_async import MioEsimClient, Safety, errors
+from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+
+QUERY = "/api_esim/queryIccidInformation"
+BUY = "/api_esim/addEsimOrder"
+
+
+async def test_a_hook_sees_a_record_of_each_attempt(sandbox: Sandbox) -> None:
+    records: list[Any] = []
+    async with sandbox.client(hooks=[records.append]) as client:
+        sandbox.faults.add(Fault.http(503), "queryIccidInformation")
+        sandbox.faults.add(Fault.refuse(-1), "queryIccidInformation")
+        sandbox.faults.add(Fault.lose_reply(), "addEsimOrder")
+        await client.cards.query(sandbox.iccids[:10])
+        with pytest.raises(errors.OutcomeUnknown):
+            await client.call(BUY, safety=Safety.MONEY)
+    seen = [(r.endpoint, r.safety, r.attempt, r.status, r.code, r.error) for r in records]
+    login = ("/api_order/login", Safety.AUTH, 1, 200, 1, None)
+    assert seen == [
+        login,
+        (QUERY, Safety.READ, 1, 503, None, "HttpStatusError"),
+        (QUERY, Safety.READ, 2, 200, -1, "TokenExpired"),
+        login,
+        (QUERY, Safety.READ, 2, 200, 0, None),
+        (BUY, Safety.MONEY, 1, None, None, "ConnectionLost"),
+    ]
+    assert all(record.duration > 0 and record.waited >= 0 for record in records)
+    assert [record.bytes > 0 for record in records] == [True, False, True, True, True, False]
+
+
+async def test_an_attempt_without_a_connection_only_waited(clock: SandboxClock) -> None:
+    records: list[Any] = []
+    async with Sandbox(1) as gone:
+        url, credentials = gone.url, gone.credentials
+    async with MioEsimClient(
+        credentials, base_url=url, clock=clock, hooks=[records.append]
+    ) as client:
+        with pytest.raises(errors.ConnectError):
+            await client.login()
+    assert [(r.attempt, r.status, r.error, r.duration, r.bytes) for r in records] == [
+        (number, None, "ConnectError", 0, 0) for number in (1, 2, 3, 4)
+    ]
+
+
+async def test_a_record_can_t_be_changed_and_holds_no_secret(sandbox: Sandbox) -> None:
+    records: list[Any] = []
+    async with sandbox.client(hooks=[records.append]) as client:
+        await client.cards.query(sandbox.iccids[:10])
+        sandbox.faults.add(Fault.refuse("{token} {sign}", "{token}"), "getESIMDetail")
+        with pytest.raises(errors.ApiError):
+            await client.cards.detail(sandbox.iccids[0])
+    with pytest.raises(FrozenInstanceError):
+        records[0].status = 500
+    shown = repr(records)
+    account = sandbox.credentials
+    secrets = {account.password, account.secret_key, account.phone_number}
+    for request in sandbox.requests:
+        secrets |= {request.params.get("token", "?"), request.params["sign"]}
+    assert not [secret for secret in secrets if secret != "?" and secret in shown]
+
+
+async def test_a_hook_that_raises_is_logged_and_breaks_nothing(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    records: list[Any] = []
+
+    def broken(record: Any) -> None:
+        raise RuntimeError("no such metric")
+
+    async with sandbox.client(hooks=[broken, records.append]) as client:
+        assert len(await client.cards.query(sandbox.iccids[:10])) == 10
+    assert len(records) == 2
+    assert [r.getMessage() for r in caplog.records].count("a hook raised") == 2
+    assert sandbox.requests[-1].params["token"] not in caplog.text
+
+
+async def test_stats_are_the_sums_of_the_records(sandbox: Sandbox) -> None:
+    records: list[Any] = []
+    async with sandbox.client(hooks=[records.append]) as client:
+        sandbox.faults.add(Fault.http(503), "queryIccidInformation", times=2)
+        sandbox.faults.add(Fault.refuse(-1), "queryIccidInformation")
+        await client.cards.query_all(sandbox.iccids, concurrency=2)
+        with pytest.raises(errors.NotFound):
+            await client.cards.detail("8999000000000000001")
+        stats = client.stats()
+    assert stats.requests == len(records) == len(sandbox.requests)
+    assert stats.failures == sum(record.error is not None for record in records)
+    assert stats.retries == sum(record.error == "HttpStatusError" for record in records) == 2
+    assert stats.replays == sum(record.error == "TokenExpired" for record in records)
+    assert stats.logins == sum(record.safety is Safety.AUTH for record in records) == 2
+    assert stats.seconds == pytest.approx(sum(record.duration for record in records))
+    assert stats.waited == pytest.approx(sum(record.waited for record in records))
+    assert stats.bytes == sum(record.bytes for record in records)
