@@ -62,8 +62,7 @@ async def run(cards: int, reads: int, concurrency: int) -> None:
         print(f"{'idle':10} ", end="")
         idle = await measure(client, singles, asyncio.get_running_loop().create_future())
         sweeping = asyncio.create_task(sweep())
-        while client.stats().requests < reads + 50:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)
         print(f"{'sweeping':10} ", end="")
         busy = await measure(client, singles, sweeping)
         sweeping.cancel()
