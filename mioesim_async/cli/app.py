@@ -19,6 +19,7 @@ from mioesim_async.cli.outputs import printable
 from mioesim_async.cli.query import Format, QueryOptions, query_cards
 from mioesim_async.cli.status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
 from mioesim_async.sandbox import Sandbox
+from mioesim_async.sandbox.specs import parse_fault
 
 __all__ = ["run"]
 
@@ -97,6 +98,8 @@ def serve_sandbox(
     seed: int = 0,
     host: str = "127.0.0.1",
     port: Annotated[int, Port] = 0,
+    fault: Annotated[tuple[str, ...], Parameter(negative="", allow_leading_hyphen=True)] = (),
+    capacity: Annotated[int | None, Positive] = None,
     debug: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Run a sandbox by itself, and print the environment variables that lead to it.
@@ -106,11 +109,19 @@ def serve_sandbox(
         seed: Another seed makes other cards.
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
+        fault: What shall go wrong, as ``name[=value][@endpoint][*times]``, such as
+            ``http=503@queryIccidInformation*10``; without times, for ever. May be repeated.
+        capacity: Answer 429 to more calls at once than that.
         debug: Show logs and tracebacks.
     """
-    status = _guarded(
-        lambda: _serve(Sandbox(cards, seed, host=host, port=port, record=False)), debug=debug
-    )
+
+    def serve() -> Coroutine[Any, Any, int]:
+        sandbox = Sandbox(cards, seed, host=host, port=port, record=False, capacity=capacity)
+        for spec in map(parse_fault, fault):
+            sandbox.faults.add(spec.fault, spec.endpoint, times=spec.times)
+        return _serve(sandbox)
+
+    status = _guarded(serve, debug=debug)
     # Ctrl-C is how a server is stopped.
     return OK if status == INTERRUPTED else status
 

@@ -8,7 +8,9 @@ from attrs import define, field, frozen
 
 from mioesim_async.sandbox.clock import SandboxClock
 
-__all__ = ["Fault", "Faults"]
+__all__ = ["GIGABYTE", "Fault", "Faults"]
+
+GIGABYTE = 1024**3
 
 
 @frozen
@@ -30,6 +32,13 @@ class Fault:
         drop: Leave this many cards out.
         add: Add this many cards that nobody asked for.
         strange: Add unknown fields and statuses.
+        silent: Never answer.
+        half_close: Send ``keep`` of the real body, end the sending side, and stay connected.
+        pieces: In how many pieces the real body is sent.
+        pause: Seconds of the sandbox's clock between pieces.
+        chunk: Most bytes in a piece, sent as HTTP chunks; 0 for no chunks.
+        size: Answer with a reply of so many bytes, made as it is sent.
+        declared: Tell the size of that reply in its Content-Length.
     """
 
     name: str
@@ -46,6 +55,18 @@ class Fault:
     drop: int = 0
     add: int = 0
     strange: bool = False
+    silent: bool = False
+    half_close: bool = False
+    pieces: int = 1
+    pause: float = 0.0
+    chunk: int = 0
+    size: int = 0
+    declared: bool = False
+
+    @property
+    def is_in_delivery(self) -> bool:
+        """Whether the real answer is sent in an unusual way."""
+        return self.keep < 1 or self.half_close or self.pieces > 1 or self.chunk > 0
 
     @classmethod
     def slow(cls, seconds: float) -> Self:
@@ -128,6 +149,42 @@ class Fault:
     def unknown_values(cls) -> Self:
         """Add fields and statuses that nobody knows."""
         return cls("unknown values", strange=True)
+
+    @classmethod
+    def slow_body(cls, pause: float = 1.0, *, pieces: int = 10) -> Self:
+        """Send the body in pieces, with so many seconds of the sandbox's clock between them."""
+        return cls("slow body", pause=pause, pieces=_at_least(2, pieces))
+
+    @classmethod
+    def tiny_chunks(cls, size: int = 1) -> Self:
+        """Send the body in HTTP chunks of so many bytes."""
+        return cls("tiny chunks", chunk=_at_least(1, size))
+
+    @classmethod
+    def huge(cls, size: int = GIGABYTE, *, declared: bool = False) -> Self:
+        """Answer with a reply of so many bytes, which is never held in memory.
+
+        Args:
+            size: How many bytes.
+            declared: Say so in Content-Length; otherwise the client finds out as it reads.
+        """
+        return cls("huge", size=_at_least(1, size), declared=declared)
+
+    @classmethod
+    def silence(cls) -> Self:
+        """Take the request and never answer, until the client hangs up."""
+        return cls("silence", silent=True)
+
+    @classmethod
+    def half_closed(cls, keep: float = 0.5) -> Self:
+        """Send a part of the reply, then end the sending side and keep the connection."""
+        return cls("half closed", half_close=True, keep=keep)
+
+
+def _at_least(least: int, value: int) -> int:
+    if value < least:
+        raise ValueError(f"must be {least} or more, not {value}")
+    return value
 
 
 @define

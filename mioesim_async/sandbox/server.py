@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from collections.abc import Coroutine
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import orjson
 from aiohttp import web
-from attrs import define, field
+from attrs import define, evolve, field
 
 from mioesim_async.client import MioEsimClient
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox.clock import SandboxClock
+from mioesim_async.sandbox.delivery import hang_up, read_params, send, send_huge, until_gone
 from mioesim_async.sandbox.faults import Fault, Faults
 from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, SHAPES, Vendor
 from mioesim_async.sandbox.world import World
@@ -26,6 +29,9 @@ __all__ = ["RecordedRequest", "Sandbox"]
 
 NOT_FOUND = "<!DOCTYPE html><html><title>404</title><body>No such page</body></html>"
 SHUTDOWN_SECONDS = 0.05
+OVER_CAPACITY = evolve(Fault.http(429), name="over capacity")
+
+T = TypeVar("T")
 
 
 @define
@@ -91,6 +97,7 @@ class Sandbox(Closing):
         host: str = "127.0.0.1",
         port: int = 0,
         record: bool = True,
+        capacity: int | None = None,
     ) -> None:
         """Configure the sandbox; nothing is listening yet.
 
@@ -108,6 +115,7 @@ class Sandbox(Closing):
             host: Address to listen on.
             port: Port to listen on; 0 for a free one.
             record: Keep what was seen in ``requests``.
+            capacity: Most calls that may be under way at once; None for no limit.
 
         Raises:
             ConfigurationError: If an argument can't work.
@@ -133,13 +141,15 @@ class Sandbox(Closing):
         self._login_encoding = login_encoding
         self._read_method = read_method
         self._text_codes = text_codes
+        self.capacity = capacity
+        self._under_way = 0
         self._address = (host, port)
         self._record = record
         self._runner: web.AppRunner | None = None
         self._url = ""
         self._connections: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._connected = 0
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: set[asyncio.Future[Any]] = set()
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
 
@@ -155,6 +165,29 @@ class Sandbox(Closing):
         if not self._url:
             raise ConfigurationError("the sandbox does not run; use it with 'async with'")
         return self._url
+
+    @property
+    def capacity(self) -> int | None:
+        """Most calls that may be under way at once: any more are answered 429.
+
+        None for no limit. It may change at any time. A call is under way from its arrival
+        until its answer is ready to be sent, delays and slow bodies included.
+
+        Raises:
+            ConfigurationError: If it is set to less than 0.
+        """
+        return self._capacity
+
+    @capacity.setter
+    def capacity(self, calls: int | None) -> None:
+        if calls is not None and calls < 0:
+            raise ConfigurationError(f"capacity must be 0 or more, or None, not {calls}")
+        self._capacity = calls
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are being answered."""
+        return self._under_way
 
     @property
     def logins(self) -> int:
@@ -245,8 +278,16 @@ class Sandbox(Closing):
     # One request.
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        self._under_way += 1
+        try:
+            return await self._reply(request)
+        finally:
+            self._under_way -= 1
+
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
         endpoint = request.path.rpartition("/")[2]
-        params = await _params(request)
+        is_too_much = self.capacity is not None and self._under_way > self.capacity
+        params = await read_params(request)
         seen = RecordedRequest(
             endpoint,
             request.method,
@@ -258,16 +299,24 @@ class Sandbox(Closing):
         )
         if self._record:
             self.requests.append(seen)
-        fault = self.faults.take(endpoint)
+        fault = OVER_CAPACITY if is_too_much else self.faults.take(endpoint)
         if fault is None:
             return self._answer(request, params, seen, None)
         seen.fault = fault.name
+        return await self._strike(fault, request, params, seen)
+
+    async def _strike(
+        self, fault: Fault, request: web.Request, params: dict[str, str], seen: RecordedRequest
+    ) -> web.StreamResponse:
+        """Answer a call that meets a fault."""
         if fault.delay:
-            await self._wait(fault.delay)
+            await self._wait(self.clock.sleep(fault.delay))
         if fault.evict:
             self.evict()
-        if fault.close == "before":
-            return _hang_up(request)
+        if fault.silent:
+            await self._wait(until_gone(request))
+        if fault.silent or fault.close == "before":
+            return hang_up(request)
         if fault.body is not None:
             return web.Response(
                 status=fault.status,
@@ -275,20 +324,24 @@ class Sandbox(Closing):
                 content_type=fault.content_type,
                 headers=dict(fault.headers),
             )
+        if fault.size:
+            return await send_huge(request, fault)
         response = self._answer(request, params, seen, fault)
         if fault.close == "after":
-            return _hang_up(request)
-        if fault.keep < 1 and isinstance(response.body, bytes):
-            return await _send_part(request, response.body, fault.keep)
+            return hang_up(request)
+        if fault.is_in_delivery and isinstance(response.body, bytes):
+            pause = partial(self.clock.sleep, fault.pause)
+            return await self._wait(send(request, response.body, fault, pause))
         return response
 
-    async def _wait(self, seconds: float) -> None:
-        waiting = asyncio.ensure_future(self.clock.sleep(seconds))
-        self._waiting.add(waiting)
+    async def _wait(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """Wait for something that takes long, and that the end of the sandbox ends."""
+        task = asyncio.ensure_future(waiting)
+        self._waiting.add(task)
         try:
-            await waiting
+            return await task
         finally:
-            self._waiting.discard(waiting)
+            self._waiting.discard(task)
 
     def _connection_number(self, request: web.Request) -> int:
         transport = request.transport
@@ -330,31 +383,3 @@ class Sandbox(Closing):
         json = request.content_type == "application/json"
         came = "query" if request.method == "GET" else "json" if json else "form"
         return came != self._login_encoding
-
-
-async def _params(request: web.Request) -> dict[str, str]:
-    if request.method == "GET":
-        return dict(request.query)
-    if request.content_type == "application/json":
-        try:
-            body = orjson.loads(await request.read())
-        except orjson.JSONDecodeError:
-            return {}
-        return {str(k): str(v) for k, v in body.items()} if isinstance(body, dict) else {}
-    return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
-
-
-def _hang_up(request: web.Request) -> web.Response:
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
-
-
-async def _send_part(request: web.Request, body: bytes, keep: float) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Length": str(len(body))})
-    response.content_type = "application/json"
-    await response.prepare(request)
-    await response.write(body[: int(len(body) * keep)])
-    if request.transport is not None:
-        request.transport.close()
-    return response
