@@ -81,25 +81,27 @@ async def test_a_sweep_halves_its_concurrency_under_a_falling_capacity_and_climb
         sandbox.faults.add(Fault.slow(1), QUERY, times=None)
         stream = client.cards.query_many(sandbox.iccids, concurrency=8)
         pace = stream._batches._pace
+        phase, found = "before", 0
         limits: dict[str, list[int]] = {"before": [], "tight": [], "after": []}
-        under_way = dict.fromkeys(limits, 0)
-        found = 0
-        async with hurried(sandbox.clock), stream:
+        under_way: dict[str, list[int]] = {name: [] for name in limits}
+
+        def watch() -> None:
+            limits[phase].append(pace.limit)
+            under_way[phase].append(sandbox.under_way)
+
+        async with hurried(sandbox.clock, watch=watch), stream:
             async for outcome in stream:
                 assert outcome.card is not None, outcome.error
                 found += 1
                 if found == 5_000:
-                    sandbox.capacity = 4
+                    phase, sandbox.capacity = "tight", 4
                 elif found == 15_000:
-                    sandbox.capacity = None
-                phase = "before" if found < 5_000 else "tight" if found < 15_000 else "after"
-                limits[phase].append(pace.limit)
-                under_way[phase] = max(under_way[phase], sandbox.under_way)
+                    phase, sandbox.capacity = "after", None
     assert found == 30_000
     assert {*limits["before"]} == {8}
     assert min(limits["tight"]) <= 4
     assert limits["after"][-1] == 8
-    assert under_way["after"] > 4
+    assert max(under_way["after"]) > 4
     refused = [request.fault for request in sandbox.requests].count("over capacity")
     assert 0 < refused < asked(sandbox) / 4, "it finds a pace and doesn't hammer"
 
