@@ -49,27 +49,31 @@ async def run(cards: int, reads: int, concurrency: int) -> None:
     ):
         singles = (sandbox.iccids * (reads // cards + 1))[:reads]
         await client.cards.query_all(sandbox.iccids[:2000])  # connections, code, caches
-        rounds = [0, 0.0]
+        sweeps: list[float] = []
 
-        async def sweep() -> None:
+        async def sweep(*, stream: bool) -> None:
             while True:
                 began = time.perf_counter()
-                await client.cards.query_all(sandbox.iccids, concurrency=concurrency)
-                rounds[0] += 1
-                rounds[1] += time.perf_counter() - began
+                # A list is checked whole before the first byte is sent, a stream as it is read.
+                items = iter(sandbox.iccids) if stream else sandbox.iccids
+                async with client.cards.query_many(items, concurrency=concurrency) as outcomes:
+                    async for outcome in outcomes:
+                        assert outcome.card is not None
+                sweeps.append(time.perf_counter() - began)
 
-        print(f"{'':10} {'reads':>8} {'p50 ms':>9} {'p99 ms':>9} {'max ms':>9}")
-        print(f"{'idle':10} ", end="")
+        print(f"{'':18} {'reads':>8} {'p50 ms':>9} {'p99 ms':>9} {'max ms':>9}")
+        print(f"{'idle':18} ", end="")
         idle = await measure(client, singles, asyncio.get_running_loop().create_future())
-        sweeping = asyncio.create_task(sweep())
-        await asyncio.sleep(0.2)
-        print(f"{'sweeping':10} ", end="")
-        busy = await measure(client, singles, sweeping)
-        sweeping.cancel()
-        await asyncio.wait([sweeping])
-        print(f"p99 ratio: {busy / idle:.2f}")
-        if rounds[0]:
-            print(f"a sweep of {cards:,} cards took {rounds[1] / rounds[0]:.2f} s meanwhile")
+        for name, stream in (("sweep of a list", False), ("sweep of a stream", True)):
+            sweeps.clear()
+            sweeping = asyncio.create_task(sweep(stream=stream))
+            await asyncio.sleep(0.2)
+            print(f"{name:18} ", end="")
+            busy = await measure(client, singles, sweeping)
+            sweeping.cancel()
+            await asyncio.wait([sweeping])
+            mean = f", {statistics.mean(sweeps):.2f} s each" if sweeps else ""
+            print(f"{'':18} p99 {busy / idle:.2f} times idle; {len(sweeps)} sweeps ended{mean}")
 
 
 def main() -> None:

@@ -11,7 +11,12 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Steps"]
+from filelock import FileLock
+
+from mioesim_async import FileTokenStore, MemoryTokenStore
+from mioesim_async.tokens.store import TokenStore
+
+__all__ = ["Steps", "is_locked"]
 
 
 class _Watched(Coroutine[Any, Any, Any]):
@@ -112,3 +117,14 @@ class Steps:
             self._act()
         elif self._caller is not None:
             self._caller.cancel()
+
+
+def is_locked(store: TokenStore) -> bool:
+    if isinstance(store, MemoryTokenStore):
+        return any(lock.locked() for lock in store._locks.values())
+    assert isinstance(store, FileTokenStore)
+    for path in store.path.parent.glob("*.lock"):
+        lock = FileLock(path, timeout=0, is_singleton=False)
+        lock.acquire()
+        lock.release()
+    return False

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, Safety
 from mioesim_async.errors import ClientClosed
@@ -17,7 +16,7 @@ from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.wire.dialect import Dialect
 from tests.plain_caller import until
-from tests.stepping import Steps
+from tests.stepping import Steps, is_locked
 
 BUY = "/api_esim/addEsimOrder"
 SLOTS = 8
@@ -60,17 +59,6 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path) -> MakeStore:
     if request.param == "memory":
         return MemoryTokenStore
     return lambda: FileTokenStore(tmp_path / str(next(numbers)) / "tokens.json")
-
-
-def is_locked(store: TokenStore) -> bool:
-    if isinstance(store, MemoryTokenStore):
-        return any(lock.locked() for lock in store._locks.values())
-    assert isinstance(store, FileTokenStore)
-    for path in store.path.parent.glob("*.lock"):
-        lock = FileLock(path, timeout=0, is_singleton=False)
-        lock.acquire()
-        lock.release()
-    return False
 
 
 async def assert_nothing_leaked(client: MioEsimClient, steps: Steps) -> None:
@@ -130,7 +118,7 @@ async def test_an_operation_cancelled_at_any_await_leaks_nothing_and_the_next_ca
 
 
 def with_rate_limit(make: Callable[..., MioEsimClient]) -> Callable[..., MioEsimClient]:
-    return lambda **options: make(rate_limit=1000, **options)
+    return lambda **options: make(rate_limit=50, **options)
 
 
 @pytest.mark.parametrize("name", ["login", "query", "sweep"])
