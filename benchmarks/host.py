@@ -14,17 +14,19 @@ __all__ = ["host"]
 
 
 @asynccontextmanager
-async def host(cards: int, *, trouble: bool = False) -> AsyncIterator[str]:
+async def host(cards: int, *, trouble: bool = False, latency: float = 0.0) -> AsyncIterator[str]:
     """Run it beside the caller, and give its URL.
 
     Args:
         cards: How many cards its account has.
         trouble: Evict the token and answer 503 now and then.
+        latency: Seconds that each answer takes, by a timer.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks.host", "--cards", str(cards)),
         *(["--trouble"] if trouble else []),
+        *("--latency", str(latency)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -40,8 +42,10 @@ async def host(cards: int, *, trouble: bool = False) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def serve(cards: int, *, trouble: bool) -> None:
+async def serve(cards: int, *, trouble: bool, latency: float) -> None:
     async with Sandbox(cards, record=False) as sandbox:
+        if latency:
+            sandbox.faults.add(Fault.slow(latency), times=None)
         print(sandbox.url, flush=True)
         ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
         while not ended.done():
@@ -58,5 +62,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cards", type=int, default=1000)
     parser.add_argument("--trouble", action="store_true")
+    parser.add_argument("--latency", type=float, default=0.0)
     options = parser.parse_args()
-    asyncio.run(serve(options.cards, trouble=options.trouble))
+    asyncio.run(serve(options.cards, trouble=options.trouble, latency=options.latency))

@@ -1,6 +1,8 @@
 """Latency of single reads while a sweep runs, against an idle client, in the same run.
 
-The sweep is repeated until enough single reads were measured beside it.
+The sweep is repeated until enough single reads were measured beside it. Two hosts are asked: one
+that answers as fast as its one core can, so that a sweep saturates it and a single read queues
+there, and one that takes a while, as hosts on the internet do.
 """
 
 from __future__ import annotations
@@ -41,10 +43,11 @@ def report(took: list[float]) -> None:
     print(f"{len(took):>8,} {p50:>9.2f} {p99:>9.2f} {max(took):>9.2f}")
 
 
-async def run(cards: int, reads: int, concurrency: int) -> None:
+async def run(cards: int, reads: int, concurrency: int, latency: float) -> None:
+    print(f"\nA host that takes {latency * 1000:g} ms, one process on one core")
     sandbox = Sandbox(cards)
     async with (
-        host(cards) as url,
+        host(cards, latency=latency) as url,
         MioEsimClient(sandbox.credentials, base_url=url) as client,
     ):
         singles = (sandbox.iccids * (reads // cards + 1))[:reads]
@@ -80,9 +83,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="10,000 cards and fewer reads")
     parser.add_argument("--concurrency", type=int, default=8, help="of the sweep")
+    parser.add_argument(
+        "--latency", type=float, action="append", help="seconds that the host takes; repeatable"
+    )
     options = parser.parse_args()
     cards, reads = (10_000, 200) if options.short else (100_000, 1000)
-    asyncio.run(run(cards, reads, options.concurrency))
+    for latency in options.latency or (0.0, 0.05):
+        asyncio.run(run(cards, reads, options.concurrency, latency))
 
 
 if __name__ == "__main__":

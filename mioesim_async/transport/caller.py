@@ -144,8 +144,7 @@ class Caller:
         finally:
             for limit in self._reads:
                 # One whose deadline is just passing ends by itself.
-                with suppress(RuntimeError):
-                    limit.stop()
+                limit.stop()
         while self._reads:
             self._idle.clear()
             await self._idle.wait()

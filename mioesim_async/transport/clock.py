@@ -6,6 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -91,7 +92,8 @@ class TimeLimit:
             self._timer = self._clock.call_later(max(seconds, 0.0), self._expire)
 
     def _expire(self) -> None:
-        self._scope.reschedule(asyncio.get_running_loop().time())
+        with suppress(RuntimeError):  # it is just ending, by itself or by the other way
+            self._scope.reschedule(asyncio.get_running_loop().time())
 
     async def __aenter__(self) -> Self:
         """Start."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 
 import aiohttp
@@ -76,6 +77,9 @@ def _reason(error: BaseException) -> str:
     """Say why, in words that can't hold a URL."""
     certificate = getattr(error, "certificate_error", None)
     system = certificate or getattr(error, "os_error", None) or error
+    if isinstance(system, ConnectionError) and system.errno is not None:
+        # asyncio's own words for it don't say what happened.
+        return os.strerror(system.errno)
     for attribute in ("verify_message", "strerror"):
         text = getattr(system, attribute, None)
         if isinstance(text, str) and text:

@@ -1,0 +1,21 @@
+"""Five minutes at full speed; not in the default run: ``pytest -m soak``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.soak
+def test_memory_tasks_sockets_and_descriptors_are_flat_over_five_minutes() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", "--minutes", "5"],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
