@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import weakref
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -29,6 +31,7 @@ __all__ = ["RecordedRequest", "Sandbox"]
 
 NOT_FOUND = "<!DOCTYPE html><html><title>404</title><body>No such page</body></html>"
 SHUTDOWN_SECONDS = 0.05
+TURNS_TO_SET_UP = 5
 OVER_CAPACITY = evolve(Fault.http(429), name="over capacity")
 
 T = TypeVar("T")
@@ -149,6 +152,7 @@ class Sandbox(Closing):
         self._url = ""
         self._connections: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._connected = 0
+        self._listener: socket.socket | None = None
         self._waiting: set[asyncio.Future[Any]] = set()
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
@@ -218,8 +222,11 @@ class Sandbox(Closing):
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
+        host, port = self._address
         try:
-            await web.TCPSite(runner, *self._address).start()
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family)
+            await web.SockSite(runner, self._listener).start()
         except BaseException:
             await runner.cleanup()
             raise
@@ -231,8 +238,13 @@ class Sandbox(Closing):
         """Stop listening and close every connection."""
         runner, self._runner = self._runner, None
         self._url = ""
-        # A connection that has just been accepted is set up first, and then closed with the rest.
-        await asyncio.sleep(0)
+        if runner is not None and self._listener is not None:
+            # Accept no more; what was accepted is set up within a few turns, and then closed
+            # with the rest. A connection that meets a closed server half-way would leak.
+            with suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            for _ in range(TURNS_TO_SET_UP):
+                await asyncio.sleep(0)
         # A call goes on when its client hangs up, as the vendor's would; here it ends.
         for waiting in self._waiting:
             waiting.cancel()
