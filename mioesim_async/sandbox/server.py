@@ -7,7 +7,6 @@ import socket
 import threading
 import weakref
 from collections.abc import Coroutine
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -241,8 +240,10 @@ class Sandbox(Closing):
         if runner is not None and self._listener is not None:
             # Accept no more; what was accepted is set up within a few turns, and then closed
             # with the rest. A connection that meets a closed server half-way would leak.
-            with suppress(NotImplementedError):
-                asyncio.get_running_loop().remove_reader(self._listener.fileno())
+            # Loops of other kinds have no readers to remove, and no such moment.
+            loop = asyncio.get_running_loop()
+            if isinstance(loop, asyncio.SelectorEventLoop):
+                loop.remove_reader(self._listener.fileno())
             for _ in range(TURNS_TO_SET_UP):
                 await asyncio.sleep(0)
         # A call goes on when its client hangs up, as the vendor's would; here it ends.

@@ -143,7 +143,6 @@ class Caller:
                         await self._idle.wait()
         finally:
             for limit in self._reads:
-                # One whose deadline is just passing ends by itself.
                 limit.stop()
         while self._reads:
             self._idle.clear()
