@@ -15,15 +15,44 @@ from mioesim_async._version import __version__
 if TYPE_CHECKING:
     from mioesim_async import errors as errors
     from mioesim_async.api.batches import SweepStats as SweepStats
+    from mioesim_async.api.bulk import (
+        BulkStats as BulkStats,
+        LineOutcome as LineOutcome,
+        OrderStream as OrderStream,
+    )
     from mioesim_async.api.cards import Cards as Cards
+    from mioesim_async.api.catalogue import Catalogue as Catalogue
+    from mioesim_async.api.crawl import CatalogueCrawl as CatalogueCrawl
+    from mioesim_async.api.orders import Orders as Orders
+    from mioesim_async.api.partners import Partners as Partners
+    from mioesim_async.api.reconcile import (
+        Candidate as Candidate,
+        ReconcileReport as ReconcileReport,
+    )
     from mioesim_async.api.stream import CardStream as CardStream
     from mioesim_async.client import MioEsimClient as MioEsimClient
+    from mioesim_async.delivery import (
+        CustomerSheet as CustomerSheet,
+        customer_html as customer_html,
+        customer_sheets as customer_sheets,
+        customer_text as customer_text,
+    )
     from mioesim_async.fanout import (
         BatchOutcome as BatchOutcome,
         BatchStream as BatchStream,
         fan_out as fan_out,
     )
-    from mioesim_async.models.activation import ActivationCode as ActivationCode
+    from mioesim_async.journal.entry import (
+        EntryState as EntryState,
+        Journal as Journal,
+        JournalEntry as JournalEntry,
+    )
+    from mioesim_async.journal.sqlite import OrderJournal as OrderJournal
+    from mioesim_async.models.activation import (
+        ActivationCode as ActivationCode,
+        InstallLinks as InstallLinks,
+    )
+    from mioesim_async.models.api_code import ApiCode as ApiCode
     from mioesim_async.models.cards import (
         CardDetail as CardDetail,
         CardOutcome as CardOutcome,
@@ -33,11 +62,28 @@ if TYPE_CHECKING:
         PastPlan as PastPlan,
     )
     from mioesim_async.models.catalogue import (
+        CrawlStats as CrawlStats,
         Package as Package,
+        Partner as Partner,
         Sku as Sku,
+        SkuGroup as SkuGroup,
+        SkuOutcome as SkuOutcome,
         SkuPackages as SkuPackages,
     )
     from mioesim_async.models.converter import to_dict as to_dict
+    from mioesim_async.models.order_lines import (
+        OrderLine as OrderLine,
+        RenewalLine as RenewalLine,
+        new_reference as new_reference,
+    )
+    from mioesim_async.models.orders import (
+        Order as Order,
+        OrderCard as OrderCard,
+        OrderStatus as OrderStatus,
+        OrderUsage as OrderUsage,
+        PlanUsage as PlanUsage,
+        UsagePage as UsagePage,
+    )
     from mioesim_async.tokens.file import FileTokenStore as FileTokenStore
     from mioesim_async.tokens.redis import RedisTokenStore as RedisTokenStore
     from mioesim_async.tokens.store import (
@@ -64,16 +110,32 @@ logging.getLogger("mioesim_async").addHandler(logging.NullHandler())
 
 _HOMES = {
     "api.batches": ("SweepStats",),
+    "api.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
     "api.cards": ("Cards",),
+    "api.orders": ("Orders",),
+    "api.reconcile": ("Candidate", "ReconcileReport"),
+    "api.catalogue": ("Catalogue",),
+    "api.crawl": ("CatalogueCrawl",),
+    "api.partners": ("Partners",),
     "api.stream": ("CardStream",),
     "client": ("MioEsimClient",),
+    "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
     "fanout": ("BatchOutcome", "BatchStream", "fan_out"),
-    "models.activation": ("ActivationCode",),
+    "journal.entry": ("EntryState", "Journal", "JournalEntry"),
+    "journal.sqlite": ("OrderJournal",),
+    "models.api_code": ("ApiCode",),
+    "models.activation": ("ActivationCode", "InstallLinks"),
     "models.cards": (
         "CardDetail", "CardOutcome", "CardReport", "CardStatus", "DpStatus", "PastPlan",
     ),
-    "models.catalogue": ("Package", "Sku", "SkuPackages"),
+    "models.catalogue": (
+        "CrawlStats", "Package", "Partner", "Sku", "SkuGroup", "SkuOutcome", "SkuPackages",
+    ),
     "models.converter": ("to_dict",),
+    "models.order_lines": ("OrderLine", "RenewalLine", "new_reference"),
+    "models.orders": (
+        "Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage",
+    ),
     "tokens.file": ("FileTokenStore",),
     "tokens.redis": ("RedisTokenStore",),
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),

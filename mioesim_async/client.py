@@ -8,7 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from mioesim_async.api.cards import Cards
+from mioesim_async.api.catalogue import Catalogue
+from mioesim_async.api.orders import Orders
+from mioesim_async.api.partners import Partners
 from mioesim_async.errors import ConfigurationError
+from mioesim_async.journal.entry import Journal
 from mioesim_async.tokens.file import FileTokenStore
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
@@ -47,6 +51,9 @@ class MioEsimClient(Closing):
 
     Attributes:
         cards: Cards by ICCID.
+        orders: Orders and renewals.
+        catalogue: SKUs and packages.
+        partners: Partners with physical SIMs.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class MioEsimClient(Closing):
         dialect: Dialect | None = None,
         session_manager: SessionManager | None = None,
         token_store: TokenStore | None = None,
+        order_journal: Journal | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         max_in_flight: int = 32,
@@ -74,6 +82,8 @@ class MioEsimClient(Closing):
             session_manager: A pool to share. The client then doesn't close it.
             token_store: Where the account's one live token is kept. Clients of an account
                 must share one, or each login kills the others' token.
+            order_journal: Where intents and outcomes of purchases are kept, so that a
+                reference is bought at most once, also across processes.
             retry: When reads are tried again.
             timeouts: Limits of attempts; they win over the session manager's.
             max_in_flight: Most calls under way at once. Sweeps take at most three quarters
@@ -81,8 +91,8 @@ class MioEsimClient(Closing):
             rate_limit: Most requests a second, evenly spaced; None for no limit.
             hooks: Called with an ``AttemptRecord`` after each attempt; one that raises is
                 logged and breaks nothing.
-            on_late_order: Called with what a purchase came to, data or error, whose caller
-                was cancelled or timed out after it had been sent.
+            on_late_order: Called with what a purchase came to, the order or the error, whose
+                caller was cancelled or timed out after it had been sent.
             clock: Where time comes from; for tests.
 
         Raises:
@@ -115,7 +125,12 @@ class MioEsimClient(Closing):
             clock=clock or SystemClock(),
             on_late=on_late_order,
         )
+        if order_journal is not None and not isinstance(order_journal, Journal):
+            raise ConfigurationError("order_journal takes an OrderJournal(path), or a Journal")
         self.cards = Cards(self._caller)
+        self.catalogue = Catalogue(self._caller)
+        self.partners = Partners(self._caller)
+        self.orders = Orders(self._caller, order_journal, self.catalogue, self.partners)
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:
@@ -163,6 +178,8 @@ class MioEsimClient(Closing):
             await self._caller.aclose(grace)
         finally:
             await self.cards.aclose()
+            await self.orders.aclose()
+            await self.catalogue.aclose()
             # Cancelled while a purchase is under way: better an open pool than a lost order.
             if self._owns_manager and not self._caller.has_purchases:
                 await self._manager.aclose()

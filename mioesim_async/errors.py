@@ -38,6 +38,7 @@ activation code. Errors survive ``pickle`` and ``copy``.
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any, Self
 
 __all__ = [
@@ -209,21 +210,58 @@ class OrderIncomplete(MioEsimError):
     Attributes:
         order_num: The vendor's order number.
         other_order_id: The caller's reference, or None.
+        data: What the vendor answered to the order, where it is known; left out of the
+            message, since it may hold activation codes.
+        last_error: Why it could not be read, or None.
     """
 
-    def __init__(self, message: str, *, order_num: str, other_order_id: str | None = None) -> None:
-        """Keep both numbers of the order."""
+    def __init__(
+        self,
+        message: str,
+        *,
+        order_num: str,
+        other_order_id: str | None = None,
+        data: Any = None,
+        last_error: MioEsimError | None = None,
+    ) -> None:
+        """Keep both numbers of the order, and what was answered."""
         super().__init__(message)
         self.order_num = order_num
         self.other_order_id = other_order_id
+        self.data = data
+        self.last_error = last_error
 
 
 class DuplicateOrder(MioEsimError):
-    """The reference was used before with other parameters; make a new one."""
+    """The reference was used before with other parameters; make a new one.
+
+    Attributes:
+        other_order_id: The reference.
+        order_num: The order that was placed with it, where there is one.
+    """
+
+    def __init__(self, message: str, *, other_order_id: str, order_num: str | None = None) -> None:
+        """Keep the reference and the order."""
+        super().__init__(message)
+        self.other_order_id = other_order_id
+        self.order_num = order_num
 
 
 class SpendLimitReached(MioEsimError):
-    """The next line would have passed the spending limit; nothing of it was sent."""
+    """The next line would have passed the spending limit; nothing of it was sent.
+
+    Attributes:
+        max_spend: The limit.
+        spent: What the lines before it come to; unknown outcomes count as spent.
+        line: The line that was not sent.
+    """
+
+    def __init__(self, message: str, *, max_spend: Decimal, spent: Decimal, line: Any) -> None:
+        """Keep the sums and the line."""
+        super().__init__(message)
+        self.max_spend = max_spend
+        self.spent = spent
+        self.line = line
 
 
 class TransportError(MioEsimError):

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from mioesim_async import MioEsimClient
-from mioesim_async.models import converter
+from mioesim_async.models import reader
 from mioesim_async.sandbox import Sandbox, SandboxClock
 
 pytest_plugins = ["pytester"]
+
+# CI tries the same cases each time: what a change breaks shows, and nothing else does.
+settings.register_profile("ci", derandomize=True, print_blob=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +43,7 @@ def _own_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(autouse=True)
 def _fresh_reports() -> None:
     """Let each test see what is reported once per process."""
-    converter._reported.clear()
+    reader._reported.clear()
 
 
 @pytest.fixture

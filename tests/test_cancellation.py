@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stepping import Steps, is_locked
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, Safety
 from mioesim_async.errors import ClientClosed
@@ -16,7 +17,6 @@ from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.wire.dialect import Dialect
 from tests.plain_caller import until
-from tests.stepping import Steps, is_locked
 
 BUY = "/api_esim/addEsimOrder"
 SLOTS = 8

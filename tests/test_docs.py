@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from yarl import URL
 
-from mioesim_async import MioEsimClient, SessionManager, errors
+from mioesim_async import MioEsimClient, SessionManager, customer_html, errors
 from mioesim_async.cli import app as cli
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
@@ -57,6 +57,14 @@ async def test_the_example_of_an_unknown_endpoint_works(
 ) -> None:
     sandbox.faults.add(Fault.replaced(b'{"code":0,"data":[{"display":"Japan"}]}'), "getSkus")
     assert await names_of("sku_names")["sku_names"](client) == ["Japan"]
+
+
+async def test_the_delivery_example_writes_the_page(
+    sandbox: Sandbox, client: MioEsimClient, tmp_path: Path
+) -> None:
+    await names_of("deliver(")["deliver"](client, sandbox.iccids[0], tmp_path / "card.html")
+    card = await client.cards.detail(sandbox.iccids[0])
+    assert (tmp_path / "card.html").read_text(encoding="utf-8") == customer_html(card)
 
 
 async def test_the_error_example_catches_what_it_says(
@@ -119,8 +127,9 @@ def test_the_pytest_example_passes_as_a_test(pytester: pytest.Pytester) -> None:
 
 def test_every_python_example_is_run_by_a_test() -> None:
     markers = (
-        "from_env()", "sku_names", "used_mb(", "two_clients", "two_accounts", "quiet_client",
-        "url_filter", "mioesim_sandbox",
+        "from_env()", "sku_names", "deliver(", "used_mb(", "two_clients", "two_accounts",
+        "quiet_client", "url_filter", "mioesim_sandbox", "plans_on_sale", "def sell(",
+        "careful_client", "morning_round", "restock",
     )  # fmt: skip
     assert all(any(marker in block for marker in markers) for block in BLOCKS)
     assert len(BLOCKS) == len(markers)

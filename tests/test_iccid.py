@@ -1,4 +1,4 @@
-"""ICCIDs and activation codes as people paste them, and replies sorted by ICCID."""
+"""ICCIDs as people paste them, and replies sorted by ICCID."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import given, strategies as st
 
 from mioesim_async.api.cards import Cards
 from mioesim_async.errors import InvalidRequest, ProtocolError
-from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.iccid import MAX_DIGITS, MIN_DIGITS, check_iccids, clean_iccid
 from mioesim_async.models.replies import BatchReply, read_batch
 from mioesim_async.wire.endpoints import Endpoint
@@ -218,65 +217,6 @@ def test_check_passes_exactly_when_every_item_is_an_iccid(items: list[str]) -> N
     with pytest.raises(InvalidRequest) as caught:
         check_iccids(items)
     assert len(caught.value.faults) == min(len(bad), 21)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "written"),
-    [
-        ("1$a.example$ID", ("a.example", "ID", None, False, ()), None),
-        ("1$a.example$", ("a.example", "", None, False, ()), None),
-        ("1$a.example$ID$1.3.6.1", ("a.example", "ID", "1.3.6.1", False, ()), None),
-        ("1$a.example$ID$$1", ("a.example", "ID", None, True, ()), None),
-        ("1$a.example$ID$1.3.6.1$1", ("a.example", "ID", "1.3.6.1", True, ()), None),
-        ("1$a.example$$$1", ("a.example", "", None, True, ()), None),
-        ("1$a.example$ID$", ("a.example", "ID", None, False, ()), "1$a.example$ID"),
-        ("1$a.example$ID$$", ("a.example", "ID", None, False, ()), "1$a.example$ID"),
-        ("1$a.example$ID$1.3$1$later$x", ("a.example", "ID", "1.3", True, ("later", "x")), None),
-        ("1$a.example$ID$$$later", ("a.example", "ID", None, False, ("later",)), None),
-        ("1$a.example$ID$$1$$", ("a.example", "ID", None, True, ("", "")), None),
-    ],
-)
-@pytest.mark.parametrize("prefix", ["", "LPA:", "lpa:", "Lpa: ", "  LPA:"])
-def test_every_form_of_sgp22_is_read_and_written_back(
-    text: str, expected: tuple[Any, ...], written: str | None, prefix: str
-) -> None:
-    code = ActivationCode.parse(prefix + text)
-
-    assert code == ActivationCode(*expected)
-    assert str(code) == f"LPA:{written or text}"
-    assert ActivationCode.parse(str(code)) == code
-
-
-part = st.text(alphabet="ABCxyz019.-", max_size=8)
-
-
-@given(
-    address=part.filter(bool),
-    matching=part,
-    oid=st.none() | part.filter(bool),
-    flag=st.booleans(),
-    more=st.lists(part, max_size=3),
-)
-def test_every_code_comes_back_from_its_text(
-    address: str, matching: str, oid: str | None, flag: bool, more: list[str]
-) -> None:
-    code = ActivationCode(address, matching, oid, flag, tuple(more))
-    assert ActivationCode.parse(str(code)) == code
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "", "LPA:", MATCHING_ID, f"2$a.example${MATCHING_ID}", f"1${MATCHING_ID}",
-        f"1$${MATCHING_ID}", f"1$a b${MATCHING_ID}", f"1$https://a.example${MATCHING_ID}",
-        f"1$a.example${MATCHING_ID}$oid$2", f"LPA1$a.example${MATCHING_ID}",
-    ],
-)  # fmt: skip
-def test_what_is_no_activation_code_is_refused_without_repeating_it(text: str) -> None:
-    with pytest.raises(ValueError, match="activation code") as caught:
-        ActivationCode.parse(text)
-    assert MATCHING_ID not in str(caught.value)
-    assert caught.value.__context__ is None
 
 
 def envelope_of(data: Any, *, exact: bool = False) -> Envelope:

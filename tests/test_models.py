@@ -26,6 +26,7 @@ from mioesim_async.models.cards import (
 )
 from mioesim_async.models.catalogue import Package, Sku, SkuPackages
 from mioesim_async.models.converter import structure, structure_rows, to_dict
+from mioesim_async.models.orders import Order, OrderUsage
 from mioesim_async.models.scalars import GMT8
 
 A, B = "8985203104000042611", "8985203104000042629"
@@ -80,24 +81,6 @@ def test_an_unknown_field_is_kept_as_it_came() -> None:
         assert structure(dict(extra), cls).extra == extra
 
 
-def test_a_detail_has_the_activation_code_from_the_whole_or_from_its_halves() -> None:
-    halves = {"sm_dp_address": "smdp.example.test", "activationCode": CODE}
-    for row in ({"code": LPA}, {"code": LPA[4:]}, halves, halves | {"code": LPA}):
-        detail = structure({"iccid": A, **row, "apn": "x"}, CardDetail)
-        assert str(detail.activation) == LPA
-        assert detail.extra == {"apn": "x"}
-
-
-def test_an_unreadable_activation_code_is_kept_and_reported_without_it(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    detail = structure({"code": f"2${CODE}"}, CardDetail)
-
-    assert (detail.activation, detail.extra) == (None, {"code": f"2${CODE}"})
-    assert "activation" in caplog.text
-    assert CODE not in caplog.text
-
-
 @pytest.mark.parametrize("key", ["skuid", "skuId"])
 def test_a_sku_is_the_same_in_every_spelling(key: str) -> None:
     row = {key: 45, "display": "Japan", "countryCode": 81, "note": None}
@@ -126,8 +109,8 @@ def test_a_sku_without_plans_has_an_empty_list() -> None:
 
 
 def test_the_countries_that_a_sku_covers_are_a_field() -> None:
-    found: Any = structure({"skuid": 1, "supportCountry": ["Japan", "Korea"]}, SkuPackages)
-    assert found.coverage == ["Japan", "Korea"]
+    found = structure({"skuid": 1, "supportCountry": ["Japan", "Korea"]}, SkuPackages)
+    assert found.coverage == ["JP", "KR"]
 
 
 def test_a_package_reads_its_flags_amount_and_prices() -> None:
@@ -295,6 +278,18 @@ MODELS: list[Any] = [
     package(flows=1, unit="GB", premark=CODE),
     CardOutcome(A, DETAIL),
     CardReport({A: DETAIL}, [B], {}),
+    structure(
+        {
+            "orderNum": "EP1",
+            "status": 9,
+            "price": "1.10",
+            "purchaseDate": "2024-01-01",
+            "note": CODE,
+            "cardApiDtoList": [{"iccid": A, "code": LPA, "pdfUrl": f"http://x/{CODE}"}],
+        },
+        Order,
+    ),
+    structure({"orderNum": "EP1", "packageList": [{"iccid": A, "note": CODE}]}, OrderUsage),
 ]
 models = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 
@@ -312,6 +307,10 @@ SPECIAL: dict[type[MioEsimError], MioEsimError] = {
         "who knows", other_order_id="r1", order_num="EP1", data=[1], last_error=REFUSED
     ),
     errors.OrderIncomplete: errors.OrderIncomplete("read it", order_num="EP1", other_order_id="r"),
+    errors.DuplicateOrder: errors.DuplicateOrder("used", other_order_id="r", order_num="EP1"),
+    errors.SpendLimitReached: errors.SpendLimitReached(
+        "enough", max_spend=Decimal("1.5"), spent=Decimal(1), line={"sku_id": 1}
+    ),
     errors.HttpStatusError: errors.HttpStatusError("HTTP 503", 503, 1.5),
 }
 

@@ -28,6 +28,9 @@ SPECS: list[tuple[str, Fault]] = [
     ("redirect=http://user@127.0.0.1:1/x?a=b*c", Fault.redirect("http://user@127.0.0.1:1/x?a=b*c")),
     ("lose-request", Fault.lose_request()),
     ("lose_reply", Fault.lose_reply()),
+    ("after-effect=http=503", Fault.after_effect(Fault.http(503))),
+    ("after_effect=refuse=99,no PDF", Fault.after_effect(Fault.refuse(99, "no PDF"))),
+    ("after-effect=html", Fault.after_effect(Fault.html())),
     ("cut", Fault.cut()),
     ("cut=0.25", Fault.cut(0.25)),
     ("truncate", Fault.truncate()),
@@ -84,7 +87,9 @@ WRONG = [
     "slow", "slow=-1", "slow=nan", "slow=inf", "slow=1e3", "cut=1", "cut=-0.5", "redirect=",
     "redirect=a\r\nb", "replaced", "refuse", "refuse=", "refuse=1,{", "refuse=1,{0.a}", "silence=1",
     "lose-request=x", "tiny-chunks=0", "huge=0", "huge=5,yes", "slow-body=1,1", "half-closed=2",
-    "http=503@login*3 ", "http=\u0665\u0660\u0663", "missing-cards=-1",
+    "after-effect", "after-effect=", "after-effect=nope", "after-effect=http", "after-effect=cut=1",
+    "after-effect=after-effect=html", "http=503@login*3 ", "http=\u0665\u0660\u0663",
+    "missing-cards=-1",
 ]  # fmt: skip
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterable, Iterable, Sized
 from functools import partial
-from typing import Any, TypeVar
 
 from mioesim_async.api.batches import (
     BatchQuery,
@@ -14,15 +13,16 @@ from mioesim_async.api.batches import (
     outcome_of_input,
     query_cards,
 )
+from mioesim_async.api.group import Group
 from mioesim_async.api.stream import CardStream
-from mioesim_async.errors import ClientClosed, InvalidRequest, MioEsimError, NotFound, ProtocolError
+from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.cards import CardDetail, CardOutcome, CardReport, CardStatus, PastPlan
 from mioesim_async.models.catalogue import Sku, SkuPackages
-from mioesim_async.models.converter import structure, structure_rows
+from mioesim_async.models.converter import structure
 from mioesim_async.models.iccid import check_iccids
-from mioesim_async.models.replies import card_data, only_row, rows_of
-from mioesim_async.transport.caller import Caller, check_deadline
+from mioesim_async.models.replies import card_data, only_row
+from mioesim_async.transport.caller import check_deadline
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import (
     GET_ESIM_DETAIL,
@@ -30,34 +30,22 @@ from mioesim_async.wire.endpoints import (
     GET_ICCID_SUPPORT_PACKAGE_INFO,
     GET_ICCID_SUPPORT_SKU,
     MAX_ICCIDS_PER_QUERY,
-    Endpoint,
 )
 
 __all__ = ["Cards", "Iccids"]
 
 logger = logging.getLogger("mioesim_async")
 
-T = TypeVar("T")
 Iccids = str | Iterable[str] | AsyncIterable[str]
 
 
-class Cards:
+class Cards(Group):
     """What can be asked of cards; ``client.cards``.
 
     ICCIDs are text. Spaces, dashes and a trailing ``F`` are cleaned away; a bare ``str`` is
     one ICCID. Every coroutine takes ``deadline=``, in seconds, over everything, and raises
     the errors of ``mioesim_async.errors``.
     """
-
-    def __init__(self, caller: Caller) -> None:
-        """Ask through a caller."""
-        self._caller = caller
-        self._running: set[BatchStream[Any, Any]] = set()
-
-    async def aclose(self) -> None:
-        """Stop every sweep that is under way; who consumes it is told."""
-        for stream in list(self._running):
-            await stream.aclose(ClientClosed("the client was closed before the sweep's end"))
 
     async def query(
         self, iccids: str | Iterable[str], *, deadline: float | None = None
@@ -297,7 +285,7 @@ class Cards:
             InvalidRequest: If it is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_HISTORY_DETAIL, iccid, PastPlan, deadline)
+        return await self._rows(GET_HISTORY_DETAIL, {"iccid": _one(iccid)}, PastPlan, deadline)
 
     async def renewal_skus(self, iccid: str, *, deadline: float | None = None) -> list[Sku]:
         """Return the SKUs that a card can be renewed with.
@@ -308,7 +296,7 @@ class Cards:
             InvalidRequest: If it is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_ICCID_SUPPORT_SKU, iccid, Sku, deadline)
+        return await self._rows(GET_ICCID_SUPPORT_SKU, {"iccid": _one(iccid)}, Sku, deadline)
 
     async def renewal_packages(
         self, iccid: str, *, deadline: float | None = None
@@ -322,24 +310,9 @@ class Cards:
             InvalidRequest: If it is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_ICCID_SUPPORT_PACKAGE_INFO, iccid, SkuPackages, deadline)
-
-    async def _rows(
-        self, endpoint: Endpoint, iccid: str, cls: type[T], deadline: float | None
-    ) -> list[T]:
-        envelope = await self._caller.call(endpoint, {"iccid": _one(iccid)}, deadline=deadline)
-        try:
-            return structure_rows(rows_of(envelope.data), cls)
-        except ProtocolError as error:
-            raise error.at(endpoint.path)
-
-    def _pace(self, concurrency: int) -> Pace:
-        """Cap a sweep's concurrency, so that other calls always find a free slot."""
-        cap = self._caller.sweep_slots
-        if type(concurrency) is not int or concurrency <= cap:
-            return Pace(concurrency)
-        logger.info("concurrency %d is capped at %d", concurrency, cap)
-        return Pace(cap)
+        return await self._rows(
+            GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": _one(iccid)}, SkuPackages, deadline
+        )
 
 
 def _one(iccid: str) -> str:

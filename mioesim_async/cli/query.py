@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
-import platformdirs
 from attrs import Factory, define, frozen
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,13 +19,13 @@ from rich.text import Text
 
 from mioesim_async import errors
 from mioesim_async.api.stream import CardStream
+from mioesim_async.cli.account import client_for
 from mioesim_async.cli.inputs import Source, open_source
 from mioesim_async.cli.outputs import WRITERS, Writer, printable
 from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
 from mioesim_async.sandbox import Sandbox
-from mioesim_async.tokens.file import FileTokenStore
 
 __all__ = ["Format", "QueryOptions", "query_cards"]
 
@@ -114,7 +112,9 @@ async def query_cards(options: QueryOptions) -> int:
             )
         else:
             source = open_source(options.iccids, options.file, options.column)
-            client = await stack.enter_async_context(_client_from_env(options))
+            client = await stack.enter_async_context(
+                client_for(max_in_flight=_slots_for(options.concurrency))
+            )
         # Checks what was given, before the login sends a byte.
         stream = client.cards.query_many(source.items, concurrency=options.concurrency)
         started = time.monotonic()
@@ -128,15 +128,6 @@ async def query_cards(options: QueryOptions) -> int:
         except errors.MioEsimError as error:
             raise NotLoggedIn(f"not logged in: {error}") from None
         return await _sweep(options, source, client, stream, started)
-
-
-def _client_from_env(options: QueryOptions) -> MioEsimClient:
-    """Make a client that shares its token with other runs of the command on this machine."""
-    arguments: dict[str, Any] = {"max_in_flight": _slots_for(options.concurrency)}
-    if not os.environ.get("MIOESIM_TOKEN_STORE"):
-        path = platformdirs.user_state_path("mioesim_async") / "tokens.json"
-        arguments["token_store"] = FileTokenStore(path)
-    return MioEsimClient.from_env(**arguments)
 
 
 def _slots_for(concurrency: int) -> int:

@@ -7,9 +7,10 @@ from typing import Any
 
 from attrs import define, field
 
-from mioesim_async.errors import InvalidRequest
+from mioesim_async.errors import InvalidRequest, MioEsimError, ProtocolError
+from mioesim_async.models.coverage import alpha2, is_region
 
-__all__ = ["Package", "Sku", "SkuPackages"]
+__all__ = ["CrawlStats", "Package", "Partner", "Sku", "SkuGroup", "SkuOutcome", "SkuPackages"]
 
 
 @define
@@ -26,6 +27,44 @@ class Sku:
     sku_id: int | None = None
     display: str | None = None
     country_code: str | None = None
+    extra: dict[str, Any] = field(factory=dict, repr=False)
+
+    @property
+    def country(self) -> str | None:
+        """The country as ISO 3166-1 alpha-2; None for a region and an unknown number."""
+        return None if self.country_code is None else alpha2(self.country_code)
+
+    @property
+    def is_region(self) -> bool:
+        """Whether it is one of the vendor's regions, 99xxx (observed), and not a country."""
+        return is_region(self.country_code)
+
+
+@define
+class SkuGroup:
+    """SKUs that the vendor shows together, such as those of a continent.
+
+    Attributes:
+        name: Name of the group, such as ``Asia`` or ``Common`` (vendor-documented).
+        skus: Its SKUs; one SKU may be in several groups.
+    """
+
+    name: str
+    skus: list[Sku] = field(factory=list)
+
+
+@define
+class Partner:
+    """A partner whose physical SIMs can be loaded with plans.
+
+    Attributes:
+        dp_id: The vendor's id (observed).
+        name: Its name (observed), or None.
+        extra: Everything else, as it came.
+    """
+
+    dp_id: int | None = None
+    name: str | None = None
     extra: dict[str, Any] = field(factory=dict, repr=False)
 
 
@@ -47,6 +86,8 @@ class Package:
         min_days: Fewest days of a day pass, or None.
         max_days: Most days of a day pass, or None.
         extra: Everything else, as it came.
+        coverage: Countries it works in, as ISO 3166-1 alpha-2 codes; those of its SKU where
+            it names none itself.
     """
 
     sku_id: int | None = None
@@ -62,6 +103,7 @@ class Package:
     min_days: int | None = None
     max_days: int | None = None
     extra: dict[str, Any] = field(factory=dict, repr=False)
+    coverage: list[str] = field(factory=list, kw_only=True)
 
     def total_price(self, *, days: int | None = None) -> Decimal:
         """Return what one card with this plan costs: price, times days for a day pass, plus fee.
@@ -80,6 +122,8 @@ class Package:
         if self.is_day_pass != (days is not None):
             need = "needs days=" if self.is_day_pass else "is no day pass and takes no days="
             raise InvalidRequest(f"this package {need}")
+        if days is not None and type(days) is not int:
+            raise InvalidRequest(f"days must be a whole number, not {days!r}")
         low, high = self.min_days or 1, self.max_days or days
         if days is not None and not (low <= days <= (high or days)):
             raise InvalidRequest(f"days={days} is out of range: {low} to {high}")
@@ -93,9 +137,13 @@ class SkuPackages:
     Attributes:
         sku_id: The SKU.
         display: Name to show, or None.
-        coverage: Countries it works in, as the vendor names them.
+        coverage: Countries it works in, as ISO 3166-1 alpha-2 codes, each once. The
+            vendor's names (vendor-documented) are in ``extra["supportCountry"]``; those that
+            aren't known are in ``extra["unknown_coverage"]`` too, and logged once.
         packages: The plans; empty where there are none.
         extra: Everything else, as it came.
+        bad_rows: What is wrong with rows of plans that can't be read; they are in no list.
+            Not compared.
     """
 
     sku_id: int | None = None
@@ -103,3 +151,52 @@ class SkuPackages:
     coverage: list[str] = field(factory=list)
     packages: list[Package] = field(factory=list)
     extra: dict[str, Any] = field(factory=dict, repr=False)
+    bad_rows: list[ProtocolError] = field(factory=list, kw_only=True, eq=False)
+
+
+@define
+class SkuOutcome:
+    """What became of one SKU of a crawl.
+
+    Attributes:
+        sku: The SKU.
+        packages: Its packages, or None where they could not be had. A SKU without plans has
+            an empty ``packages.packages``.
+        error: What went wrong, or None.
+    """
+
+    sku: Sku
+    packages: SkuPackages | None = None
+    error: MioEsimError | None = None
+
+    @property
+    def bad_rows(self) -> list[ProtocolError]:
+        """What is wrong with rows of plans that can't be read."""
+        return [] if self.packages is None else self.packages.bad_rows
+
+
+@define
+class CrawlStats:
+    """Counts of a crawl.
+
+    Attributes:
+        listed: SKUs in the list, each counted once.
+        skus: SKUs whose outcome was handed out so far.
+        packages: Packages in these.
+        without_plans: SKUs that were answered and have no plan.
+        failed: SKUs with an error.
+        bad_rows: Rows that can't be read, of the list of SKUs and of plans.
+        bad_skus: What is wrong with rows of the list of SKUs.
+        is_complete: The crawl came to its end, every SKU was answered, and every row was
+            read. Take plans off sale only if it is True. A catalogue without a single
+            package is never complete: a changed reply is likelier than an empty shop.
+    """
+
+    listed: int = 0
+    skus: int = 0
+    packages: int = 0
+    without_plans: int = 0
+    failed: int = 0
+    bad_rows: int = 0
+    bad_skus: list[ProtocolError] = field(factory=list, eq=False)
+    is_complete: bool = False

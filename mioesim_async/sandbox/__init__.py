@@ -6,6 +6,15 @@ documentation and observation, never verified against the live host.
 
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault, Faults
-from mioesim_async.sandbox.server import RecordedRequest, Sandbox
+from mioesim_async.sandbox.records import RecordedRequest, SandboxMail, SandboxOrder
+from mioesim_async.sandbox.server import Sandbox
 
-__all__ = ["Fault", "Faults", "RecordedRequest", "Sandbox", "SandboxClock"]
+__all__ = [
+    "Fault",
+    "Faults",
+    "RecordedRequest",
+    "Sandbox",
+    "SandboxClock",
+    "SandboxMail",
+    "SandboxOrder",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from mioesim_async.sandbox.clock import SandboxClock
 
@@ -39,6 +39,7 @@ class Fault:
         chunk: Most bytes in a piece, sent as HTTP chunks; 0 for no chunks.
         size: Answer with a reply of so many bytes, made as it is sent.
         declared: Tell the size of that reply in its Content-Length.
+        effect: Let the call take effect first, and only then go wrong.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Fault:
     chunk: int = 0
     size: int = 0
     declared: bool = False
+    effect: bool = False
 
     @property
     def is_in_delivery(self) -> bool:
@@ -93,6 +95,15 @@ class Fault:
     def lose_reply(cls) -> Self:
         """Close the connection after the call took effect."""
         return cls("lose reply", close="after")
+
+    @classmethod
+    def after_effect(cls, fault: Self) -> Self:
+        """Let the call take effect once, and only then meet another fault.
+
+        An order is placed, and then answered with that fault's status, code or body, late,
+        or never.
+        """
+        return evolve(fault, name=f"after-effect {fault.name}", effect=True)
 
     @classmethod
     def cut(cls, keep: float = 0.5) -> Self:

@@ -6,27 +6,29 @@ import asyncio
 import socket
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import orjson
 from aiohttp import web
-from attrs import define, evolve, field
+from attrs import evolve
 
 from mioesim_async.client import MioEsimClient
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.delivery import hang_up, read_params, send, send_huge, until_gone
 from mioesim_async.sandbox.faults import Fault, Faults
-from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, SHAPES, Vendor
+from mioesim_async.sandbox.orders import FOREIGN_ORDER_NUM, FORMS, SEARCHES, OrderBook
+from mioesim_async.sandbox.records import RecordedRequest, SandboxMail, SandboxOrder
+from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, POSTED, SHAPES, Vendor
 from mioesim_async.sandbox.world import World
 from mioesim_async.transport.lifetime import Closing
 from mioesim_async.wire.dialect import LoginEncoding, ReadMethod, SignatureScheme
 from mioesim_async.wire.endpoints import LOGIN
 
-__all__ = ["RecordedRequest", "Sandbox"]
+__all__ = ["Sandbox"]
 
 NOT_FOUND = "<!DOCTYPE html><html><title>404</title><body>No such page</body></html>"
 SHUTDOWN_SECONDS = 0.05
@@ -36,37 +38,9 @@ OVER_CAPACITY = evolve(Fault.http(429), name="over capacity")
 T = TypeVar("T")
 
 
-@define
-class RecordedRequest:
-    """One request that the sandbox saw.
-
-    Attributes:
-        endpoint: Last part of the path, such as ``login``.
-        method: GET or POST.
-        params: What was sent, token and signature included; left out of ``repr``.
-        user_agent: The client's.
-        cookies: Whether a cookie came along.
-        connection: Number of the connection, from 1.
-        at: Seconds since the epoch (UTC), by the sandbox's clock.
-        code: The code that was answered, or None.
-        fault: Name of the fault that struck, or None.
-    """
-
-    endpoint: str
-    method: str
-    params: dict[str, str] = field(repr=False)
-    user_agent: str
-    cookies: bool
-    connection: int
-    at: float
-    code: int | str | None = None
-    fault: str | None = None
-
-    @property
-    def iccids(self) -> list[str]:
-        """The ICCIDs that were asked for."""
-        asked = self.params.get("iccids") or self.params.get("iccid") or ""
-        return asked.split(",") if asked else []
+def _check(name: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise ConfigurationError(f"{name} must be one of {', '.join(known)}; not {value!r}")
 
 
 class Sandbox(Closing):
@@ -77,7 +51,11 @@ class Sandbox(Closing):
 
     Attributes:
         credentials: The account that can log in.
-        iccids: Its cards.
+        iccids: Its cards; eSIMs that are ordered come at the end.
+        orders: The orders and renewals that were placed, oldest first.
+        mails: The mails with PDFs that were asked for, oldest first.
+        stock: How many cards are left, by SKU and price id; what is absent is unlimited.
+        foreign_order_num: Number of an order of another account.
         requests: What the server saw, oldest first.
         faults: What shall go wrong.
         clock: Its time; tokens live two hours of it.
@@ -94,6 +72,8 @@ class Sandbox(Closing):
         read_method: ReadMethod | None = None,
         batch_parameter: str = "iccids",
         shape: str = "list",
+        order_form: str = "order",
+        search: str = "by reference",
         text_codes: bool = False,
         clock: SandboxClock | None = None,
         host: str = "127.0.0.1",
@@ -112,6 +92,13 @@ class Sandbox(Closing):
             batch_parameter: Name of the parameter that takes the ICCIDs of a batch.
             shape: Of a batch reply: ``list``, ``map`` (by ICCID), ``list in object`` or
                 ``map in object``.
+            order_form: Of the reply to orders and renewals: ``order`` (what ``backInfo`` asks
+                for) or, whatever it asks for, ``number`` (bare), ``object with number only``,
+                ``list`` (of the order), ``strange`` (the order nested deeply), or ``nothing``
+                (null).
+            search: How orders are searched: ``by reference``; ``ignores references`` (all of
+                the date range, and rows carry none); or ``lists all`` (of the date range, and
+                rows carry theirs).
             text_codes: Write codes as text, and ``message`` as ``msg``.
             clock: The clock; a new one if None.
             host: Address to listen on.
@@ -122,16 +109,24 @@ class Sandbox(Closing):
         Raises:
             ConfigurationError: If an argument can't work.
         """
-        if cards < 0 or shape not in SHAPES:
-            raise ConfigurationError(
-                f"cards must be 0 or more, and shape one of {', '.join(SHAPES)}"
-            )
+        if cards < 0:
+            raise ConfigurationError(f"cards must be 0 or more, not {cards}")
+        _check("shape", shape, SHAPES)
+        _check("order_form", order_form, FORMS)
+        _check("search", search, SEARCHES)
         self.credentials = ACCOUNT
         self.clock = clock or SandboxClock()
         self.faults = Faults(self.clock)
         self.requests: list[RecordedRequest] = []
+        world = World(cards, seed, self.clock)
+        book = OrderBook(world, self.clock, form=order_form, search=search)
+        self.orders: list[SandboxOrder] = book.orders
+        self.mails: list[SandboxMail] = book.mails
+        self.stock: dict[tuple[int, int], int] = book.stock
+        self.foreign_order_num = FOREIGN_ORDER_NUM
         self._vendor = Vendor(
-            World(cards, seed),
+            world,
+            book,
             self.clock,
             seed=seed,
             signature=signature,
@@ -139,7 +134,7 @@ class Sandbox(Closing):
             shape=shape,
         )
         self.refused = self._vendor.refused
-        self.iccids = self._vendor.world.iccids
+        self.iccids = world.iccids
         self._login_encoding = login_encoding
         self._read_method = read_method
         self._text_codes = text_codes
@@ -321,7 +316,8 @@ class Sandbox(Closing):
     async def _strike(
         self, fault: Fault, request: web.Request, params: dict[str, str], seen: RecordedRequest
     ) -> web.StreamResponse:
-        """Answer a call that meets a fault."""
+        """Answer a call that meets a fault; it takes effect once at most."""
+        answered = self._answer(request, params, seen, None) if fault.effect else None
         if fault.delay:
             await self._wait(self.clock.sleep(fault.delay))
         if fault.evict:
@@ -339,7 +335,9 @@ class Sandbox(Closing):
             )
         if fault.size:
             return await send_huge(request, fault)
-        response = self._answer(request, params, seen, fault)
+        response = answered
+        if response is None or fault.code is not None:
+            response = self._answer(request, params, seen, fault)
         if fault.close == "after":
             return hang_up(request)
         if fault.is_in_delivery and isinstance(response.body, bytes):
@@ -376,7 +374,8 @@ class Sandbox(Closing):
         if path == LOGIN.path:
             refused = self._wrong_login_encoding(request)
         else:
-            refused = self._read_method is not None and self._read_method != request.method
+            is_read = self._read_method is not None and path not in POSTED
+            refused = is_read and self._read_method != request.method
         if refused:
             json_wanted = path == LOGIN.path and request.method == "POST"
             status = 415 if json_wanted and self._login_encoding != "query" else 405

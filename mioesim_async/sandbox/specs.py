@@ -126,12 +126,26 @@ def _huge(text: str) -> Fault:
     return Fault.huge(_whole(size or str(GIGABYTE), 1), declared=bool(declared))
 
 
+def _after_effect(text: str) -> Fault:
+    name, _, value = text.partition("=")
+    kind = KINDS.get(_plain(name))
+    fault = None if kind is None else kind.read(value if "=" in text else None)
+    if fault is None or fault.effect:
+        raise ValueError(text)
+    return Fault.after_effect(fault)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
 KINDS: Mapping[str, _Kind] = {
     "slow": _Kind(lambda text: Fault.slow(_seconds(text)), "SECONDS"),
     "http": _Kind(_http, "STATUS[,RETRY-AFTER]"),
     "redirect": _Kind(_redirect, "LOCATION"),
     "lose-request": _Kind(lambda _: Fault.lose_request()),
     "lose-reply": _Kind(lambda _: Fault.lose_reply()),
+    "after-effect": _Kind(_after_effect, "FAULT"),
     "cut": _Kind(lambda text: Fault.cut(_share(text)), "[SHARE]"),
     "truncate": _Kind(
         lambda text: Fault.truncate(text.encode()) if text else Fault.truncate(), "[BODY]"
@@ -170,7 +184,7 @@ def parse_fault(spec: str) -> FaultSpec:
     if parts is None:
         raise _wrong(spec, f"it must look like {FORM}")
     name, value, endpoint, times = parts.group("name", "value", "endpoint", "times")
-    kind = KINDS.get(name.lower().replace("_", "-"))
+    kind = KINDS.get(_plain(name))
     if kind is None:
         raise _wrong(spec, f"{name} is no fault")
     if endpoint is not None and endpoint not in ENDPOINTS:

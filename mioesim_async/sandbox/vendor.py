@@ -7,10 +7,14 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from mioesim_async.sandbox.asked import Refusal
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault
+from mioesim_async.sandbox.orders import ORDERS, OrderBook
+from mioesim_async.sandbox.shop import SHOP
 from mioesim_async.sandbox.world import World
 from mioesim_async.transport.config import Credentials
+from mioesim_async.wire import endpoints
 from mioesim_async.wire.dialect import SCHEMES, SignatureScheme
 from mioesim_async.wire.endpoints import (
     GET_ESIM_DETAIL,
@@ -23,7 +27,7 @@ from mioesim_async.wire.endpoints import (
 )
 from mioesim_async.wire.signing import sign
 
-__all__ = ["ACCOUNT", "PATHS", "SHAPES", "Vendor"]
+__all__ = ["ACCOUNT", "PATHS", "POSTED", "SHAPES", "Vendor"]
 
 ACCOUNT = Credentials("13900000000", "sandbox password", "sandbox-secret-key-0123456789abcd")
 """A made-up account."""
@@ -45,7 +49,13 @@ ONE_CARD: dict[str, Callable[[World, str], Any]] = {
     GET_ICCID_SUPPORT_SKU.path: World.renewal_skus,
     GET_ICCID_SUPPORT_PACKAGE_INFO.path: World.renewal_packages,
 }
-PATHS = frozenset({LOGIN.path, QUERY_ICCID_INFORMATION.path, *ONE_CARD})
+PATHS = frozenset({LOGIN.path, QUERY_ICCID_INFORMATION.path, *ONE_CARD, *SHOP, *ORDERS})
+POSTED = frozenset(
+    row.path
+    for row in vars(endpoints).values()
+    if isinstance(row, endpoints.Endpoint) and row.method == "POST"
+)
+"""Paths that are documented as POST; here they take both methods."""
 
 
 class Vendor:
@@ -55,11 +65,13 @@ class Vendor:
         refused: ICCIDs for which a whole call is refused, each with the code.
         logins: Logins that succeeded.
         world: The cards.
+        book: The orders.
     """
 
     def __init__(
         self,
         world: World,
+        book: OrderBook,
         clock: SandboxClock,
         *,
         seed: int,
@@ -69,6 +81,7 @@ class Vendor:
     ) -> None:
         """Start without a live token."""
         self.world = world
+        self.book = book
         self.refused: dict[str, int] = {}
         self.logins = 0
         self._clock = clock
@@ -95,8 +108,18 @@ class Vendor:
             return -30, "sign error", None
         if params["token"] != self._token or self._clock.time() >= self._token_ends:
             return -1, "token is invalid", None
+        try:
+            return self._result(path, params, fault)
+        except Refusal as refusal:
+            return refusal.code, refusal.message, None
+
+    def _result(self, path: str, params: dict[str, str], fault: Fault | None) -> Result:
         if path == QUERY_ICCID_INFORMATION.path:
             return self._query(params, fault)
+        if path in SHOP:
+            return 0, "success", SHOP[path](params)
+        if path in ORDERS:
+            return 0, "success", ORDERS[path](self.book, params)
         iccid = params.get("iccid", "")
         if not iccid:
             return -2, "iccid is missing", None

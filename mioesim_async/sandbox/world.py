@@ -1,4 +1,4 @@
-"""The sandbox's cards: made from a seed, so that a run repeats, and never stored."""
+"""The sandbox's cards: made from a seed, so that a run repeats, with the plans bought here."""
 
 from __future__ import annotations
 
@@ -6,30 +6,74 @@ import datetime as dt
 import hashlib
 from typing import Any
 
-__all__ = ["World"]
+from mioesim_async.models.scalars import GMT8
+from mioesim_async.sandbox.clock import SandboxClock
+from mioesim_async.sandbox.records import SandboxOrder, now_at
+from mioesim_async.sandbox.shop import SKUS, packages, renewable
+
+__all__ = ["World", "pdf_url", "stamp"]
 
 STATUSES = ("ACTIVE",) * 12 + ("Enable",) * 4 + ("Disable",) * 3 + ("Delete",)
 PLANS = ((1024, "1GB"), (3072, "3GB"), (6144, "6GB"), (500, "500MB"), (20480, "20GB"))
-SKUS = ((45, "Japan", "392"), (71, "Thailand", "764"), (102, "France", "250"))
+SEEDED_SKUS = (45, 71, 102)
 FIRST_DAY = dt.date(2026, 1, 1)
 
 
-class World:
-    """Cards of one account, each computed from the seed and its number."""
+def stamp(moment: dt.datetime) -> str:
+    """Write a moment as the vendor does, in GMT+8."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}.0"
 
-    def __init__(self, cards: int, seed: int) -> None:
+
+def pdf_url(iccid: str) -> str:
+    """Return where a card's PDF would be, with the vendor's double slash."""
+    return f"http://127.0.0.1//pdf/{iccid}.pdf"
+
+
+class World:
+    """Cards of one account, each computed from the seed and its number.
+
+    Attributes:
+        iccids: The cards, oldest first; ordered eSIMs are added at the end.
+        plans: The orders whose plans a card has, oldest first, by ICCID.
+        seeded: How many cards were there from the start.
+    """
+
+    def __init__(self, cards: int, seed: int, clock: SandboxClock) -> None:
         """Number the cards from 0."""
+        self.seeded = cards
+        self.plans: dict[str, list[SandboxOrder]] = {}
         self._seed = seed
-        # Like the vendor's samples: some don't start with 89, and none passes the Luhn check.
-        self.iccids = [
-            f"{('8985', '8932', '1234')[number % 3]}{seed % 10_000:04d}{number:011d}"
-            for number in range(cards)
-        ]
+        self._clock = clock
+        self.iccids = [self._iccid(number) for number in range(cards)]
         self._numbers = {iccid: number for number, iccid in enumerate(self.iccids)}
+        self._sims: set[str] = set()
+        self._by_order: dict[str, str] | None = None
 
     def __contains__(self, iccid: str) -> bool:
         """Tell whether there is such a card."""
         return iccid in self._numbers
+
+    def _iccid(self, number: int) -> str:
+        # Like the vendor's samples: some don't start with 89, and none passes the Luhn check.
+        return f"{('8985', '8932', '1234')[number % 3]}{self._seed % 10_000:04d}{number:011d}"
+
+    def add_esim(self) -> str:
+        """Make a new eSIM and return its ICCID."""
+        number = len(self.iccids)
+        while (iccid := self._iccid(number)) in self:
+            number += 1
+        self._add(iccid)
+        return iccid
+
+    def add_sim(self, iccid: str) -> None:
+        """Take a physical SIM into the account."""
+        self._sims.add(iccid)
+        if iccid not in self:
+            self._add(iccid)
+
+    def _add(self, iccid: str) -> None:
+        self._numbers[iccid] = len(self.iccids)
+        self.iccids.append(iccid)
 
     def _digest(self, iccid: str) -> bytes:
         return hashlib.blake2b(f"{self._seed}:{iccid}".encode(), digest_size=16).digest()
@@ -38,12 +82,52 @@ class World:
         """Return the ICCID of a card of somebody else's."""
         return f"8999{number:015d}"
 
+    def is_seeded(self, iccid: str) -> bool:
+        """Tell whether a card was there from the start, as those of strangers were."""
+        return self._numbers.get(iccid, -1) < self.seeded
+
+    def plan_of(self, iccid: str) -> SandboxOrder | None:
+        """Return the order of the plan that a card is on, or None where it is a seeded one."""
+        orders = self.plans.get(iccid)
+        if not orders:
+            return None
+        now = now_at(self._clock)
+        begun = [order for order in orders if order.starts_at <= now]
+        return begun[-1] if begun else None if self.is_seeded(iccid) else orders[0]
+
+    def ends_at(self, iccid: str) -> dt.datetime:
+        """Return when a card's last plan ends, GMT+8."""
+        orders = self.plans.get(iccid)
+        if orders:
+            return orders[-1].ends_at
+        return self.seeded_end(iccid)
+
+    def seeded_end(self, iccid: str) -> dt.datetime:
+        """Return when a seeded card's first plan ends, GMT+8: with the day that its row names."""
+        end = self._start(iccid) + dt.timedelta(days=31)
+        return dt.datetime.combine(end, dt.time(), GMT8)
+
+    def seeded_sku(self, iccid: str) -> int:
+        """Return the SKU of a seeded card."""
+        return SEEDED_SKUS[self._digest(iccid)[4] % len(SEEDED_SKUS)]
+
+    def seeded_card(self, order_num: str) -> str | None:
+        """Return the card that was there from the start with an order of this number."""
+        if self._by_order is None:
+            # Made at the first question only: a sandbox may have a hundred thousand cards.
+            cards = reversed(self.iccids[: self.seeded])
+            self._by_order = {self.first_order_num(iccid): iccid for iccid in cards}
+        return self._by_order.get(order_num)
+
+    def _start(self, iccid: str) -> dt.date:
+        return FIRST_DAY + dt.timedelta(days=self._digest(iccid)[3])
+
     def status(self, iccid: str) -> dict[str, Any]:
         """Return a card's row in a batch reply."""
         digest = self._digest(iccid)
         size, text = PLANS[digest[1] % len(PLANS)]
         used = round(size * digest[2] / 255, 2)
-        start = FIRST_DAY + dt.timedelta(days=digest[3])
+        start = self._start(iccid)
         row: dict[str, Any] = {
             "iccid": iccid,
             "dpStatus": STATUSES[digest[0] % len(STATUSES)],
@@ -52,18 +136,46 @@ class World:
             "validity": 30,
             "startDate": f"{start:%Y-%m-%d} 08:30:14.0",
             "endDate": f"{start + dt.timedelta(days=30):%Y-%m-%d}",
-            "orderNum": self._order_num(iccid),
-            "skuId": SKUS[digest[4] % len(SKUS)][0],
+            "orderNum": self.first_order_num(iccid),
+            "skuId": self.seeded_sku(iccid),
         }
+        order = self.plan_of(iccid)
+        if order is not None:
+            used = self.used_mb(iccid, order)
+            row |= self._bought(order, used)
         # The vendor spells it both ways, as text and as a number.
         row |= {"usedMB": f"{used}"} if digest[5] % 2 else {"usedMb": used}
         return row
 
-    def _order_num(self, iccid: str) -> str:
+    def used_mb(self, iccid: str, order: SandboxOrder) -> float:
+        """Return what a card used of a plan that was bought here: a share of each whole day."""
+        days = max(0, min(order.days, (now_at(self._clock) - order.starts_at).days))
+        return round(order.total_mb * self._digest(iccid)[2] / 255 * days / order.days, 2)
+
+    def _bought(self, order: SandboxOrder, used: float) -> dict[str, Any]:
+        now = now_at(self._clock)
+        runs = order.starts_at <= now < order.ends_at
+        return {
+            "dpStatus": "ACTIVE" if runs else "Enable" if now < order.starts_at else "Disable",
+            "data": order.data,
+            "remainingMB": round(order.total_mb - used, 2),
+            "validity": order.days,
+            "startDate": stamp(order.starts_at),
+            "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S}",
+            "orderNum": order.order_num,
+            "skuId": order.sku_id,
+        }
+
+    def first_order_num(self, iccid: str) -> str:
+        """Return the number of the order that a card came with."""
+        if not self.is_seeded(iccid) and self.plans.get(iccid):
+            return self.plans[iccid][0].order_num
         return f"EP20260101{int.from_bytes(self._digest(iccid)[6:9]) % 1_000_000:06d}"
 
     def detail(self, iccid: str) -> dict[str, Any]:
         """Return everything about a card."""
+        if iccid in self._sims:
+            return self.status(iccid) | {"code": "", "mobileNumber": "", "pdfUrl": ""}
         address, matching = "smdp.sandbox.example", self._digest(iccid).hex().upper()[:20]
         return self.status(iccid) | {
             "code": f"LPA:1${address}${matching}",
@@ -71,52 +183,59 @@ class World:
             "activationCode": matching,
             "apn": "internet",
             "mobileNumber": "",
-            "pdfUrl": f"http://127.0.0.1//pdf/{iccid}.pdf",
+            "pdfUrl": pdf_url(iccid),
         }
 
     def history(self, iccid: str) -> list[dict[str, Any]]:
-        """Return the plans that a card had."""
-        row = self.status(iccid)
+        """Return the plans that a card had, oldest first."""
+        bought = [self._past(order) for order in self.plans.get(iccid, ())]
+        return [*self._seeded_past(iccid), *bought] if self.is_seeded(iccid) else bought
+
+    def _past(self, order: SandboxOrder) -> dict[str, Any]:
+        return {
+            "orderNum": order.order_num,
+            "display": order.display,
+            "status": int(order.status),
+            "purchaseDate": stamp(order.purchased_at),
+            "startDate": stamp(order.starts_at),
+            "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S}(GMT+8)",
+            "count": order.count,
+            "price": float(order.price),
+            "priceId": order.price_id,
+            "renewal": order.is_renewal,
+            "mainOrderNum": order.main_order_num,
+        }
+
+    def _seeded_past(self, iccid: str) -> list[dict[str, Any]]:
+        start = self._start(iccid)
         return [
             {
-                "orderNum": row["orderNum"],
-                "display": "Japan 1GB 7 days",
-                "status": 0,
+                "orderNum": self.first_order_num(iccid),
+                "display": f"{SKUS[self.seeded_sku(iccid)].display} 1GB 7 days",
+                "status": 5 if now_at(self._clock) >= self.seeded_end(iccid) else 0,
                 "purchaseDate": "2025-12-24 17:30:14.0",
-                "startDate": row["startDate"],
-                "endDate": f"{row['endDate']} (GMT+8)",
+                "startDate": f"{start:%Y-%m-%d} 08:30:14.0",
+                "endDate": f"{start + dt.timedelta(days=30):%Y-%m-%d} (GMT+8)",
                 "count": 1,
                 "price": 12.1,
             }
         ]
 
+    def _renewal_skus(self, iccid: str) -> list[int]:
+        orders = self.plans.get(iccid)
+        if orders and not self.is_seeded(iccid):
+            return [orders[0].sku_id]
+        return list(SEEDED_SKUS[: 1 + self._digest(iccid)[4] % len(SEEDED_SKUS)])
+
     def renewal_skus(self, iccid: str) -> list[dict[str, Any]]:
         """Return the SKUs that a card can be renewed with."""
-        return [
-            {"skuid": sku, "display": name, "countryCode": code}
-            for sku, name, code in SKUS[: 1 + self._digest(iccid)[4] % len(SKUS)]
-        ]
+        return [SKUS[sku_id].row for sku_id in self._renewal_skus(iccid)]
 
     def renewal_packages(self, iccid: str) -> Any:
         """Return the packages that a card can be renewed with: an object, or a list of them."""
+        names = ("esimPackageDtoList", "esimPackageVoList")
         several = [
-            {
-                "skuid": sku["skuid"],
-                "display": sku["display"],
-                "esimPackageVoList" if position % 2 else "esimPackageDtoList": [
-                    {
-                        "priceid": 441, "flows": 1, "unit": "GB", "days": 7, "price": 12.1,
-                        "flowType": 0, "supportDaypass": 0, "mustDate": 0, "expireDays": 180,
-                        "apiCode": f"{sku['countryCode']}-0-7-1-G", "openCardFee": 0.0,
-                    },
-                    {
-                        "priceid": 442, "flows": 500, "unit": "MB", "days": 1, "price": "1.15",
-                        "flowType": 0, "supportDaypass": 1, "minDay": 3, "maxDay": 30,
-                        "mustDate": 1, "apiCode": f"{sku['countryCode']}-0-?-500-M-D",
-                        "openCardFee": 0.5,
-                    },
-                ],
-            }
-            for position, sku in enumerate(self.renewal_skus(iccid))
-        ]  # fmt: skip
+            packages(renewable(SKUS[sku_id]), names[position % 2])
+            for position, sku_id in enumerate(self._renewal_skus(iccid))
+        ]
         return several[0] if len(several) == 1 else several

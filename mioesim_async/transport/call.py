@@ -12,7 +12,7 @@ from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.request import Progress
 from mioesim_async.wire.endpoints import Endpoint
 
-__all__ = ["Call", "contended", "too_late", "unknown"]
+__all__ = ["Call", "contended", "cut_short", "too_late", "unknown"]
 
 CONTENTION = (
     "tokens are refused as soon as they are made, so somebody else keeps logging in on this "
@@ -35,6 +35,7 @@ class Call:
         attempt: Number of the attempt under way.
         progress: Of the attempt under way.
         last_error: What the last attempt ended with.
+        order_num: The number of the order that it placed, once that is known.
     """
 
     endpoint: Endpoint
@@ -46,6 +47,7 @@ class Call:
     attempt: int = 0
     progress: Progress = Factory(Progress)
     last_error: errors.MioEsimError | None = None
+    order_num: str | None = None
 
 
 def contended(endpoint: str, refused: errors.ApiError | None = None) -> errors.TokenContention:
@@ -70,7 +72,9 @@ def too_late(call: Call) -> errors.DeadlineExceeded:
 def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
     """Make the error for what may or may not have been executed."""
     path = call.endpoint.path
-    reference, order_num = call.texts.get("otherOrderId"), call.texts.get("orderNum")
+    reference = call.texts.get("otherOrderId")
+    # What a renewal names is the order that it renews, not the one that it makes.
+    order_num = None if reference else call.texts.get("orderNum")
     where = f"reference {reference}" if reference else "the account's last orders"
     return errors.OutcomeUnknown(
         f"{path} may or may not have been executed, and was not sent again; "
@@ -80,3 +84,16 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
         data=getattr(failed, "data", None),
         last_error=failed,
     ).at(path)
+
+
+def cut_short(call: Call) -> errors.MioEsimError:
+    """Make the error for a purchase that was sent, and whose caller's deadline passed."""
+    late = too_late(call)
+    if call.order_num is None:
+        return unknown(call, late)
+    return errors.OrderIncomplete(
+        f"order {call.order_num} was placed, but the deadline passed before it was read whole; "
+        "read it with orders.get()",
+        order_num=call.order_num,
+        other_order_id=call.texts.get("otherOrderId"),
+    ).at(call.endpoint.path)

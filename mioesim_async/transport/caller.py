@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, contended, too_late, unknown
 from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.transport.config import Credentials, RetryPolicy, Timeouts
+from mioesim_async.transport.exchange import Exchange
 from mioesim_async.transport.login import TokenKeeper
 from mioesim_async.transport.look import MethodLook
 from mioesim_async.transport.manager import SessionManager
@@ -75,9 +76,10 @@ class Caller:
         self._sender = Sender(
             credentials, base_url=base_url, manager=manager, timeouts=timeouts, clock=clock
         )
+        self.account = account_key(base_url, credentials.phone_number)
         self._keeper = TokenKeeper(
             store=store,
-            key=account_key(base_url, credentials.phone_number),
+            key=self.account,
             dialect=dialect,
             clock=clock,
             send=self._send_login,
@@ -183,6 +185,32 @@ class Caller:
             return await self._within(call, deadline, gated=True)
         async with self._sweep_gate, self._gate:
             return await self._within(call, deadline, gated=False)
+
+    async def purchase(
+        self,
+        endpoint: Endpoint,
+        params: Mapping[str, Value],
+        conduct: Callable[[Exchange], Coroutine[Any, Any, R]],
+        *,
+        deadline: float | None = None,
+    ) -> R:
+        """Run a purchase, with all that belongs to it, in a task that outlives its caller.
+
+        Args:
+            endpoint: Its row.
+            params: Its parameters, without token and sign.
+            conduct: Sends the exchange that it is given, and does what comes before and after.
+            deadline: Seconds for everything.
+
+        Raises:
+            MioEsimError: As its tree says.
+        """
+        self.check_usable()
+        check_deadline(deadline)
+        call = Call(endpoint, canonical(params), self._policy)
+        self._budget.count_call()
+        exchange = Exchange(call, self._gated)
+        return await self._purchases.run(call, conduct(exchange), deadline)
 
     async def _gated(self, call: Call) -> Envelope:
         async with self._gate:

@@ -31,9 +31,9 @@ class MethodLook:
     @property
     def method(self) -> ReadMethod:
         """The method of the next attempt."""
-        if self._endpoint.safety is not Safety.READ or self._met_by_get is not None:
+        if not self._is_by_get or self._met_by_get is not None:
             return "POST"
-        return self._keeper.dialect.read_method or self._endpoint.method
+        return self._keeper.dialect.read_method or "GET"
 
     @property
     def is_under_way(self) -> bool:
@@ -41,8 +41,13 @@ class MethodLook:
         return self._met_by_get is not None
 
     @property
+    def _is_by_get(self) -> bool:
+        # What is documented as POST tells nothing about the reads that are documented as GET.
+        return self._endpoint.safety is Safety.READ and self._endpoint.method == "GET"
+
+    @property
     def _is_open(self) -> bool:
-        return self._endpoint.safety is Safety.READ and self._keeper.dialect.read_method is None
+        return self._is_by_get and self._keeper.dialect.read_method is None
 
     def answered(self, method: ReadMethod) -> None:
         """Keep a method that worked."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from mioesim_async import errors
-from mioesim_async.transport.call import Call, too_late, unknown
+from mioesim_async.transport.call import Call, cut_short, too_late
 from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
@@ -18,6 +18,10 @@ __all__ = ["LateAnswer", "Purchases"]
 logger = logging.getLogger("mioesim_async")
 
 LateAnswer = Callable[[Any], object]
+R = TypeVar("R")
+
+SECONDS_TO_END = 1.0
+"""How long a caller waits for the end of an exchange that was stopped before it was sent."""
 
 
 class Purchases:
@@ -32,18 +36,17 @@ class Purchases:
         """
         self._clock = clock
         self._on_late = on_late
-        self._tasks: set[asyncio.Task[Envelope]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def run(
-        self, call: Call, work: Coroutine[Any, Any, Envelope], deadline: float | None
-    ) -> Envelope:
-        """Run one exchange and wait for it.
+    async def run(self, call: Call, work: Coroutine[Any, Any, R], deadline: float | None) -> R:
+        """Run one exchange, with what belongs to it, and wait for it.
 
         A caller who is cancelled, or whose deadline passes, leaves an exchange that was sent
         to its own time-out, and stops one that was not.
 
         Raises:
             OutcomeUnknown: If the deadline passed after it was sent.
+            OrderIncomplete: If the deadline passed after the order number had come.
             MioEsimError: As the exchange itself.
         """
         task = asyncio.create_task(work, name="mioesim_async purchase")
@@ -61,7 +64,11 @@ class Purchases:
             raise
         except TimeoutError:
             self._leave(call, task)
-        raise unknown(call, too_late(call)) if call.progress.sent else too_late(call)
+        if call.progress.sent:
+            raise cut_short(call)
+        # It ends at once, and whoever tries again must find it ended.
+        await asyncio.wait([task], timeout=SECONDS_TO_END)
+        raise too_late(call)
 
     @property
     def are_under_way(self) -> bool:
@@ -73,13 +80,13 @@ class Purchases:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    def _leave(self, call: Call, task: asyncio.Task[Envelope]) -> None:
+    def _leave(self, call: Call, task: asyncio.Task[Any]) -> None:
         if task.done() or call.progress.sent:
             task.add_done_callback(lambda done: self._report(call, done))
         else:
             task.cancel()
 
-    def _report(self, call: Call, task: asyncio.Task[Envelope]) -> None:
+    def _report(self, call: Call, task: asyncio.Task[Any]) -> None:
         if task.cancelled():
             return
         error = task.exception()
@@ -88,10 +95,15 @@ class Purchases:
             call.endpoint.path,
             "success" if error is None else f"{type(error).__name__}: {error}",
             call.texts.get("otherOrderId"),
-            call.texts.get("orderNum"),
+            call.order_num or call.texts.get("orderNum"),
         )
         if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
             try:
-                self._on_late(task.result().data if error is None else error)
+                self._on_late(_as_told(task.result()) if error is None else error)
             except Exception:
                 logger.exception("on_late_order raised")
+
+
+def _as_told(result: Any) -> Any:
+    """Return what a user of ``on_late_order`` cares for."""
+    return result.data if isinstance(result, Envelope) else result

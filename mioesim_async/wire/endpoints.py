@@ -12,12 +12,29 @@ from attrs import field, frozen
 from mioesim_async import errors
 
 __all__ = [
+    "ADD_ESIM_ORDER",
+    "ADD_ESIM_ORDER_BY_API_CODE",
+    "GET_DP_SKU_SUPPORT_PACKAGE_INFO",
+    "GET_DP_SUPPORT_SKU_INFO",
     "GET_ESIM_DETAIL",
     "GET_HISTORY_DETAIL",
     "GET_ICCID_SUPPORT_PACKAGE_INFO",
     "GET_ICCID_SUPPORT_SKU",
+    "GET_ORDER_INFO",
+    "GET_PACKAGES",
+    "GET_PHYSICAL_SIM_DP_INFO",
+    "GET_SKUS",
+    "GET_SKU_BY_GROUP",
+    "HANDLER_ESIM_PDF_EMAIL",
+    "HANDLER_ESIM_PDF_LINK",
     "LOGIN",
+    "QUERY_ESIM_ORDER",
     "QUERY_ICCID_INFORMATION",
+    "QUERY_ORDER",
+    "REFUND_ORDER",
+    "RENEW_CARD",
+    "RENEW_CARD_BY_API_CODE",
+    "VERIFY_RESOURCE",
     "Endpoint",
     "Safety",
     "unlisted_endpoint",
@@ -156,6 +173,28 @@ GET_ESIM_DETAIL = Endpoint(
 GET_HISTORY_DETAIL = Endpoint("/api_esim/getHistoryDetail", exact=True)
 GET_ICCID_SUPPORT_SKU = Endpoint("/api_esim/getIccidSupportSku", exact=True)
 GET_ICCID_SUPPORT_PACKAGE_INFO = Endpoint("/api_esim/getIccidSupportPackageInfo", exact=True)
+
+GET_SKUS = Endpoint("/api_esim/getSkus", exact=True)
+GET_SKU_BY_GROUP = Endpoint("/api_esim/getSkuByGroup", exact=True)
+GET_PACKAGES = Endpoint("/api_esim/getPackages", exact=True)
+GET_PHYSICAL_SIM_DP_INFO = Endpoint("/api_esim/getPhysicalSIMDpInfo", exact=True)
+GET_DP_SUPPORT_SKU_INFO = Endpoint("/api_esim/getDpSupportSkuInfo", exact=True)
+GET_DP_SKU_SUPPORT_PACKAGE_INFO = Endpoint("/api_esim/getDpSkuSupportPackageInfo", exact=True)
+
+ADD_ESIM_ORDER = Endpoint("/api_esim/addEsimOrder", "POST", Safety.MONEY, exact=True)
+ADD_ESIM_ORDER_BY_API_CODE = Endpoint(
+    "/api_esim/addEsimOrderByApiCode", "POST", Safety.MONEY, exact=True
+)
+RENEW_CARD = Endpoint("/api_esim/renewCard", "POST", Safety.MONEY, exact=True)
+RENEW_CARD_BY_API_CODE = Endpoint("/api_esim/renewCardByApiCode", "POST", Safety.MONEY, exact=True)
+REFUND_ORDER = Endpoint("/api_esim/refundOrder", "POST", Safety.MONEY, exact=True)
+# One path, two rows: asking for links is harmless, sending mail is not.
+HANDLER_ESIM_PDF_LINK = Endpoint("/api_esim/handlerEsimPdf", "POST", exact=True)
+HANDLER_ESIM_PDF_EMAIL = Endpoint("/api_esim/handlerEsimPdf", "POST", Safety.WRITE, exact=True)
+GET_ORDER_INFO = Endpoint("/api_esim/getOrderInfo", "POST", exact=True)
+VERIFY_RESOURCE = Endpoint("/api_esim/verifyResource", "POST", exact=True)
+QUERY_ORDER = Endpoint("/api_esim/queryOrder", "POST", exact=True)
+QUERY_ESIM_ORDER = Endpoint("/api_esim/queryEsimOrder", "POST", exact=True)
 
 
 def unlisted_endpoint(path: str, safety: Safety) -> Endpoint:

@@ -36,6 +36,10 @@ class Envelope:
     data: Any = field(repr=False)
     body: bytes = field(repr=False)
 
+    def raw(self) -> Any:
+        """Parse the whole reply again, as it came."""
+        return _loads(self.body, exact=True)
+
     def exact_data(self) -> Any:
         """Parse the payload again, with integers of any size and exact decimals."""
         return _no_empty(_loads(self.body, exact=True).get("data"))

@@ -1,0 +1,317 @@
+"""Many orders and renewals at once, within a limit of what they may cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from decimal import Decimal
+from typing import Any, Self
+
+from attrs import define, evolve, field
+
+from mioesim_async import errors
+from mioesim_async.api.order_checks import Line, Purchase, check_line, of_today
+from mioesim_async.api.purchase import Purchaser
+from mioesim_async.fanout import BatchStream
+from mioesim_async.fanout.outage import is_fatal
+from mioesim_async.models.catalogue import Package
+from mioesim_async.models.order_lines import OrderLine, RenewalLine
+from mioesim_async.models.orders import Order
+from mioesim_async.transport.lifetime import Closing
+
+__all__ = ["BulkStats", "LineOutcome", "Lines", "OrderStream"]
+
+Lines = Iterable[Line] | AsyncIterable[Line]
+Price = Callable[[Line], Awaitable[Package | None]]
+InStock = Callable[[OrderLine], Awaitable[bool | None]]
+
+COST_NOTHING = (
+    errors.InvalidRequest,
+    errors.ConfigurationError,
+    errors.ClientClosed,
+    errors.DuplicateOrder,
+    errors.DeadlineExceeded,
+    errors.RateLimited,
+    errors.ConnectError,
+    errors.ApiError,
+)
+"""Errors of a purchase that prove that it was not made."""
+
+
+@define
+class LineOutcome:
+    """What became of one line.
+
+    Attributes:
+        position: Of the line in the input, from 0.
+        line: The line, with the package that it was checked against, where one is known.
+        order: The order; None after an error, and in a dry run.
+        error: Why there is none, or None.
+        price: What the line should cost in all, where that is known.
+        in_stock: In a dry run of an order, whether there are so many cards; else None.
+    """
+
+    position: int
+    line: Line
+    order: Order | None = None
+    error: errors.MioEsimError | None = None
+    price: Decimal | None = None
+    in_stock: bool | None = None
+
+
+@define
+class BulkStats:
+    """The counts so far.
+
+    Attributes:
+        placed: Lines with an order; in a dry run, lines without a fault.
+        failed: Lines that cost nothing.
+        unknown: Lines that may have been placed; look at each.
+        spent: What placed and unknown lines should cost, as far as prices are known.
+    """
+
+    placed: int = 0
+    failed: int = 0
+    unknown: int = 0
+    spent: Decimal = Decimal(0)
+
+
+@define
+class _Ticket:
+    """A line that may go."""
+
+    position: int
+    line: Line
+    purchase: Purchase | None = None
+    error: errors.MioEsimError | None = None
+
+
+@define(eq=False)
+class _Purse:
+    """What may still be spent; lines under way hold what they may cost."""
+
+    limit: Decimal | None
+    stats: BulkStats
+    held: Decimal = Decimal(0)
+    under_way: int = 0
+    changed: asyncio.Event = field(factory=asyncio.Event)
+
+    async def hold(self, price: Decimal | None, line: Line) -> None:
+        """Wait until a line can be afforded.
+
+        Raises:
+            SpendLimitReached: If it can't, with nothing else under way.
+        """
+        price = price or Decimal(0)
+        while self.limit is not None and self.stats.spent + self.held + price > self.limit:
+            if not self.under_way:
+                raise errors.SpendLimitReached(
+                    f"reference {line.other_order_id} costs {price}, which would bring the total "
+                    f"from {self.stats.spent} over the limit of {self.limit}; it and the lines "
+                    "after it were not sent",
+                    max_spend=self.limit,
+                    spent=self.stats.spent,
+                    line=line,
+                )
+            self.changed.clear()
+            await self.changed.wait()
+        self.held += price
+        self.under_way += 1
+
+    def settle(self, price: Decimal | None, error: BaseException | None) -> None:
+        """Note what a line came to."""
+        price = price or Decimal(0)
+        self.held -= price
+        self.under_way -= 1
+        if error is None:
+            self.stats.placed += 1
+        elif isinstance(error, COST_NOTHING):
+            self.stats.failed += 1
+            price = Decimal(0)
+        else:
+            self.stats.unknown += 1
+        self.stats.spent += price
+        self.changed.set()
+
+
+class OrderStream(Closing):
+    """One ``LineOutcome`` for each line that was dealt with, as they complete.
+
+    ``async with``, exhaustion and ``client.aclose()`` leave no task behind. Leaving it early
+    sends no further line; purchases that were sent go on, and the journal is told.
+
+    Attributes:
+        stats: The counts so far.
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        purchaser: Purchaser,
+        *,
+        find_package: Price,
+        in_stock: InStock,
+        concurrency: int,
+        max_spend: Decimal | None,
+        dry_run: bool,
+        deadline: float | None,
+        registry: set[BatchStream[Any, Any]],
+    ) -> None:
+        """Check what can be checked now; see ``Orders.place_many``."""
+        _check_limit(max_spend)
+        self.stats = BulkStats()
+        self._lines = lines
+        self._purchaser = purchaser
+        self._find_package = find_package
+        self._in_stock = in_stock
+        self._needs_price = max_spend is not None or dry_run
+        self._dry_run = dry_run
+        self._deadline = deadline
+        self._purse = _Purse(max_spend, self.stats)
+        self._references: set[str] = set()
+        self._fatal: errors.MioEsimError | None = None
+        if isinstance(lines, Sized) and isinstance(lines, Iterable):
+            self._lines = list(lines)
+            self._check_all(self._lines)
+        self._batches: BatchStream[_Ticket, LineOutcome] = BatchStream(
+            self._tickets(),
+            self._deal_with,
+            batch_size=1,
+            concurrency=concurrency,
+            registry=registry,
+        )
+
+    def __aiter__(self) -> Self:
+        """Return the stream itself."""
+        return self
+
+    async def __anext__(self) -> LineOutcome:
+        """Return the next outcome.
+
+        Raises:
+            SpendLimitReached: When the next line would pass the limit, after the outcomes of
+                all lines before it.
+            MioEsimError: That no line can survive, such as a refused login.
+        """
+        try:
+            batch = await self._batches.__anext__()
+        except errors.MioEsimError as error:
+            error.tally = evolve(self.stats)
+            raise
+        if batch.result is None:
+            raise batch.error or RuntimeError("a line ended with neither outcome nor error")
+        return batch.result
+
+    async def aclose(self) -> None:
+        """Send no further line, and wait for the end of the stream."""
+        await self._batches.aclose()
+
+    def _check_all(self, lines: list[Line]) -> None:
+        faults: list[str] = []
+        references: set[str] = set()
+        for position, line in enumerate(lines):
+            try:
+                _check_kind(line)
+                check_line(line, today=self._today())
+                _check_new(line, references)
+            except errors.InvalidRequest as error:
+                faults += [f"line {position}: {fault}" for fault in error.faults]
+        if faults:
+            raise errors.InvalidRequest(*faults)
+
+    async def _tickets(self) -> AsyncIterator[_Ticket]:
+        """Check and price the lines in order, and let each go once it can be afforded."""
+        position = 0
+        async for line in _each(self._lines):
+            ticket = _Ticket(position, line)
+            position += 1
+            try:
+                await self._prepare(ticket)
+            except errors.MioEsimError as error:
+                if is_fatal(error):
+                    raise
+                ticket.error = error
+            if self._fatal is not None:
+                raise self._fatal
+            await self._purse.hold(_price(ticket), line)
+            if self._fatal is not None:
+                raise self._fatal
+            yield ticket
+
+    async def _prepare(self, ticket: _Ticket) -> None:
+        line = ticket.line
+        _check_kind(line)
+        check_line(line, today=self._today())
+        _check_new(line, self._references)
+        if self._needs_price and line.package is None:
+            package = await self._find_package(line)
+            if package is None:
+                raise errors.InvalidRequest(
+                    f"reference {line.other_order_id}: its price isn't known, so it can't be "
+                    "held against max_spend; give package="
+                )
+            ticket.line = line = evolve(line, package=package)
+        purchase = check_line(line, today=self._today())
+        if self._needs_price and purchase.price is None:
+            raise errors.InvalidRequest(
+                f"reference {line.other_order_id}: the vendor names no price for its package"
+            )
+        ticket.purchase = purchase
+
+    async def _deal_with(self, tickets: list[_Ticket]) -> LineOutcome:
+        (ticket,) = tickets
+        outcome = LineOutcome(ticket.position, ticket.line, price=_price(ticket))
+        try:
+            if ticket.error is not None or ticket.purchase is None:
+                outcome.error = ticket.error
+            elif self._dry_run:
+                if isinstance(ticket.line, OrderLine):
+                    outcome.in_stock = await self._in_stock(ticket.line)
+            else:
+                outcome.order = await self._purchaser.buy(ticket.purchase, self._deadline)
+        except errors.MioEsimError as error:
+            outcome.error = error.with_traceback(None)
+            if is_fatal(error):
+                self._fatal = error
+        except BaseException as error:
+            self._purse.settle(outcome.price, error)
+            raise
+        self._purse.settle(outcome.price, outcome.error)
+        return outcome
+
+    def _today(self) -> Any:
+        return of_today(self._purchaser.caller.clock.time())
+
+
+def _price(ticket: _Ticket) -> Decimal | None:
+    return None if ticket.purchase is None else ticket.purchase.price
+
+
+def _check_limit(limit: object) -> None:
+    if limit is not None and not (isinstance(limit, Decimal) and limit >= 0):
+        raise errors.InvalidRequest(
+            f"max_spend must be a Decimal of 0 or more, or None, not {limit!r}"
+        )
+
+
+def _check_kind(line: object) -> None:
+    if not isinstance(line, OrderLine | RenewalLine):
+        raise errors.InvalidRequest(
+            f"a line must be an OrderLine or a RenewalLine, not {type(line).__name__}"
+        )
+
+
+def _check_new(line: Line, references: set[str]) -> None:
+    """Refuse a reference that two lines share."""
+    if line.other_order_id in references:
+        raise errors.InvalidRequest(f"reference {line.other_order_id} is that of a line before")
+    references.add(line.other_order_id)
+
+
+async def _each(lines: Lines) -> AsyncIterator[Line]:
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            yield line
+    else:
+        for line in lines:
+            yield line

@@ -1,0 +1,297 @@
+"""Orders and renewals to parameters: every fault is found before a byte is sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+
+from attrs import frozen
+
+from mioesim_async.errors import InvalidRequest
+from mioesim_async.models.catalogue import Package
+from mioesim_async.models.iccid import check_iccids
+from mioesim_async.models.order_lines import OrderLine, RenewalLine
+from mioesim_async.models.scalars import GMT8
+from mioesim_async.wire.endpoints import (
+    ADD_ESIM_ORDER,
+    ADD_ESIM_ORDER_BY_API_CODE,
+    RENEW_CARD,
+    RENEW_CARD_BY_API_CODE,
+    Endpoint,
+)
+from mioesim_async.wire.signing import Value
+
+__all__ = [
+    "Purchase",
+    "check_email",
+    "check_line",
+    "check_page_size",
+    "check_text",
+    "expected_price",
+    "of_today",
+    "some_iccids",
+]
+
+WHOLE_ORDER = 1
+"""``backInfo``: answer with the whole order (vendor-documented)."""
+
+EMAIL = re.compile(r"[^@\s,;<>\"']{1,64}@(?:[^@\s.,;<>\"']+\.)+[^@\s.,;<>\"'0-9][^@\s.,;<>\"']+")
+MAX_TEXT = 500
+
+Line = OrderLine | RenewalLine
+
+
+@frozen
+class Purchase:
+    """A checked order or renewal.
+
+    Attributes:
+        endpoint: The row that it goes to.
+        params: What is sent, without token and sign.
+        other_order_id: The reference.
+        price: What it should cost in all, where its package is known, else None.
+        cards: How many cards must come back; 0 for a renewal, whose reply may name none.
+        fault: Its one fault is that its day has passed since; else empty.
+    """
+
+    endpoint: Endpoint
+    params: dict[str, Value]
+    other_order_id: str
+    price: Decimal | None
+    cards: int
+    fault: str = ""
+
+    @property
+    def is_renewal(self) -> bool:
+        """Whether it renews a card."""
+        return self.endpoint in (RENEW_CARD, RENEW_CARD_BY_API_CODE)
+
+
+class _Faults(list[str]):
+    """Collects what is wrong with a line."""
+
+    def whole(self, name: str, value: object, *, required: bool = False) -> None:
+        """Ask for a whole number of 1 or more."""
+        if value is None and not required:
+            return
+        if type(value) is not int or value < 1:
+            self.append(f"{name} must be a whole number of 1 or more, not {value!r}")
+
+    def text(
+        self, name: str, value: object, *, most: int = MAX_TEXT, required: bool = False
+    ) -> None:
+        """Ask for text that is not blank."""
+        if value is None:
+            if required:
+                self.append(f"{name} is missing")
+        elif not isinstance(value, str) or not value.strip():
+            self.append(f"{name} must be text that is not blank, not {value!r}")
+        elif len(value) > most or any(ord(char) < 32 for char in value):
+            self.append(f"{name} must be at most {most} characters, without control characters")
+
+
+def of_today(now: float) -> date:
+    """Return the present day in GMT+8, from seconds since the epoch (UTC)."""
+    return datetime.fromtimestamp(now, GMT8).date()
+
+
+def check_line(line: Line, *, today: date) -> Purchase:
+    """Check a line and write it down as parameters.
+
+    Args:
+        line: The order or renewal.
+        today: The present day in GMT+8.
+
+    Raises:
+        InvalidRequest: With every fault of the line, but not for a day that has passed alone:
+            the line may have been placed in time.
+    """
+    faults = _Faults()
+    params: dict[str, Value] = {}
+    by_code = _check_plan(line, faults, params)
+    if isinstance(line, OrderLine):
+        endpoint = ADD_ESIM_ORDER_BY_API_CODE if by_code else ADD_ESIM_ORDER
+        _check_order(line, faults, params)
+        late = _in_the_past(line.begin_date, today)
+        cards = line.count
+    else:
+        endpoint = RENEW_CARD_BY_API_CODE if by_code else RENEW_CARD
+        _check_renewal(line, faults, params)
+        late, cards = "", 0
+    faults.whole("daypass_days", line.daypass_days)
+    faults.text("other_order_id", line.other_order_id, most=64, required=True)
+    for name in ("other_item_id", "pdf_language", "remark"):
+        faults.text(name, getattr(line, name))
+    if line.package is not None:
+        _check_package(line, line.package, faults)
+    if faults:
+        raise InvalidRequest(*faults, *filter(None, [late]))
+    params |= {
+        "daypassDays": line.daypass_days,
+        "backInfo": WHOLE_ORDER,
+        "pdfLanguage": line.pdf_language,
+        "otherOrderId": line.other_order_id,
+        "otherItemId": line.other_item_id,
+        "remark": line.remark,
+    }
+    return Purchase(endpoint, params, line.other_order_id, expected_price(line), cards, late)
+
+
+def _in_the_past(begin: date | None, today: date) -> str:
+    """Say so if a day has passed. An order that was placed in time may still be asked for."""
+    if not isinstance(begin, date) or isinstance(begin, datetime) or begin >= today:
+        return ""
+    return f"begin_date {begin} is in the past: in GMT+8 it is {today}"
+
+
+def expected_price(line: Line) -> Decimal | None:
+    """Return what a line should cost in all, or None where its package or price isn't known."""
+    package = line.package
+    if package is None or package.price is None:
+        return None
+    count = line.count if isinstance(line, OrderLine) else 1
+    return package.total_price(days=line.daypass_days) * count
+
+
+def _check_plan(line: Line, faults: _Faults, params: dict[str, Value]) -> bool:
+    """Check which plan is meant; tell whether it is named by its API code."""
+    if line.api_code is not None:
+        faults.text("api_code", line.api_code)
+        if line.sku_id is not None or line.price_id is not None:
+            faults.append("give either api_code, or sku_id and price_id")
+        params["apiCode"] = line.api_code
+        return True
+    faults.whole("sku_id", line.sku_id, required=True)
+    faults.whole("price_id", line.price_id, required=True)
+    params |= {"skuId": line.sku_id, "priceId": line.price_id}
+    return False
+
+
+def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> None:
+    faults.whole("count", line.count, required=True)
+    faults.whole("dp_id", line.dp_id)
+    iccids = _check_physical(line, faults)
+    begin: object = line.begin_date
+    is_day = isinstance(begin, date) and not isinstance(begin, datetime)
+    if begin is not None and not is_day:
+        faults.append(
+            f"begin_date must be a datetime.date (a day in GMT+8), not {type(begin).__name__}"
+        )
+    if line.customer_email is not None and (fault := check_email(line.customer_email)):
+        faults.append(fault)
+    send: object = line.send_email
+    if type(send) is not bool:
+        faults.append(f"send_email must be True or False, not {send!r}")
+    elif send and line.customer_email is None:
+        faults.append("send_email needs customer_email")
+    params |= {
+        "count": line.count,
+        "beginDate": f"{begin:%m/%d/%Y}" if is_day else None,
+        "dpId": line.dp_id,
+        "iccids": iccids or None,
+        "customerEmail": line.customer_email,
+        "isSendEmail": None if line.customer_email is None else line.send_email,
+    }
+
+
+def _check_physical(line: OrderLine, faults: _Faults) -> list[str]:
+    """Check the physical SIMs of an order, and return their ICCIDs."""
+    if line.iccids is None:
+        if line.dp_id is not None:
+            faults.append("dp_id is for physical SIMs: give their iccids as well")
+        return []
+    if isinstance(line.iccids, str) or not isinstance(line.iccids, Iterable):
+        faults.append("iccids must be a list of ICCIDs")
+        return []
+    try:
+        iccids = check_iccids(line.iccids)
+    except InvalidRequest as error:
+        faults.extend(error.faults)
+        return []
+    if line.dp_id is None:
+        faults.append("physical SIMs (iccids) need dp_id, their partner")
+    if len(iccids) != line.count:
+        faults.append(f"{len(iccids)} ICCIDs for count={line.count}; there must be as many")
+    if len(set(iccids)) != len(iccids):
+        faults.append("iccids names a card twice")
+    return iccids
+
+
+def _check_renewal(line: RenewalLine, faults: _Faults, params: dict[str, Value]) -> None:
+    if (line.order_num is None) == (line.iccid is None):
+        faults.append("give exactly one of order_num and iccid")
+    faults.text("order_num", line.order_num, most=64)
+    iccid = None
+    if line.iccid is not None:
+        try:
+            (iccid,) = check_iccids([line.iccid])
+        except InvalidRequest as error:
+            faults.extend(error.faults)
+    params |= {"orderNum": line.order_num, "iccid": iccid}
+
+
+def _check_package(line: Line, package: Package, faults: _Faults) -> None:
+    """Check a line against the plan that it is for."""
+    for name in ("sku_id", "price_id", "api_code"):
+        wanted, known = getattr(line, name), getattr(package, name)
+        if wanted is not None and known is not None and wanted != known:
+            faults.append(f"{name} is {wanted!r}, but the package's is {known!r}")
+    days = line.daypass_days
+    if package.is_day_pass and days is None:
+        faults.append("this package is a day pass: give daypass_days")
+    elif days is not None and not package.is_day_pass:
+        faults.append("this package is no day pass and takes no daypass_days")
+    elif type(days) is int:
+        low, high = package.min_days or 1, package.max_days
+        if days < low or (high is not None and days > high):
+            faults.append(f"daypass_days={days} is out of range: {low} to {high or 'any'}")
+    if isinstance(line, RenewalLine):
+        if not package.is_renewable:
+            faults.append("this package can't be renewed")
+    elif package.needs_begin_date and line.begin_date is None:
+        faults.append("this package needs begin_date")
+
+
+def check_email(address: object) -> str | None:
+    """Return what is wrong with an e-mail address, without repeating it, or None."""
+    if isinstance(address, str) and len(address) <= 254 and EMAIL.fullmatch(address):
+        return None
+    return "the e-mail address must look like name@example.com"
+
+
+def check_text(name: str, value: str) -> str:
+    """Return text that names one thing, such as an order number.
+
+    Raises:
+        InvalidRequest: If it is missing, blank or no text.
+    """
+    faults = _Faults()
+    faults.text(name, value, most=64, required=True)
+    if faults:
+        raise InvalidRequest(*faults)
+    return value.strip()
+
+
+def some_iccids(iccids: str | Iterable[str]) -> list[str]:
+    """Return one or more ICCIDs, each once.
+
+    Raises:
+        InvalidRequest: If there is none, or an item is no ICCID.
+    """
+    cards = list(dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids)))
+    if not cards:
+        raise InvalidRequest("iccids is empty; name the cards")
+    return cards
+
+
+def check_page_size(size: int) -> int:
+    """Return how many rows to ask for.
+
+    Raises:
+        InvalidRequest: If it is not 1 to 1000.
+    """
+    if type(size) is not int or not 1 <= size <= 1000:
+        raise InvalidRequest(f"page_size must be 1 to 1000, not {size!r}")
+    return size

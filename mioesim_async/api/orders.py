@@ -1,0 +1,399 @@
+"""Orders: place, renew, cancel, look up. Nothing is ever bought twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+from mioesim_async import errors
+from mioesim_async.api.bulk import Lines, OrderStream
+from mioesim_async.api.buying import Buying
+from mioesim_async.api.catalogue import Catalogue
+from mioesim_async.api.order_checks import (
+    check_email,
+    check_line,
+    check_page_size,
+    check_text,
+    of_today,
+    some_iccids,
+)
+from mioesim_async.api.partners import Partners
+from mioesim_async.api.pricing import PackageFinder
+from mioesim_async.api.reconcile import ReconcileReport, reconcile
+from mioesim_async.errors import ClientClosed
+from mioesim_async.fanout import BatchStream
+from mioesim_async.journal.entry import Journal
+from mioesim_async.models.iccid import check_iccids
+from mioesim_async.models.order_lines import OrderLine
+from mioesim_async.models.order_replies import (
+    OrderPage,
+    read_links,
+    read_order,
+    read_page,
+    read_usage,
+)
+from mioesim_async.models.orders import Order, UsagePage
+from mioesim_async.transport.caller import Caller, check_deadline
+from mioesim_async.wire.endpoints import (
+    GET_ORDER_INFO,
+    HANDLER_ESIM_PDF_EMAIL,
+    HANDLER_ESIM_PDF_LINK,
+    QUERY_ESIM_ORDER,
+    QUERY_ORDER,
+    REFUND_ORDER,
+    VERIFY_RESOURCE,
+)
+from mioesim_async.wire.signing import Value
+
+__all__ = ["Orders"]
+
+MAX_PAGE = 100
+
+
+class Orders(Buying):
+    """What can be done with orders; ``client.orders``.
+
+    A purchase is sent once. If it can't be told whether it happened, ``OutcomeUnknown`` is
+    raised with its reference. A caller who is cancelled leaves a purchase that was sent to
+    its own end: ``on_late_order`` and the journal are told what it came to.
+
+    Without ``order_journal=`` a reference that is used twice is sent twice: whether the
+    vendor refuses the second is not known. With it, a reference is bought at most once.
+    """
+
+    def __init__(
+        self, caller: Caller, journal: Journal | None, catalogue: Catalogue, partners: Partners
+    ) -> None:
+        """Order through a caller, with a journal or without; prices come from the catalogue."""
+        super().__init__(caller, journal)
+        self._catalogue = catalogue
+        self._partners = partners
+        self._running: set[BatchStream[Any, Any]] = set()
+
+    async def aclose(self) -> None:
+        """Stop every bulk order that is under way; what was sent goes on."""
+        for stream in list(self._running):
+            await stream.aclose(ClientClosed("the client was closed before the last line"))
+
+    def place_many(
+        self,
+        lines: Lines,
+        *,
+        max_spend: Decimal | None,
+        concurrency: int = 4,
+        dry_run: bool = False,
+        deadline: float | None = None,
+    ) -> OrderStream:
+        """Place many orders and renewals, and stream what becomes of each.
+
+        A line that fails does not stop the others. With a journal, lines whose references
+        were placed before are not sent again: run the same lines again to resume.
+
+        Args:
+            lines: ``OrderLine`` and ``RenewalLine``, as any iterable or async iterable. One
+                with a length is checked now, whole.
+            max_spend: Most that all lines together may cost, in the vendor's currency; lines
+                placed by an earlier run count as well. None for no limit. A line without
+                ``package=`` is looked up in the catalogue; one whose price can't be found
+                fails, and is not sent.
+            concurrency: Most orders under way at once.
+            dry_run: Check, price and ask for stock; nothing that costs money is sent.
+            deadline: Seconds for each line.
+
+        Returns:
+            A stream with one ``LineOutcome`` for each line. It raises ``SpendLimitReached``
+            after the last line that could be afforded.
+
+        Raises:
+            InvalidRequest: If an argument can't work, or with every fault of sized lines.
+        """
+        check_deadline(deadline)
+        return OrderStream(
+            lines,
+            self._purchaser,
+            find_package=PackageFinder(self._catalogue, self._partners).find,
+            in_stock=self._in_stock,
+            concurrency=concurrency,
+            max_spend=max_spend,
+            dry_run=dry_run,
+            deadline=deadline,
+            registry=self._running,
+        )
+
+    async def get(self, order_num: str, *, deadline: float | None = None) -> Order:
+        """Return one order with all its cards, activation codes included.
+
+        Source: ``getOrderInfo``, observed.
+
+        Raises:
+            NotFound: If the vendor knows no such order.
+            MioEsimError: If the call fails.
+        """
+        number = check_text("order_num", order_num)
+        envelope = await self._caller.call(GET_ORDER_INFO, {"orderNum": number}, deadline=deadline)
+        if envelope.data is None:
+            raise errors.NotFound(
+                GET_ORDER_INFO.path, 0, "", None, f"the vendor returned no order {number}"
+            )
+        try:
+            return read_order(envelope.data, number)
+        except errors.ProtocolError as error:
+            raise error.at(GET_ORDER_INFO.path)
+
+    async def cancel(
+        self,
+        order_num: str,
+        iccids: str | Iterable[str],
+        *,
+        remark: str | None = None,
+        deadline: float | None = None,
+    ) -> str | None:
+        """Ask for a refund of cards of an order; its status tells later what came of it.
+
+        Source: ``refundOrder``, vendor-documented. The order goes to status 6 or 7, and
+        later to 2 or 4. Like a purchase it is sent once.
+
+        Args:
+            order_num: The order.
+            iccids: The cards to give back.
+            remark: Text for yourself.
+            deadline: Seconds for everything.
+
+        Returns:
+            What the vendor says to it, or None.
+
+        Raises:
+            OutcomeUnknown: If it may or may not have happened; ``get`` tells.
+            OrderStateError: If the order's status does not allow it.
+            MioEsimError: If the call fails otherwise.
+        """
+        cards = some_iccids(iccids)
+        envelope = await self._caller.call(
+            REFUND_ORDER,
+            {
+                "orderNum": check_text("order_num", order_num),
+                "iccids": cards,
+                "remark": None if remark is None else check_text("remark", remark),
+            },
+            deadline=deadline,
+        )
+        return envelope.data if isinstance(envelope.data, str) else None
+
+    async def pdf_links(
+        self,
+        order_num: str,
+        iccids: str | Iterable[str] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> dict[str, str]:
+        """Return where the PDFs of an order's cards are, by ICCID.
+
+        Source: ``handlerEsimPdf``, vendor-documented. The links are plain ``http://`` and show
+        the activation code to whoever opens them.
+
+        Raises:
+            PdfFailed: If the vendor could not make them.
+            MioEsimError: If the call fails.
+        """
+        envelope = await self._caller.call(
+            HANDLER_ESIM_PDF_LINK, _pdf_params("link", order_num, iccids), deadline=deadline
+        )
+        try:
+            return read_links(envelope.data)
+        except errors.ProtocolError as error:
+            raise error.at(HANDLER_ESIM_PDF_LINK.path)
+
+    async def email_pdf(
+        self,
+        order_num: str,
+        email: str,
+        iccids: str | Iterable[str] | None = None,
+        *,
+        deadline: float | None = None,
+    ) -> None:
+        """Have the vendor mail the PDFs of an order; a mail is never sent twice.
+
+        Source: ``handlerEsimPdf``, vendor-documented.
+
+        Raises:
+            OutcomeUnknown: If it may or may not have been sent.
+            PdfFailed: If the vendor could not make or send them.
+            MioEsimError: If the call fails.
+        """
+        if fault := check_email(email):
+            raise errors.InvalidRequest(fault)
+        await self._caller.call(
+            HANDLER_ESIM_PDF_EMAIL,
+            {**_pdf_params("email", order_num, iccids), "email": email},
+            deadline=deadline,
+        )
+
+    async def check_stock(
+        self, *, sku_id: int, price_id: int, count: int, deadline: float | None = None
+    ) -> bool:
+        """Tell whether there are so many cards to sell.
+
+        Source: ``verifyResource``, observed. Which code says that there are too few is not
+        known: any refusal but one that blames the request is taken for it (assumed).
+
+        Raises:
+            InvalidRequest: If an argument can't be right.
+            MioEsimError: If the call fails.
+        """
+        check_line(
+            OrderLine(sku_id=sku_id, price_id=price_id, count=count),
+            today=of_today(self._caller.clock.time()),
+        )
+        try:
+            await self._caller.call(
+                VERIFY_RESOURCE,
+                {"skuid": sku_id, "priceid": price_id, "count": count},
+                deadline=deadline,
+            )
+        except errors.ApiError as error:
+            if error.endpoint != VERIFY_RESOURCE.path or isinstance(error, NOT_ABOUT_STOCK):
+                raise
+            return False
+        return True
+
+    async def search(
+        self,
+        *,
+        other_order_id: str | None = None,
+        start: date | None = None,
+        end: date | None = None,
+        page_size: int = MAX_PAGE,
+        deadline: float | None = None,
+    ) -> list[Order]:
+        """Look for orders by reference and by day.
+
+        Source: ``queryOrder``, observed; the shape of its reply and the form of its dates are
+        assumed. A row that can't be read is logged and left out.
+
+        Args:
+            other_order_id: Your reference. Whether the vendor heeds it is not known, so
+                compare what comes back.
+            start: First day, in GMT+8.
+            end: Last day, in GMT+8.
+            page_size: Most orders to return.
+            deadline: Seconds for everything.
+
+        Raises:
+            InvalidRequest: If nothing is asked for, or an argument can't be right.
+            MioEsimError: If the call fails.
+        """
+        return (await self._search(other_order_id, start, end, page_size, deadline)).rows
+
+    async def usage(
+        self,
+        *,
+        iccid: str | None = None,
+        order_num: str | None = None,
+        page: int = 1,
+        page_size: int = MAX_PAGE,
+        deadline: float | None = None,
+    ) -> UsagePage:
+        """Return the orders of a card, or one order, with the usage of their plans.
+
+        Source: ``queryEsimOrder``, observed.
+
+        Args:
+            iccid: The card; or else ``order_num``.
+            order_num: The order.
+            page: Number of the page, from 1.
+            page_size: Orders on a page.
+            deadline: Seconds for everything.
+
+        Raises:
+            InvalidRequest: If not exactly one of card and order is given.
+            MioEsimError: If the call fails.
+        """
+        if (iccid is None) == (order_num is None):
+            raise errors.InvalidRequest("give exactly one of iccid and order_num")
+        if type(page) is not int or page < 1:
+            raise errors.InvalidRequest(f"page must be a whole number of 1 or more, not {page!r}")
+        params: dict[str, Value] = {
+            "iccid": None if iccid is None else check_iccids([iccid])[0],
+            "orderNum": None if order_num is None else check_text("order_num", order_num),
+            "pageNo": page,
+            "pageSize": check_page_size(page_size),
+        }
+        envelope = await self._caller.call(QUERY_ESIM_ORDER, params, deadline=deadline)
+        try:
+            return read_usage(envelope.data)
+        except errors.ProtocolError as error:
+            raise error.at(QUERY_ESIM_ORDER.path)
+
+    async def reconcile(
+        self, *, assume_absent_after: timedelta | None = None, deadline: float | None = None
+    ) -> ReconcileReport:
+        """Look up what became of the journal's open entries of this account.
+
+        An order is adopted only when a returned row carries exactly our reference. Rows that
+        match by time and amount are reported as candidates for a person. Whether the
+        vendor's search heeds references is assumed, so an entry that it does not find stays
+        open unless you say otherwise.
+
+        Args:
+            assume_absent_after: Take an entry for not placed, so that it may be sent again, if
+                it is older than this and the search found neither it nor a candidate. Your
+                risk: choose more than ``Timeouts.money`` and the vendor's delay; None for
+                never.
+            deadline: Seconds for each lookup.
+
+        Raises:
+            ConfigurationError: If the client has no journal.
+            MioEsimError: That no lookup can survive, such as a refused login.
+        """
+        return await reconcile(
+            self._purchaser,
+            self._search,
+            self.get,
+            assume_absent_after=assume_absent_after,
+            deadline=deadline,
+        )
+
+    async def _search(
+        self,
+        other_order_id: str | None,
+        start: date | None,
+        end: date | None,
+        page_size: int,
+        deadline: float | None,
+    ) -> OrderPage:
+        if other_order_id is None and start is None and end is None:
+            raise errors.InvalidRequest("give other_order_id, start or end")
+        if start is not None and end is not None and start > end:
+            raise errors.InvalidRequest(f"start {start} is after end {end}")
+        reference = other_order_id and check_text("other_order_id", other_order_id)
+        params: dict[str, Value] = {
+            "startDate": None if start is None else f"{start:%m/%d/%Y}",
+            "endDate": None if end is None else f"{end:%m/%d/%Y}",
+            "outerOrderId": reference,
+            "pageSize": check_page_size(page_size),
+        }
+        envelope = await self._caller.call(QUERY_ORDER, params, deadline=deadline)
+        try:
+            return read_page(envelope.data)
+        except errors.ProtocolError as error:
+            raise error.at(QUERY_ORDER.path)
+
+    async def _in_stock(self, line: OrderLine) -> bool | None:
+        plan = line if line.package is None or line.sku_id is not None else line.package
+        if plan.sku_id is None or plan.price_id is None:
+            return None
+        return await self.check_stock(sku_id=plan.sku_id, price_id=plan.price_id, count=line.count)
+
+
+NOT_ABOUT_STOCK = (errors.MissingParameter, errors.SignatureError, errors.TokenContention)
+
+
+def _pdf_params(kind: str, order_num: str, iccids: str | Iterable[str] | None) -> dict[str, Value]:
+    # The parameter is called orderId and takes the order number (vendor-documented).
+    return {
+        "type": kind,
+        "orderId": check_text("order_num", order_num),
+        "iccids": None if iccids is None else some_iccids(iccids),
+    }

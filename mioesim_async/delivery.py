@@ -1,0 +1,255 @@
+"""What a customer gets of a card: QR code, fields for manual entry, links.
+
+All of it holds the activation code: whoever sees it can take the line. Send it to the
+customer alone, and keep it out of logs and caches.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from string import Template
+
+from attrs import define, field
+
+from mioesim_async.errors import InvalidRequest
+from mioesim_async.models.activation import ActivationCode, InstallLinks
+from mioesim_async.models.cards import CardDetail
+from mioesim_async.models.orders import Order, OrderCard
+
+__all__ = ["CustomerSheet", "customer_html", "customer_sheets", "customer_text", "save"]
+
+NO_CODE = (
+    "has no activation code: it is a physical SIM, or the code was not issued yet, or it came "
+    "in a form that can't be read"
+)
+PIXELS = 6
+"""Of a module; large enough for a camera in front of a screen."""
+
+PAGE = Template("""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="robots" content="noindex">
+<meta name="referrer" content="no-referrer">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 40rem; margin: auto; padding: 1rem; }
+section { break-inside: avoid; }
+svg { max-width: 100%; height: auto; }
+dt { font-weight: bold; }
+dd { margin: 0 0 .5rem; overflow-wrap: anywhere; }
+</style>
+</head>
+<body>
+<main>
+<h1>$title</h1>
+$sections
+</main>
+</body>
+</html>
+""")
+SECTION = Template("""\
+<section>
+<h2>$heading</h2>
+$content
+</section>""")
+CONTENT = Template("""\
+<p>Scan this QR code with the phone that gets the eSIM:</p>
+<div role="img" aria-label="QR code with the activation code">$qr</div>
+<p>On the phone itself, tap a link:</p>
+<ul>
+$links
+</ul>
+<p>Or enter by hand, in the phone's settings for eSIMs:</p>
+<dl>
+$manual
+</dl>""")
+
+
+@define
+class CustomerSheet:
+    """What a customer gets of one card. All but the ICCID is a secret, masked in ``repr``.
+
+    Attributes:
+        iccid: The ICCID; empty where the vendor's row could not be read.
+        activation: The activation code, or None.
+        manual: What to enter by hand, by its label.
+        links: Links that start the installation on the phone itself, or None.
+        pdf_url: Where the vendor's PDF is, or None.
+        problem: Why there is no activation code; empty where there is one.
+    """
+
+    iccid: str
+    activation: ActivationCode | None = None
+    manual: dict[str, str] = field(factory=dict, repr=False)
+    links: InstallLinks | None = None
+    pdf_url: str | None = field(default=None, repr=False)
+    problem: str = ""
+
+    @property
+    def qr_svg(self) -> str:
+        """The QR code as an SVG element; empty without an activation code.
+
+        Raises:
+            ConfigurationError: If the extra ``qr`` is not installed.
+        """
+        return "" if self.activation is None else self.activation.qr_svg(scale=PIXELS)
+
+    def to_html(self) -> str:
+        """Return a page of HTML that stands alone: it loads nothing from anywhere.
+
+        Raises:
+            ConfigurationError: If the extra ``qr`` is not installed.
+        """
+        return _page([self])
+
+    def to_text(self) -> str:
+        """Return plain text for a mail or a terminal; without the QR code."""
+        lines = [_heading(self)]
+        if self.problem:
+            lines.append(f"This card {self.problem}.")
+        entries = [*self.manual.items(), *_links(self)]
+        return "\n".join([*lines, *(f"{label}: {value}" for label, value in entries)]) + "\n"
+
+
+def customer_sheets(source: CardDetail | OrderCard | Order) -> list[CustomerSheet]:
+    """Make what a customer gets of a card, or of each card of an order.
+
+    Args:
+        source: A card from ``client.cards.detail``, an order, or a card of one. Cards of an
+            order that have no activation code come with their ``problem``.
+
+    Raises:
+        InvalidRequest: If there is no activation code at all; it names the ICCIDs.
+    """
+    cards = source.cards if isinstance(source, Order) else [source]
+    if not cards:
+        raise InvalidRequest("the order names no cards; read it again with its number")
+    if not any(card.activation for card in cards):
+        raise InvalidRequest(*(f"card {card.iccid or '(unreadable)'} {NO_CODE}" for card in cards))
+    return [_sheet(card) for card in cards]
+
+
+def customer_html(source: CardDetail | OrderCard | Order) -> str:
+    """Return one page of HTML for the customer, with all cards of an order.
+
+    The page stands alone: it loads nothing from anywhere, and sends no referrer. Each QR
+    code takes some milliseconds of the processor: on an event loop, use
+    ``await asyncio.to_thread(customer_html, order)``.
+
+    Raises:
+        InvalidRequest: If there is no activation code at all; it names the ICCIDs.
+        ConfigurationError: If the extra ``qr`` is not installed.
+    """
+    return _page(customer_sheets(source))
+
+
+def customer_text(source: CardDetail | OrderCard | Order) -> str:
+    """Return plain text for a mail or a terminal, with all cards of an order; no QR codes.
+
+    Raises:
+        InvalidRequest: If there is no activation code at all; it names the ICCIDs.
+    """
+    return "\n".join(sheet.to_text() for sheet in customer_sheets(source))
+
+
+def save(path: str | os.PathLike[str], content: str | bytes) -> None:
+    """Write a file that only its owner may read (mode 0600), whole or not at all.
+
+    A file that is there is replaced. Text is written as UTF-8. It blocks: on an event loop,
+    use ``asyncio.to_thread``.
+
+    Raises:
+        OSError: If it can't be written.
+    """
+    target = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    # mkstemp gives mode 0600 from the start.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _sheet(card: CardDetail | OrderCard) -> CustomerSheet:
+    code, iccid = card.activation, _printable(card.iccid)
+    pdf_url = (card.pdf_url if isinstance(card, OrderCard) else None) or _extra(card, "pdfurl")
+    if code is None:
+        return CustomerSheet(iccid, pdf_url=_printable(pdf_url) or None, problem=NO_CODE)
+    manual = {
+        "SM-DP+ address": code.smdp_address,
+        "Activation code": code.matching_id,
+        "Both in one (Android)": str(code),
+        "Confirmation code": "asked for; it comes separately" * code.confirmation_required,
+        "APN": _printable(_extra(card, "apn")),
+    }
+    return CustomerSheet(
+        iccid,
+        code,
+        {label: value for label, value in manual.items() if value},
+        code.install_links(),
+        _printable(pdf_url) or None,
+    )
+
+
+def _extra(card: CardDetail | OrderCard, name: str) -> str:
+    """Find a text that has no field; the vendor spells names in several ways."""
+    found = (card.extra[key] for key in card.extra if key.replace("_", "").lower() == name)
+    return next((value.strip() for value in found if isinstance(value, str)), "")
+
+
+def _printable(text: str | None) -> str:
+    # The vendor's text goes to terminals and mails, where control characters do things.
+    return "".join(char for char in text or "" if char.isprintable())
+
+
+def _heading(sheet: CustomerSheet) -> str:
+    return f"eSIM {sheet.iccid}" if sheet.iccid else "A card that could not be read"
+
+
+def _links(sheet: CustomerSheet) -> list[tuple[str, str]]:
+    links = [("The vendor's PDF", sheet.pdf_url)] if sheet.pdf_url else []
+    if sheet.links is not None:
+        links[:0] = [
+            ("Install on an iPhone (iOS 17.4 or later)", sheet.links.ios),
+            ("Install on Android (not on every phone)", sheet.links.android),
+        ]
+    return links
+
+
+def _page(sheets: Iterable[CustomerSheet]) -> str:
+    sections = [
+        SECTION.substitute(heading=escape(_heading(sheet)), content=_content(sheet))
+        for sheet in sheets
+    ]
+    title = "Your eSIM" if len(sections) == 1 else "Your eSIMs"
+    return PAGE.substitute(title=title, sections="\n".join(sections))
+
+
+def _content(sheet: CustomerSheet) -> str:
+    links = "\n".join(_item(label, url) for label, url in _links(sheet))
+    if sheet.problem:
+        listed = f"\n<ul>\n{links}\n</ul>" if links else ""
+        return f"<p>This card {escape(sheet.problem)}.</p>{listed}"
+    manual = "\n".join(
+        f"<dt>{escape(label)}</dt><dd>{escape(value)}</dd>" for label, value in sheet.manual.items()
+    )
+    return CONTENT.substitute(qr=sheet.qr_svg, links=links, manual=manual)
+
+
+def _item(label: str, url: str) -> str:
+    if url.lower().startswith(("https://", "http://")):
+        return f'<li><a href="{escape(url)}" rel="noreferrer">{escape(label)}</a></li>'
+    return f"<li>{escape(label)}: {escape(url)}</li>"

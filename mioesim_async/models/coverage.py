@@ -1,0 +1,134 @@
+"""Countries as ISO 3166-1 alpha-2 codes, out of the vendor's names and numbers.
+
+Only exact matches count: the tables of ``pycountry`` (names and numbers of the standard) and
+a list of other spellings. Case, accents, spaces and punctuation don't matter. The tables are
+loaded at the first use, which takes about 5 ms.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from functools import cache, lru_cache
+
+__all__ = ["alpha2", "is_region", "read_countries"]
+
+REGION = re.compile(r"99[0-9]{3}")
+WORDS = re.compile(r"[^\W_]+")
+
+ALIASES = {
+    "AE": ("UAE", "Emirates"),
+    "AX": ("Aland",),
+    "BA": ("Bosnia", "Bosnia Herzegovina"),
+    "BN": ("Brunei",),
+    "BQ": ("Bonaire", "Caribbean Netherlands"),
+    "CD": (
+        "DR Congo", "DRC", "Congo DR", "Congo DRC", "Congo Kinshasa",
+        "Democratic Republic of the Congo", "Congo, Democratic Republic",
+    ),
+    "CG": ("Congo Brazzaville", "Congo, Republic of the"),
+    "CI": ("Ivory Coast",),
+    "CN": ("Mainland China", "China Mainland", "Chinese Mainland"),
+    "CV": ("Cape Verde",),
+    "CZ": ("Czech",),
+    # The standard has no code of their own for these: they are part of the country.
+    "ES": ("Canary Islands",),
+    "PT": ("Madeira", "Azores"),
+    "FK": ("Falkland Islands", "Falklands"),
+    "FM": ("Micronesia",),
+    "GB": ("UK", "Great Britain", "Britain", "England", "Scotland", "Wales", "Northern Ireland"),
+    "HK": ("China Hong Kong", "Hong Kong China", "Hong Kong SAR", "Hong Kong SAR China"),
+    "KP": ("Korea North", "DPRK"),
+    "KR": ("Korea", "Korea South", "Republic of Korea", "ROK"),
+    "MF": ("Saint Martin",),
+    "MK": ("Macedonia", "Macedonia FYROM", "FYROM"),
+    "MM": ("Burma",),
+    "MO": ("Macau", "China Macao", "China Macau", "Macao China", "Macau China", "Macao SAR",
+           "Macau SAR", "Macao SAR China", "Macau SAR China"),
+    "PS": ("Palestine", "Palestinian Territory", "Palestinian Territories"),
+    "RU": ("Russia",),
+    "SH": ("Saint Helena",),
+    "SX": ("Sint Maarten", "Saint Maarten"),
+    "SZ": ("Swaziland",),
+    "TL": ("East Timor",),
+    "TR": ("Turkey",),
+    "TW": ("China Taiwan", "Taiwan China"),
+    "US": ("America",),
+    "VA": ("Vatican", "Vatican City", "Holy See"),
+    "VG": ("Virgin Islands UK",),
+    "VI": ("US Virgin Islands", "United States Virgin Islands"),
+    # Assigned by its users, the European Union among them; the standard keeps it free.
+    "XK": ("Kosovo", "XK", "XKX"),
+}  # fmt: skip
+"""Spellings that the standard doesn't have."""
+
+NUMBERS = {891: "RS"}
+"""Serbia under the withdrawn number of Serbia and Montenegro (observed)."""
+
+
+def is_region(code: str | None) -> bool:
+    """Tell whether a country code is one of the vendor's regions, 99xxx (observed)."""
+    return code is not None and REGION.fullmatch(code) is not None
+
+
+# Names come from outside, so there may be any number of them.
+@lru_cache(maxsize=1024)
+def alpha2(country: str) -> str | None:
+    """Return the alpha-2 code of a country.
+
+    Args:
+        country: Its name, its number (ISO 3166-1, with or without leading zeros), or its
+            alpha-2 or alpha-3 code.
+
+    Returns:
+        Two capital letters; None for a region and for what is no country that is known.
+    """
+    names, numbers = _tables()
+    text = country.strip()
+    if text.isascii() and text.isdigit():
+        return numbers.get(int(text)) if len(text) <= 5 else None
+    return names.get(_folded(text))
+
+
+def read_countries(names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Sort names of countries to codes, each once, and to names that aren't known."""
+    codes: dict[str, None] = {}
+    unknown: dict[str, None] = {}
+    for name in names:
+        code = alpha2(name)
+        if code is None:
+            unknown[name] = None
+        else:
+            codes[code] = None
+    return list(codes), list(unknown)
+
+
+@cache
+def _tables() -> tuple[dict[str, str], dict[int, str]]:
+    """Return codes by folded name, and by number."""
+    import pycountry  # noqa: PLC0415 - who never asks for a country needn't load them
+
+    names: dict[str, str] = {}
+    numbers: dict[int, str] = {}
+    for country in pycountry.countries:
+        code = country.alpha_2
+        numbers[int(country.numeric)] = code
+        kinds = ("alpha_3", "name", "common_name", "official_name")
+        for name in {code, *(getattr(country, kind, code) for kind in kinds)}:
+            names[_folded(name)] = code
+    for code, aliases in ALIASES.items():
+        names |= dict.fromkeys(map(_folded, aliases), code)
+    return names, numbers | NUMBERS
+
+
+def _folded(name: str) -> str:
+    """Leave of a name what tells it from others."""
+    plain = name.replace("&", " and ").casefold()
+    if not plain.isascii():
+        letters = unicodedata.normalize("NFKD", plain)
+        plain = "".join(char for char in letters if not unicodedata.combining(char))
+    words = [word for word in WORDS.findall(plain) if word != "the"]
+    if len(words) > 1 and words[0] == "st":
+        words[0] = "saint"
+    return "".join(words)

@@ -1,0 +1,200 @@
+"""Orders out of whatever form a reply takes: a bare number, an object, or something odd."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from attrs import define
+
+from mioesim_async.errors import ProtocolError
+from mioesim_async.models import scalars
+from mioesim_async.models.converter import structure, structure_rows
+from mioesim_async.models.iccid import clean_iccid
+from mioesim_async.models.order_rows import REFERENCES
+from mioesim_async.models.orders import Order, OrderUsage, UsagePage
+from mioesim_async.models.reader import sort_rows
+from mioesim_async.models.replies import rows_of
+
+__all__ = [
+    "OrderPage",
+    "Placed",
+    "numbers_in",
+    "read_links",
+    "read_order",
+    "read_page",
+    "read_placed",
+    "read_usage",
+    "references_of",
+]
+
+logger = logging.getLogger("mioesim_async")
+
+ORDER_NUM = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9_-]{2,63}")
+MAX_DEPTH = 8
+
+
+@define
+class Placed:
+    """What a successful reply to an order or renewal says.
+
+    Attributes:
+        order_num: The order's number, or None if there is none, or more than one.
+        order: The order, where the reply has the form of one.
+        is_odd: The reply has neither of the forms that are known.
+    """
+
+    order_num: str | None = None
+    order: Order | None = None
+    is_odd: bool = False
+
+
+@define
+class OrderPage:
+    """What a search found.
+
+    Attributes:
+        rows: The orders.
+        total: How many there are, as far as the reply tells.
+        has_bad_rows: Some rows can't be read.
+    """
+
+    rows: list[Order]
+    total: int
+    has_bad_rows: bool = False
+
+
+def read_placed(data: Any) -> Placed:
+    """Read the reply to an order or renewal; never raises, since money was spent.
+
+    A bare order number and the order as an object are known (vendor-documented). A list of
+    one of these is taken for it (assumed). In anything else, an order number is looked for.
+    """
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    if (number := _bare_number(data)) is not None:
+        return Placed(number)
+    if isinstance(data, dict):
+        order = _structured(data)
+        if order is not None:
+            return Placed(order.order_num, order)
+    numbers = numbers_in(data)
+    return Placed(numbers[0] if len(numbers) == 1 else None, is_odd=True)
+
+
+def read_order(data: Any, order_num: str) -> Order:
+    """Read the reply to a question about one order.
+
+    Raises:
+        ProtocolError: If it is no order, or another one than was asked for.
+    """
+    if isinstance(data, list) and len(data) == 1:
+        data = data[0]
+    order = _structured(data) if isinstance(data, dict) else None
+    if order is None and isinstance(data, dict):
+        order = structure(data, Order)
+        if not (order.cards or order.status is not None):
+            order = None
+    if order is None:
+        raise ProtocolError(f"expected an order, got {_kind(data)}")
+    if order.order_num not in ("", order_num):
+        raise ProtocolError("the reply is about another order than the one that was asked for")
+    order.order_num = order_num
+    return order
+
+
+def numbers_in(data: Any) -> list[str]:
+    """Return every order number in a reply, wherever it is, each once."""
+    found: dict[str, None] = {}
+    _collect(data, found, MAX_DEPTH)
+    return list(found)
+
+
+def read_links(data: Any) -> dict[str, str]:
+    """Read where PDFs are: a map by ICCID (vendor-documented).
+
+    Raises:
+        ProtocolError: If it is none.
+    """
+    if not isinstance(data, dict):
+        raise ProtocolError(f"expected links by ICCID, got {_kind(data)}")
+    links: dict[str, str] = {}
+    for key, link in data.items():
+        try:
+            links[clean_iccid(key)] = scalars.text(link) or ""
+        except ValueError:
+            raise ProtocolError("the links are not by ICCID, or one of them is no text") from None
+    return links
+
+
+def read_usage(data: Any) -> UsagePage:
+    """Read a page of orders with their usage; its rows may be missing (observed).
+
+    Raises:
+        ProtocolError: If it is no page.
+    """
+    rows = structure_rows(rows_of(data), OrderUsage)
+    return UsagePage(rows, _number(data, "total"), _number(data, "page"))
+
+
+def read_page(data: Any) -> OrderPage:
+    """Read what a search found (the shape is assumed).
+
+    Raises:
+        ProtocolError: If it holds no rows.
+    """
+    rows = rows_of(data)
+    orders, bad = sort_rows(rows, Order)
+    for error in bad:
+        logger.warning("a row of a search was left out: %s", error)
+    total = _number(data, "total")
+    return OrderPage(orders, max(len(rows), total or 0), bool(bad))
+
+
+def _number(data: Any, name: str) -> int | None:
+    try:
+        return scalars.integer(data.get(name)) if isinstance(data, dict) else None
+    except ValueError:
+        raise ProtocolError(f"{name} is no number") from None
+
+
+def references_of(order: Order) -> set[str]:
+    """Return every reference that a row carries, in whichever spelling."""
+    spelled = {
+        value
+        for key, value in order.extra.items()
+        if key.replace("_", "").lower() in REFERENCES and isinstance(value, str)
+    }
+    return spelled | ({order.other_order_id} if order.other_order_id else set())
+
+
+def _structured(row: dict[str, Any]) -> Order | None:
+    order = structure(row, Order)
+    return order if order.order_num else None
+
+
+def _bare_number(data: Any) -> str | None:
+    if type(data) is int:
+        data = str(data)
+    if isinstance(data, str) and ORDER_NUM.fullmatch(data.strip()):
+        return data.strip()
+    return None
+
+
+def _collect(data: Any, found: dict[str, None], depth: int) -> None:
+    if isinstance(data, dict):
+        for key, value in data.items():
+            if key.replace("_", "").lower() == "ordernum":
+                number = _bare_number(value)
+                if number is not None:
+                    found[number] = None
+            elif depth:
+                _collect(value, found, depth - 1)
+    elif isinstance(data, list) and depth:
+        for item in data:
+            _collect(item, found, depth - 1)
+
+
+def _kind(data: Any) -> str:
+    return "nothing" if data is None else f"a JSON {type(data).__name__}"

@@ -1,0 +1,185 @@
+"""Orders, renewals, and what came of them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from attrs import define, field
+
+from mioesim_async.models.activation import ActivationCode
+
+__all__ = ["Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage"]
+
+MAX_UNKNOWN_STATUSES = 256
+
+
+class OrderStatus(enum.IntEnum):
+    """State of an order (vendor-documented); unknown states are kept.
+
+    ``OrderStatus(9)`` makes a member with that value, and ``is_known`` tells.
+    """
+
+    UNPAID = -1
+    PAID = 0
+    CANCELLED = 2
+    VOID = 3
+    PARTLY_CANCELLED = 4
+    ENDED = 5
+    CANCELLING = 6
+    PARTLY_CANCELLING = 7
+
+    @classmethod
+    def _missing_(cls, value: object) -> OrderStatus | None:
+        if type(value) is not int:
+            return None
+        unknown = int.__new__(cls, value)
+        unknown._name_ = f"STATUS_{value}"
+        unknown._value_ = value
+        if len(cls._value2member_map_) < MAX_UNKNOWN_STATUSES:
+            cls._value2member_map_[value] = unknown
+        return unknown
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the vendor documents this state."""
+        return self._name_ in OrderStatus.__members__
+
+
+@define
+class OrderCard:
+    """One card of an order.
+
+    Attributes:
+        iccid: The ICCID, digits only.
+        activation: The activation code of an eSIM, or None; a secret.
+        pdf_url: Where the vendor's PDF for the customer is, or None. Whoever opens it sees
+            the activation code, so it is left out of ``repr``.
+        used_mb: Data used, in MB, or None.
+        extra: Everything else, as it came.
+    """
+
+    iccid: str = ""
+    activation: ActivationCode | None = None
+    pdf_url: str | None = field(default=None, repr=False)
+    used_mb: float | None = None
+    extra: dict[str, Any] = field(factory=dict, repr=False)
+
+
+@define
+class Order:
+    """One order or renewal.
+
+    Attributes:
+        order_num: The vendor's order number (vendor-documented).
+        status: Its state (vendor-documented), or None.
+        count: How many cards (vendor-documented), or None.
+        price: Its price (vendor-documented; whether of one card or of all is not said, and
+            the currency neither), or None.
+        purchased_at: When it was bought, GMT+8 (vendor-documented), or None.
+        is_renewal: It renewed a card (vendor-documented).
+        main_order_num: Of a renewal, the order that it renewed, or None.
+        other_order_id: The reference that was given when it was placed, or None. A number in
+            its place is the vendor's own (observed), and stays in ``extra``.
+        sku_id: The SKU (observed), or None.
+        price_id: The plan (vendor-documented), or None.
+        cards: All its cards; empty where the reply named none.
+        extra: Everything else, as it came.
+    """
+
+    order_num: str = ""
+    status: OrderStatus | None = None
+    count: int | None = None
+    price: Decimal | None = None
+    purchased_at: datetime | None = None
+    is_renewal: bool = False
+    main_order_num: str | None = None
+    other_order_id: str | None = None
+    sku_id: int | None = None
+    price_id: int | None = None
+    cards: list[OrderCard] = field(factory=list)
+    extra: dict[str, Any] = field(factory=dict, repr=False)
+
+
+@define
+class PlanUsage:
+    """One plan of an order on one card, with what was used of it (observed).
+
+    Attributes:
+        iccid: The ICCID, digits only.
+        name: Name to show, or None.
+        price_id: The plan, or None.
+        status: As the vendor writes it, or None.
+        data_mb: Size of the plan, in MB (1 GB = 1024 MB), or None.
+        used_mb: Data used, in MB, or None.
+        days: Length of the plan in days, or None.
+        starts_at: Start, GMT+8; a date alone is the start of that day.
+        ends_at: End, GMT+8; a date alone is the end of that day.
+        extra: Everything else, as it came.
+    """
+
+    iccid: str = ""
+    name: str | None = None
+    price_id: int | None = None
+    status: int | None = None
+    data_mb: float | None = None
+    used_mb: float | None = None
+    days: int | None = None
+    starts_at: datetime | None = None
+    ends_at: datetime | None = None
+    extra: dict[str, Any] = field(factory=dict, repr=False)
+
+
+@define
+class OrderUsage:
+    """One order with the usage of its plans (observed).
+
+    Attributes:
+        order_num: The vendor's order number.
+        sku_id: The SKU, or None.
+        display: Name of the SKU, or None.
+        status: State of the order, or None.
+        count: How many cards, or None.
+        daypass_days: Days of a day pass, or None.
+        price: What the vendor calls its total (``totle``), or None.
+        purchased_at: When it was bought, GMT+8, or None.
+        plans: Its plans.
+        extra: Everything else, as it came.
+    """
+
+    order_num: str = ""
+    sku_id: int | None = None
+    display: str | None = None
+    status: OrderStatus | None = None
+    count: int | None = None
+    daypass_days: int | None = None
+    price: Decimal | None = None
+    purchased_at: datetime | None = None
+    plans: list[PlanUsage] = field(factory=list)
+    extra: dict[str, Any] = field(factory=dict, repr=False)
+
+
+@define
+class UsagePage:
+    """One page of orders with their usage; iterating it gives its rows.
+
+    Attributes:
+        rows: The orders.
+        total: How many there are on all pages, or None.
+        page: Number of this page, from 1, or None.
+    """
+
+    rows: list[OrderUsage] = field(factory=list)
+    total: int | None = None
+    page: int | None = None
+
+    def __iter__(self) -> Iterator[OrderUsage]:
+        """Iterate over the rows."""
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        """Return how many rows this page has."""
+        return len(self.rows)

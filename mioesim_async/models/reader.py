@@ -1,0 +1,200 @@
+"""The one machine that turns the vendor's rows into models.
+
+Which spellings fill which field is a table per model (a layout); everything else of a row
+goes to ``extra``. Spellings match without regard to case and underscores.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+
+from mioesim_async.errors import ProtocolError
+
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "Wire",
+    "hook_for",
+    "report_once",
+    "sort_rows",
+    "structure",
+    "structure_rows",
+]
+
+logger = logging.getLogger("mioesim_async")
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+Finish = Callable[[dict[str, Any], dict[str, Any]], None]
+
+
+@attrs.frozen
+class Wire:
+    """How one field is read.
+
+    Attributes:
+        names: The vendor's spellings, the preferred one first.
+        read: Reads the value.
+        strict: A value that can't be read makes the row unreadable; else it stays in
+            ``extra`` and is reported once.
+    """
+
+    names: tuple[str, ...]
+    read: Reader
+    strict: bool = False
+
+
+@attrs.frozen
+class Layout:
+    """How one model is read: its fields, and what is computed from what is left."""
+
+    fields: Mapping[str, Wire]
+    finish: Finish | None = None
+
+
+LAYOUTS: dict[type, Layout] = {}
+"""Filled by the modules that hold the tables."""
+
+_reported: set[tuple[str, str]] = set()
+
+
+def report_once(model: str, name: str, problem: str) -> None:
+    """Tell once per process that a field can't be read; the value may be a secret."""
+    if (model, name) not in _reported:
+        _reported.add((model, name))
+        logger.warning("%s: %s %s; kept in extra, reported once", model, name, problem)
+
+
+def _normalised(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
+MAX_SPELLINGS = 1024
+
+
+class _Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
+    """Field by the vendor's spelling; a new spelling is normalised once."""
+
+    def __init__(self, fields: Mapping[str, Wire]) -> None:
+        self._known = {
+            _normalised(name): (field, wire.read, wire.strict, rank)
+            for field, wire in fields.items()
+            for rank, name in enumerate(wire.names)
+        }
+
+    def __missing__(self, key: str) -> tuple[str, Reader, bool, int] | None:
+        found = self._known.get(_normalised(key))
+        if len(self) < MAX_SPELLINGS:
+            self[key] = found
+        return found
+
+
+class _Reader:
+    """Reads rows of one model in a single pass over each row."""
+
+    def __init__(self, cls: type) -> None:
+        layout = LAYOUTS[cls]
+        self._cls = cls
+        self._model = cls.__name__
+        self._spellings = _Spellings(layout.fields)
+        self._finish = layout.finish
+
+    def __call__(self, row: Any, _: Any) -> Any:
+        if type(row) is not dict:
+            raise ProtocolError(f"{self._model}: expected an object, got {type(row).__name__}")
+        values: dict[str, Any] = {}
+        extra: dict[str, Any] = {}
+        if not self._fill(row, values, extra):
+            # One field came in two spellings: the preferred one wins, the other is kept.
+            values, extra = {}, {}
+            self._fill(dict(sorted(row.items(), key=self._rank)), values, extra, first_wins=True)
+        if self._finish is not None:
+            self._finish(values, extra)
+        return self._cls(**values, extra=extra)
+
+    def _fill(
+        self,
+        row: dict[str, Any],
+        values: dict[str, Any],
+        extra: dict[str, Any],
+        *,
+        first_wins: bool = False,
+    ) -> bool:
+        """Sort a row's values to fields and extra; stop with False at a field that comes twice."""
+        spellings = self._spellings
+        for key, raw in row.items():
+            found = spellings[key]
+            if found is None:
+                extra[key] = raw
+                continue
+            name, read, strict, _rank = found
+            try:
+                value = read(raw)
+            except ValueError as error:
+                value, fault = None, str(error)
+            else:
+                if value is None:
+                    continue
+                if name not in values:
+                    values[name] = value
+                    continue
+                if not first_wins:
+                    return False
+                fault = ""
+            if fault and strict:
+                break
+            extra[key] = raw
+            if fault:
+                report_once(self._model, key, f"can't be read: {fault}")
+        else:
+            return True
+        # Raised outside the handler: the reader's error is no news to anybody.
+        raise ProtocolError(f"{self._model}: field {key!r} can't be read: {fault}")
+
+    def _rank(self, item: tuple[str, Any]) -> int:
+        found = self._spellings[item[0]]
+        return -1 if found is None else found[3]
+
+
+_converter = cattrs.Converter(detailed_validation=False)
+_converter.register_structure_hook_factory(LAYOUTS.__contains__, _Reader)
+
+
+def structure(row: Any, cls: type[T]) -> T:
+    """Read one row.
+
+    Raises:
+        ProtocolError: If the row can't be read; the message names the field.
+    """
+    return hook_for(cls)(row, cls)  # type: ignore[no-any-return]
+
+
+def hook_for(cls: type) -> Callable[[Any, Any], Any]:
+    """Return the function that reads rows of a model; for loops over many rows."""
+    return _converter.get_structure_hook(cls)
+
+
+def structure_rows(rows: list[Any], cls: type[T]) -> list[T]:
+    """Read a list of rows; a bad one is reported and skipped."""
+    return sort_rows(rows, cls)[0]
+
+
+def sort_rows(rows: list[Any], cls: type[T]) -> tuple[list[T], list[ProtocolError]]:
+    """Read a list of rows, and return what was read and what is wrong with the others."""
+    hook = hook_for(cls)
+    results: list[T] = []
+    bad: list[ProtocolError] = []
+    for position, row in enumerate(rows):
+        try:
+            results.append(hook(row, cls))
+        except ProtocolError as error:
+            logger.warning("row %d was skipped: %s", position, error)
+            error.add_note(f"It is row {position} of its list.")
+            # Its traceback would keep every frame, and so the whole reply, alive.
+            bad.append(error.with_traceback(None))
+    return results, bad

@@ -1,0 +1,75 @@
+"""How the vendor writes orders, their cards, and their usage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mioesim_async.sandbox.records import SandboxOrder
+from mioesim_async.sandbox.shop import PLANS, SKUS
+from mioesim_async.sandbox.world import World, pdf_url, stamp
+
+__all__ = ["card_rows", "order_row", "pdf_url", "usage_row"]
+
+CARD_FIELDS = ("iccid", "code", "sm_dp_address", "activationCode", "apn", "pdfUrl")
+
+
+def order_row(order: SandboxOrder) -> dict[str, Any]:
+    """Return an order without its cards; the price of a renewal is text, others are numbers."""
+    return {
+        "orderNum": order.order_num,
+        "display": order.display,
+        "purchaseDate": stamp(order.purchased_at),
+        "count": order.count,
+        "price": str(order.price) if order.is_renewal else float(order.price),
+        "status": int(order.status),
+        "renewal": order.is_renewal,
+        "renew": int(order.is_renewal),
+        "mainOrderNum": order.main_order_num,
+        "renewOrderNum": order.renewals,
+        "priceId": order.price_id,
+        "skuId": order.sku_id,
+        "startDate": f"{order.starts_at:%Y-%m-%d %H:%M:%S}",
+        "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S} (GMT+8)",
+    }
+
+
+def card_rows(order: SandboxOrder, world: World) -> list[dict[str, Any]]:
+    """Return the cards of an order."""
+    rows: list[dict[str, Any]] = []
+    for iccid in order.iccids:
+        detail = world.detail(iccid)
+        row = {name: detail[name] for name in CARD_FIELDS if name in detail}
+        rows.append(row | {"data": order.data, "usedMB": f"{world.used_mb(iccid, order)}"})
+    return rows
+
+
+def usage_row(order: SandboxOrder, world: World, iccids: list[str]) -> dict[str, Any]:
+    """Return an order with the plans of these cards; the total (``totle``, sic) is text."""
+    plan = PLANS[order.price_id]
+    return {
+        "orderNum": order.order_num,
+        "skuId": order.sku_id,
+        "skuName": SKUS[order.sku_id].display,
+        "type": 1 if order.dp_id else 0,
+        "daypassDay": order.daypass_days or 0,
+        "count": order.count,
+        "createTime": f"{order.purchased_at:%Y-%m-%d %H:%M:%S}",
+        "status": int(order.status),
+        "totle": f"{order.price}",
+        "packageList": [
+            {
+                "id": number,
+                "iccid": iccid,
+                "flows": plan.flows,
+                "unit": plan.unit,
+                "days": order.days,
+                "usedMb": world.used_mb(iccid, order),
+                "name": order.display,
+                "beginDate": f"{order.starts_at:%Y-%m-%d}",
+                "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S}(GMT+8)",
+                "status": int(iccid in order.refunds),
+                "priceId": order.price_id,
+            }
+            for number, iccid in enumerate(iccids, 1)
+        ],
+    }

@@ -1,0 +1,303 @@
+"""What the sandbox sells: SKUs, their plans, and partners with physical SIMs.
+
+The same for every seed, and as odd as the vendor's: country codes without leading zeros, a
+region, a retired code, names with dots and double spaces, two SKUs of one country (so that an
+``apiCode`` names two plans), a SKU without plans, and prices that are numbers or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+from attrs import evolve, frozen
+
+from mioesim_async.sandbox.asked import Params, Refusal, whole
+from mioesim_async.wire.endpoints import (
+    GET_DP_SKU_SUPPORT_PACKAGE_INFO,
+    GET_DP_SUPPORT_SKU_INFO,
+    GET_PACKAGES,
+    GET_PHYSICAL_SIM_DP_INFO,
+    GET_SKU_BY_GROUP,
+    GET_SKUS,
+)
+
+__all__ = [
+    "PARTNERS", "PLANS", "SEEDED_PRICE", "SHOP", "SKUS", "SOLD", "Plan", "SkuLine", "by_api_code",
+    "find", "package", "packages", "partner_skus", "renewable", "show_name",
+]  # fmt: skip
+
+GROUPS = ("Asia", "Europe", "Africa", "Latin America", "North America", "Oceania", "Common")
+IMAGES = "http://127.0.0.1//image"
+
+
+@frozen
+class Plan:
+    """One plan, as sold for several SKUs.
+
+    Attributes:
+        price_id: The vendor's id of it.
+        flows: How much data, in ``unit``; per day for a day pass.
+        unit: ``GB`` or ``MB``.
+        days: Its length in days.
+        price: As the vendor writes it: a number or text; per day for a day pass.
+        code: End of its ``apiCode``, after the country; empty for none.
+        flow_type: 0 renewable, 1 not.
+        daypass: 0 none, 1 any days from ``min_day`` to ``max_day``, 2 fixed choices.
+        must_date: 1 if an order needs its first day.
+        fee: Added once for each card.
+        min_day: Fewest days of a day pass.
+        max_day: Most days of a day pass.
+        choices: The days of a day pass with fixed choices.
+    """
+
+    price_id: int
+    flows: float
+    unit: str
+    days: int
+    price: float | str
+    code: str
+    flow_type: int = 0
+    daypass: int = 0
+    must_date: int = 0
+    fee: float = 0.0
+    min_day: int = 0
+    max_day: int = 0
+    choices: tuple[int, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """Its size with the unit."""
+        return f"{self.flows}{self.unit}"
+
+    @property
+    def size_mb(self) -> float:
+        """Its size in MB (1 GB = 1024 MB)."""
+        return self.flows * (1024.0 if self.unit == "GB" else 1.0)
+
+    def cost(self, days: int | None) -> Decimal:
+        """Return the price of one card."""
+        return Decimal(str(self.price)) * (days or 1) + Decimal(str(self.fee))
+
+
+PLANS = {
+    plan.price_id: plan
+    for plan in (
+        Plan(441, 1, "GB", 7, 12.1, "-0-7-1-G"),
+        Plan(442, 500, "MB", 1, "1.15", "-0-?-500-M-D", daypass=1, must_date=1, fee=0.5,
+             min_day=3, max_day=30),
+        Plan(443, 3, "GB", 15, 5.35, "-0-15-3-G", flow_type=1),
+        Plan(444, 1, "GB", 1, 2.3, "-0-?-1-G-D", daypass=2, min_day=5, max_day=15,
+             choices=(5, 10, 15)),
+        Plan(445, 10, "GB", 30, 21, ""),
+        Plan(446, 5, "GB", 10, 8.7, "-1-10-5-G", must_date=1),
+    )
+}  # fmt: skip
+
+SEEDED_PRICE = 441
+"""The plan of cards that were there from the start."""
+
+
+@frozen
+class SkuLine:
+    """One SKU.
+
+    Attributes:
+        sku_id: The vendor's id.
+        display: Its name.
+        country: ISO 3166-1 numeric without leading zeros, or 99xxx for a region.
+        group: The group that it is listed in.
+        plans: Ids of its plans.
+        note: A note to buyers, or None.
+        coverage: Where it works, if that is more than its name.
+    """
+
+    sku_id: int
+    display: str
+    country: str
+    group: str
+    plans: tuple[int, ...]
+    note: str | None = None
+    coverage: tuple[str, ...] = ()
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row in a list of SKUs."""
+        return {"skuid": self.sku_id, "display": self.display, "countryCode": self.country}
+
+
+SKUS = {
+    sku.sku_id: sku
+    for sku in (
+        SkuLine(45, "Japan", "392", "Asia", (441, 442, 443)),
+        SkuLine(71, "Thailand", "764", "Asia", (441, 442)),
+        SkuLine(102, "France", "250", "Europe", (441, 442, 443)),
+        SkuLine(46, "Japan", "392", "Asia", (441, 444), note="Another network"),
+        SkuLine(12, "Afghanistan", "4", "Asia", ()),
+        SkuLine(23, "China.HongKong", "344", "Asia", (441,)),
+        SkuLine(31, "South Korea", "410", "Asia", (441, 446)),
+        SkuLine(88, "Serbia", "891", "Europe", (441, 443)),
+        SkuLine(95, "Bosnia  and Herzegovina", "70", "Europe", (441,)),
+        SkuLine(56, "Algeria", "12", "Africa", (441, 445)),
+        SkuLine(120, "Brazil", "76", "Latin America", (441, 442)),
+        SkuLine(131, "United States", "840", "North America", (441, 442, 445)),
+        SkuLine(140, "Australia", "36", "Oceania", (441,)),
+        SkuLine(201, "Europe (3 countries)", "99001", "Common", (441, 444), "No calls",
+                ("France", "Serbia", "Bosnia  and Herzegovina")),
+    )
+}  # fmt: skip
+
+PARTNERS: Mapping[int, tuple[str, tuple[int, ...]]] = {
+    11: ("Sandbox SIM", (45, 71, 131)),
+    12: ("Other  Sandbox SIM", (12, 102)),
+}
+"""Partners with physical SIMs: their name, and the SKUs that their SIMs support."""
+
+SOLD = tuple((sku, PLANS[price_id]) for sku in SKUS.values() for price_id in sku.plans)
+"""Everything that can be bought."""
+
+
+def find(sku_id: int, price_id: int) -> tuple[SkuLine, Plan]:
+    """Return a SKU and its plan, or refuse."""
+    for sku, plan in SOLD:
+        if (sku.sku_id, plan.price_id) == (sku_id, price_id):
+            return sku, plan
+    raise Refusal(3, "no such SKU or price")
+
+
+def by_api_code(api_code: str) -> tuple[SkuLine, Plan]:
+    """Return the first SKU that has a plan of this code (assumed), or refuse."""
+    for sku, plan in SOLD:
+        if plan.code and api_code == sku.country + plan.code:
+            return sku, plan
+    raise Refusal(3, "no such apiCode")
+
+
+def show_name(sku: SkuLine, plan: Plan) -> str:
+    """Return the name of a SKU's plan."""
+    return f"{sku.display} {plan.data}{'/day' if plan.daypass else f' {plan.days} days'}"
+
+
+def package(sku: SkuLine, plan: Plan) -> dict[str, Any]:
+    """Return a plan as the vendor writes it."""
+    row: dict[str, Any] = {
+        "priceid": plan.price_id,
+        "pid": sku.sku_id * 1000 + plan.price_id,
+        "flows": plan.flows,
+        "unit": plan.unit,
+        "days": plan.days,
+        "price": plan.price,
+        "openCardFee": plan.fee,
+        "flowType": plan.flow_type,
+        "supportDaypass": plan.daypass,
+        "hadDaypassDetail": int(bool(plan.choices)),
+        "minDay": plan.min_day,
+        "maxDay": plan.max_day,
+        "mustDate": plan.must_date,
+        "expireDays": 180,
+        "premark": f"<p>Use it within 180 days.{_choices(plan)}</p>",
+        "showName": show_name(sku, plan),
+        "singleDiscountDay": 0,
+        "singleDiscount": 0.0,
+        "maxDiscount": 0.0,
+        "overlay": 0,
+        "networkDtoList": _networks(sku),
+        "countryImageUrlDtoList": [],
+    }
+    return row | ({"apiCode": sku.country + plan.code} if plan.code else {})
+
+
+def packages(sku: SkuLine, name: str = "esimPackageDtoList") -> dict[str, Any]:
+    """Return a SKU's plans as the vendor writes them, in the list of this name."""
+    image = f"{IMAGES}/{sku.country}.png"
+    countries = sku.coverage or (sku.display,)
+    return {
+        "skuid": sku.sku_id,
+        "detailId": sku.sku_id + 5000,
+        "countrycode": sku.country,
+        "display": sku.display,
+        "displayEn": sku.display,
+        "imageUrl": image,
+        "supportCountry": list(countries),
+        "expirydate": 180,
+        "countryImageUrlDtoList": [
+            {"country": country, "imageUrl": image} for country in countries
+        ],
+        name: [package(sku, PLANS[price_id]) for price_id in sku.plans],
+    }
+
+
+def renewable(sku: SkuLine) -> SkuLine:
+    """Return a SKU with those of its plans that can renew a card."""
+    return evolve(sku, plans=tuple(n for n in sku.plans if PLANS[n].flow_type == 0))
+
+
+def _choices(plan: Plan) -> str:
+    return f" Days: {', '.join(map(str, plan.choices))}." if plan.choices else ""
+
+
+def _networks(sku: SkuLine) -> list[dict[str, Any]]:
+    network = {"type": "4G", "operator": "Sandbox Mobile"}
+    return [network | {"namecn": name, "nameen": name} for name in sku.coverage or (sku.display,)]
+
+
+def _skus(_: Params) -> list[dict[str, Any]]:
+    return [sku.row for sku in SKUS.values()]
+
+
+def _groups(_: Params) -> dict[str, Any]:
+    rows: dict[str, list[dict[str, Any]]] = {group: [] for group in GROUPS}
+    for sku in SKUS.values():
+        more = {
+            "countryCode": int(sku.country),
+            "continentCode": GROUPS.index(sku.group) + 1,
+            "imageUrl": f"{IMAGES}/{sku.country}.png",
+            "note": sku.note,
+            "search": sku.display.lower(),
+        }
+        rows[sku.group].append(sku.row | more)
+    return {"continent": list(GROUPS), "data": rows}
+
+
+def _packages(params: Params) -> dict[str, Any] | None:
+    sku = SKUS.get(whole(params, "skuId"))
+    if sku is None:
+        raise Refusal(3, "no such SKU")
+    return packages(sku) if sku.plans else None
+
+
+def _partners(_: Params) -> list[dict[str, Any]]:
+    return [{"id": dp_id, "realName": name} for dp_id, (name, _) in PARTNERS.items()]
+
+
+def partner_skus(dp_id: int) -> tuple[int, ...]:
+    """Return the SKUs that a partner's SIMs support, or refuse."""
+    if dp_id not in PARTNERS:
+        raise Refusal(3, "no such dpId")
+    return PARTNERS[dp_id][1]
+
+
+def _partner_skus(params: Params) -> list[dict[str, Any]]:
+    return [SKUS[sku_id].row for sku_id in partner_skus(whole(params, "dpId", -10))]
+
+
+def _partner_packages(params: Params) -> dict[str, Any] | None:
+    supported, sku_id = partner_skus(whole(params, "dpId", -10)), whole(params, "skuid")
+    if sku_id not in supported:
+        raise Refusal(3, "no such SKU")
+    sku: SkuLine = SKUS[sku_id]
+    return (
+        packages(sku, "esimPackageVoList") | {"networkVos": _networks(sku)} if sku.plans else None
+    )
+
+
+SHOP: Mapping[str, Callable[[Params], Any]] = {
+    GET_SKUS.path: _skus,
+    GET_SKU_BY_GROUP.path: _groups,
+    GET_PACKAGES.path: _packages,
+    GET_PHYSICAL_SIM_DP_INFO.path: _partners,
+    GET_DP_SUPPORT_SKU_INFO.path: _partner_skus,
+    GET_DP_SKU_SUPPORT_PACKAGE_INFO.path: _partner_packages,
+}
+"""The answer of each endpoint of the catalogue and the partners."""

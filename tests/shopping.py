@@ -1,0 +1,38 @@
+"""What tests buy in the sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+from mioesim_async import MioEsimClient, Order, Package
+
+PLAN: dict[str, int] = {"sku_id": 45, "price_id": 441}
+"""A plan of the sandbox's that has no conditions."""
+
+
+async def buy(client: MioEsimClient, reference: str | None = None) -> Order:
+    """Place an order for one card."""
+    return await client.orders.place(**PLAN, count=1, other_order_id=reference)
+
+
+async def plan(client: MioEsimClient, *, renewable: bool = False) -> Package:
+    """Return the plan as the catalogue gives it."""
+    sold = await client.catalogue.packages(PLAN["sku_id"])
+    return next(
+        package
+        for package in sold.packages
+        if package.price_id == PLAN["price_id"] and (package.is_renewable or not renewable)
+    )
+
+
+async def cancel_after(work: Coroutine[Any, Any, Order], turns: int) -> Order:
+    """Await work, and cancel it after so many turns of the loop if it isn't done by then."""
+    task = asyncio.create_task(work)
+    for _ in range(turns):
+        if task.done():
+            break
+        await asyncio.sleep(0)
+    task.cancel()
+    return await task

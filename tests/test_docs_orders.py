@@ -1,0 +1,67 @@
+"""README's examples of the catalogue and of orders work as shown."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from shopping import PLAN, plan
+from test_docs import names_of
+
+from mioesim_async import MioEsimClient, errors
+from mioesim_async.sandbox import Fault, Sandbox
+
+
+async def test_the_crawl_example_gives_plans_or_says_that_half_is_missing(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    plans_on_sale = names_of("plans_on_sale")["plans_on_sale"]
+    plans = await plans_on_sale(client)
+    assert PLAN["price_id"] in {sold.price_id for sold in plans}
+    sandbox.faults.add(Fault.http(404), "getPackages")
+    with pytest.raises(SystemExit, match="half a catalogue"):
+        await plans_on_sale(client)
+
+
+async def test_the_order_example_sells_and_tells_each_end(
+    sandbox: Sandbox, client: MioEsimClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sell = names_of("def sell(")["sell"]
+    package = await plan(client)
+    order = await sell(client, "shop-1", package)
+    assert order.order_num == sandbox.orders[0].order_num
+    for fault, words in (
+        (Fault.lose_reply(), "may have been placed: shop-2"),
+        (Fault.refuse(4), "refused: "),
+    ):
+        sandbox.faults.add(fault, "addEsimOrder")
+        assert await sell(client, "shop-2", package) is None
+        assert words in capsys.readouterr().out
+
+
+async def test_the_journal_and_reconcile_examples_find_what_was_lost(
+    sandbox: Sandbox, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    careful_client = names_of("careful_client")["careful_client"]
+    options = {"base_url": sandbox.url, "clock": sandbox.clock}
+    async with careful_client(sandbox.credentials, tmp_path / "orders.db", **options) as client:
+        for fault, reference in ((Fault.lose_reply(), "one"), (Fault.lose_request(), "two")):
+            sandbox.faults.add(fault, "addEsimOrder")
+            with pytest.raises(errors.OutcomeUnknown):
+                await client.orders.place(**PLAN, count=1, other_order_id=reference)
+        sandbox.clock.advance(timedelta(days=1).total_seconds())
+        report = await names_of("morning_round")["morning_round"](client)
+    assert f"was placed: {sandbox.orders[0].order_num}" in capsys.readouterr().out
+    assert [entry.other_order_id for entry in report.still_open] == ["two"]
+
+
+async def test_the_bulk_example_places_its_lines(
+    sandbox: Sandbox, client: MioEsimClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    restock = names_of("restock")["restock"]
+    await restock(client, [("a", 45, 441, 1), ("b", 45, 441, 2)])
+    assert [order.count for order in sandbox.orders] == [1, 2]
+    with pytest.raises(errors.SpendLimitReached):
+        await restock(client, [("c", 45, 441, 100)])
+    assert len(sandbox.orders) == 2

@@ -1,0 +1,286 @@
+"""The file of the order journal: who can read it, what is refused, and waiting for others."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from journals import ACCOUNT, NOW, intent, placed, write_locked
+
+from mioesim_async import EntryState, OrderJournal
+from mioesim_async.errors import ConfigurationError
+from mioesim_async.journal import rows, sqlite
+from mioesim_async.sandbox import SandboxClock
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
+
+
+@pytest.fixture
+def journal(tmp_path: Path, clock: SandboxClock) -> OrderJournal:
+    return OrderJournal(tmp_path / "orders.db", clock=clock)
+
+
+@posix
+async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        journal = OrderJournal(tmp_path / "state" / "orders.db")
+        await journal.begin(intent())
+        with closing(sqlite3.connect(journal.path)) as db:
+            db.execute("SELECT * FROM entries").fetchone()
+            await journal.begin(intent("ref-2"))
+            modes = {
+                path.name: stat.S_IMODE(path.stat().st_mode)
+                for path in journal.path.parent.iterdir()
+            }
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("orders.db", "orders.db-wal", "orders.db-shm"), 0o600)
+    assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o700
+
+
+@posix
+async def test_a_new_file_is_never_open_to_others(
+    journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(*args: Any, **options: Any) -> sqlite3.Connection:
+        seen.append(stat.S_IMODE(journal.path.stat().st_mode))
+        return sqlite3.Connection(*args, **options)
+
+    monkeypatch.setattr(sqlite.sqlite3, "connect", watched)
+    before = os.umask(0)
+    try:
+        await journal.begin(intent())
+    finally:
+        os.umask(before)
+    assert seen == [0o600]
+
+
+@posix
+async def test_a_file_that_others_can_read_is_closed_to_them(journal: OrderJournal) -> None:
+    await journal.begin(intent())
+    journal.path.chmod(0o644)
+    assert await journal.find(ACCOUNT, "ref-1") is not None
+    assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
+
+
+async def test_what_is_written_is_on_disk(journal: OrderJournal) -> None:
+    seen = []
+
+    def look(db: sqlite3.Connection) -> None:
+        for pragma in ("journal_mode", "synchronous"):
+            seen.append(db.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+    await journal._run(look)
+    assert seen == ["wal", 2]
+
+
+async def test_nothing_stays_open(tmp_path: Path) -> None:
+    journal = OrderJournal(tmp_path / "orders.db")
+    await journal.begin(intent())
+    assert [path.name for path in journal.path.parent.glob("orders*")] == ["orders.db"]
+    mine = [thread for thread in threading.enumerate() if "journal" in thread.name]
+    assert len(mine) == 1
+    gone = weakref.ref(journal)
+    del journal
+    gc.collect()
+    assert gone() is None
+    await asyncio.to_thread(mine[0].join, 20)
+    assert not mine[0].is_alive()
+
+
+def make_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def write_text(path: Path) -> None:
+    path.write_text("dear diary")
+
+
+def make_other(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE customers (name)")
+
+
+def make_later(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA application_id={rows.APPLICATION}")
+        db.execute(f"PRAGMA user_version={rows.VERSION + 1}")
+
+
+def make_dangling(path: Path) -> None:
+    path.symlink_to(path.parent / "nowhere" / "orders.db")
+
+
+REFUSED: list[tuple[Callable[[Path], None], str]] = [
+    (make_directory, "it is a directory; give the path of a file"),
+    (write_text, "file is not a database; give the path of a new file"),
+    (make_other, "another program's database; give"),
+    (make_later, "later version of mioesim_async wrote it; update"),
+    (make_dangling, "unable to open database file; .* writable"),
+]
+
+
+@pytest.mark.parametrize(("make", "why"), REFUSED)
+async def test_a_file_that_can_t_be_a_journal_is_refused_and_left_as_it_was(
+    journal: OrderJournal, make: Callable[[Path], None], why: str
+) -> None:
+    make(journal.path)
+    before = journal.path.read_bytes() if journal.path.is_file() else b""
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        await journal.begin(intent())
+    assert str(journal.path) in str(caught.value)
+    assert before == (journal.path.read_bytes() if journal.path.is_file() else b"")
+
+
+async def test_a_place_that_can_t_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match=r"file/orders\.db can't be used.*disk"):
+        await OrderJournal(tmp_path / "file" / "orders.db").begin(intent())
+
+
+async def test_a_full_disk_is_told_and_nothing_is_recorded(
+    journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal.begin(intent())
+    put = rows.put
+
+    def full(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count={pages}")
+        put(db, row)
+
+    monkeypatch.setattr(rows, "put", full)
+    with pytest.raises(ConfigurationError, match="disk is full; make room"):
+        await journal.begin(intent("ref-2", params={"skuId": "7" * 100_000}))
+    assert await journal.find(ACCOUNT, "ref-2") is None
+
+
+async def test_a_read_only_file_is_told(
+    journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal.begin(intent())
+    prepare = rows.prepare
+
+    def read_only(db: sqlite3.Connection) -> Any:
+        db.execute("PRAGMA query_only=1")
+        return prepare(db)
+
+    monkeypatch.setattr(rows, "prepare", read_only)
+    with pytest.raises(ConfigurationError, match="readonly database; its directory"):
+        await journal.begin(intent("ref-2"))
+
+
+async def test_an_entry_that_can_t_be_read_is_told(journal: OrderJournal) -> None:
+    await journal.begin(intent())
+    with closing(sqlite3.connect(journal.path, isolation_level=None)) as db:
+        db.execute("UPDATE entries SET created_at = 'noon'")
+    with pytest.raises(ConfigurationError, match="an entry in it can't be read"):
+        await journal.open_entries()
+
+
+async def test_a_relative_path_stays_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = OrderJournal("100% ?#.db")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    await journal.begin(intent())
+    assert (tmp_path / "100% ?#.db").is_file()
+
+
+# Waiting.
+
+
+async def test_the_loop_goes_on_while_others_hold_the_file(journal: OrderJournal) -> None:
+    await journal.begin(intent())
+    with write_locked(journal.path):
+        beginning = asyncio.create_task(journal.begin(intent("ref-2")))
+        for _ in range(50):
+            await asyncio.sleep(0.01)
+            assert not beginning.done()
+        assert await OrderJournal(journal.path).find(ACCOUNT, "ref-1") is not None
+    assert await beginning is None
+
+
+async def test_a_file_that_is_held_too_long_is_told(
+    journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal.begin(intent())
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
+    with write_locked(journal.path), pytest.raises(ConfigurationError, match="locked; find out"):
+        await journal.begin(intent("ref-2"))
+
+
+async def test_who_is_cancelled_while_others_hold_the_file_goes_at_once_and_records_nothing(
+    journal: OrderJournal,
+) -> None:
+    await journal.begin(intent())
+    with write_locked(journal.path):
+        waiting = [asyncio.create_task(journal.begin(intent(f"late-{n}"))) for n in range(5)]
+        await asyncio.sleep(0.05)
+        for task in waiting:
+            task.cancel()
+        async with asyncio.timeout(sqlite.BUSY_SECONDS / 2):
+            await asyncio.wait(waiting)
+        assert all(task.cancelled() for task in waiting)
+    assert len(await journal.open_entries()) == 1
+
+
+async def test_a_cancelled_begin_has_happened_or_not_when_its_caller_goes_on(
+    journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await journal.begin(intent())
+    put, inside, go_on = rows.put, threading.Event(), threading.Event()
+
+    def slow(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
+        inside.set()
+        go_on.wait(20)
+        put(db, row)
+
+    monkeypatch.setattr(rows, "put", slow)
+    entry = intent("ref-2")
+    beginning = asyncio.create_task(journal.begin(entry))
+    await asyncio.to_thread(inside.wait, 20)
+    for _ in range(3):
+        beginning.cancel()
+        await asyncio.sleep(0.01)
+        assert not beginning.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await beginning
+    assert await journal.find(ACCOUNT, "ref-2") == entry
+    assert await placed(journal, entry, EntryState.NOT_SENT)
+    assert not await placed(journal, intent("never begun"), EntryState.NOT_SENT)
+
+
+async def test_an_answer_is_recorded_though_its_caller_was_cancelled(
+    journal: OrderJournal,
+) -> None:
+    entry = intent()
+    await journal.begin(entry)
+    for turns in range(4):
+        at = NOW + timedelta(seconds=turns)
+        settling = asyncio.create_task(placed(journal, entry, EntryState.UNKNOWN, at=at))
+        for _ in range(turns + 1):
+            await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.wait([settling])
+        found = await journal.find(ACCOUNT, "ref-1")
+        assert found is not None
+        assert (found.state, found.updated_at) == (EntryState.UNKNOWN, at)

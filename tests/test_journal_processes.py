@@ -1,0 +1,110 @@
+"""One journal in many processes, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sqlite3
+import sys
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+
+import pytest
+from journals import ACCOUNT, BEGIN, STORM, intent, placed
+from stores import spawned
+
+from mioesim_async import EntryState, OrderJournal
+
+pytestmark = pytest.mark.slow
+
+
+async def line(process: asyncio.subprocess.Process) -> str:
+    assert process.stdout is not None
+    return (await process.stdout.readline()).decode().strip()
+
+
+def tell(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.write(b"go\n")
+
+
+async def test_of_many_processes_that_begin_at_once_one_wins(tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    async with AsyncExitStack() as stack:
+        processes = [
+            await stack.enter_async_context(spawned(BEGIN, str(path), "ref-1")) for _ in range(8)
+        ]
+        assert [await line(process) for process in processes] == ["ready"] * 8
+        for process in processes:
+            tell(process)
+        came = [await line(process) for process in processes]
+    assert sorted(came) == ["lost"] * 7 + ["won"]
+
+
+async def test_a_process_killed_when_it_has_begun_leaves_an_open_entry(tmp_path: Path) -> None:
+    path = tmp_path / "orders.db"
+    async with spawned(BEGIN, str(path), "ref-1") as process:
+        await line(process)
+        tell(process)
+        assert await line(process) == "won"
+        process.kill()
+        await process.wait()
+    journal = OrderJournal(path)
+    [entry] = await journal.open_entries(ACCOUNT)
+    assert (entry.other_order_id, entry.state) == ("ref-1", EntryState.OPEN)
+    assert await journal.begin(intent()) == entry
+
+
+async def test_processes_killed_while_they_write_lose_nothing_and_break_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "orders.db"
+    journal = OrderJournal(path)
+    chance = random.Random(1)
+    for number in range(20):
+        async with (
+            spawned(STORM, str(path), f"{number}a") as killed,
+            spawned(STORM, str(path), f"{number}b") as other,
+        ):
+            said = [await line(killed)]
+            await line(other)
+            await asyncio.sleep(chance.random() / 20)
+            killed.kill()
+            rest, _ = await killed.communicate()
+            # What follows the last line's end was cut off.
+            said += rest.decode().split("\n")[:-1]
+            # The other one is not held up by what the killed one left.
+            mine = intent(f"{number}c")
+            assert await journal.begin(mine) is None
+            assert other.returncode is None
+            assert await placed(journal, mine, order_num="N-2")
+        for word, reference in (text.split() for text in said):
+            entry = await journal.find(ACCOUNT, reference)
+            assert entry is not None, f"{word} {reference}"
+            known = (
+                {EntryState.PLACED} if word == "placed" else {EntryState.OPEN, EntryState.PLACED}
+            )
+            assert entry.state in known
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    # At most one that was under way in each of the killed.
+    assert len(await journal.open_entries()) <= 40
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+async def test_a_fork_of_a_process_that_used_the_journal_can_use_it_too(tmp_path: Path) -> None:
+    code = """
+import asyncio, os, sys
+from journals import intent
+from mioesim_async import OrderJournal
+
+journal = OrderJournal(sys.argv[1])
+assert asyncio.run(journal.begin(intent())) is None
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+assert asyncio.run(journal.begin(intent("ref-2"))) is None
+"""
+    async with spawned(code, str(tmp_path / "orders.db")) as process:
+        async with asyncio.timeout(60):
+            assert await process.wait() == 0
+    assert len(await OrderJournal(tmp_path / "orders.db").open_entries()) == 2

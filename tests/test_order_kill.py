@@ -1,0 +1,95 @@
+"""A process killed at any moment loses no order, and none is bought twice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from command import environment
+from shopping import PLAN, buy
+
+from mioesim_async import OrderJournal
+from mioesim_async.journal import EntryState
+from mioesim_async.sandbox import Sandbox
+
+ROUNDS = 50
+ORDERS = 6
+
+WORKER = (
+    """
+import asyncio, sys
+from mioesim_async import MioEsimClient, OrderJournal, errors
+
+async def main(journal, first, count):
+    async with MioEsimClient.from_env(order_journal=OrderJournal(journal)) as client:
+        await client.login()
+        print("ready", flush=True)
+
+        async def place(number):
+            try:
+                await client.orders.place(
+                    sku_id=%(sku_id)d, price_id=%(price_id)d, count=1,
+                    other_order_id=f"ref-{number}",
+                )
+            except errors.OutcomeUnknown:
+                pass
+
+        await asyncio.gather(*(place(first + n) for n in range(count)))
+
+asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+"""
+    % PLAN
+)
+
+
+def kill_a_worker(journal: Path, sandbox: Sandbox, first: int, delay: float) -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(journal), str(first), str(ORDERS)],
+        env=environment(sandbox),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert worker.stdout is not None
+    with worker, worker.stdout:
+        assert worker.stdout.readline() == "ready\n"
+        # The moment is what is random here; nothing is waited for.
+        time.sleep(delay)
+        worker.kill()
+
+
+@pytest.mark.slow
+async def test_fifty_killed_processes_lose_no_order_and_double_none(tmp_path: Path) -> None:
+    moments = random.Random(20261123)
+    path = tmp_path / "orders.db"
+    journal = OrderJournal(path)
+    states: Counter[str] = Counter()
+    with Sandbox(10) as sandbox:
+        for number in range(ROUNDS):
+            kill_a_worker(path, sandbox, number * ORDERS, moments.uniform(0, 0.12))
+            for entry in await journal.open_entries():
+                states[entry.state.value] += 1
+            async with sandbox.client(order_journal=journal) as client:
+                # The process is dead and its connections with it, so what isn't there never was.
+                await client.orders.reconcile(assume_absent_after=timedelta(0))
+                account = client._caller.account
+            placed = [order.other_order_id for order in sandbox.orders]
+            assert len(placed) == len(set(placed))
+            assert not await journal.open_entries()
+            for index in range(number * ORDERS, (number + 1) * ORDERS):
+                entry_now = await journal.find(account, f"ref-{index}")
+                known = entry_now is not None and entry_now.state is EntryState.PLACED
+                assert known == (f"ref-{index}" in placed), entry_now
+        # A queue that delivers every task again ends with every order placed, once.
+        async with sandbox.client(order_journal=journal) as client:
+            for index in range(ROUNDS * ORDERS):
+                order = await buy(client, f"ref-{index}")
+                assert order.other_order_id == f"ref-{index}"
+        placed = [order.other_order_id for order in sandbox.orders]
+        assert sorted(placed) == sorted(f"ref-{n}" for n in range(ROUNDS * ORDERS))
+    assert states["open"] > 0, "no process was killed in the middle of an order"
