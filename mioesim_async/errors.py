@@ -84,9 +84,11 @@ class MioEsimError(Exception):
         endpoint: Path of the endpoint that was called; empty where there was none.
         tally: Where a sweep ended early, its counts so far (a ``SweepStats``); else None.
         report: Where ``query_all`` ended early, the ``CardReport`` so far; else None.
+        other_order_id: Of an order or renewal, its reference; else None.
     """
 
     endpoint: str = ""
+    other_order_id: str | None = None
     tally: Any = None
     report: Any = None
 
@@ -167,7 +169,11 @@ class ProtocolError(MioEsimError):
     Attributes:
         reason: ``html``, ``empty``, ``truncated``, ``malformed``, ``too_large`` or
             ``shape`` (JSON, but not what was expected).
+        data: What the vendor answered to a purchase, as text; else None. Left out of ``str``
+            and ``repr``.
     """
+
+    data: str | None = None
 
     def __init__(self, message: str, reason: str = "shape") -> None:
         """Keep the kind of fault."""

@@ -14,7 +14,7 @@ import pytest
 from yarl import URL
 
 from mioesim_async import MioEsimClient, SessionManager, customer_html, errors
-from mioesim_async.cli import app as cli
+from mioesim_async.cli import app as cli, running
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
 
@@ -142,9 +142,9 @@ def test_the_commands_shown_are_commands_that_parse() -> None:
         command = line.partition("| ")[2] or line
         words = shlex.split(command.partition(" > ")[0])
         assert words[0] == "mioesim"
-        with patch.object(cli, "_guarded", return_value=77) as guarded:
+        with patch.object(running, "_in_a_loop", return_value=77) as ran:
             assert cli.run(words[1:]) == 77, line
-        assert guarded.called
+        assert ran.called
 
 
 def test_the_main_job_is_one_line_that_sets_itself_up() -> None:

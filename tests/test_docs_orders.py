@@ -33,7 +33,7 @@ async def test_the_order_example_sells_and_tells_each_end(
     assert order.order_num == sandbox.orders[0].order_num
     for fault, words in (
         (Fault.lose_reply(), "may have been placed: shop-2"),
-        (Fault.refuse(4), "refused: "),
+        (Fault.refuse(4), "not placed: shop-2 "),
     ):
         sandbox.faults.add(fault, "addEsimOrder")
         assert await sell(client, "shop-2", package) is None

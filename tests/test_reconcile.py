@@ -125,6 +125,17 @@ async def test_a_search_that_lists_all_orders_adopts_only_ours(
         assert [order.order_num for order in report.adopted] == [sandbox.orders[1].order_num]
 
 
+async def test_an_order_that_carries_another_entry_s_reference_is_no_candidate(
+    sandbox: Sandbox, buyer: MioEsimClient
+) -> None:
+    await lose(sandbox, buyer, Fault.lose_request(), "shop-1")
+    await lose(sandbox, buyer, Fault.lose_reply(), "shop-2")
+    # Their lookups run side by side, so neither is settled when the other is looked up.
+    report = await buyer.orders.reconcile(assume_absent_after=timedelta(0))
+    assert [order.other_order_id for order in report.adopted] == ["shop-2"]
+    assert [entry.other_order_id for entry in report.absent] == ["shop-1"]
+
+
 async def test_two_orders_with_one_reference_are_left_to_a_person(
     sandbox: Sandbox, buyer: MioEsimClient
 ) -> None:
@@ -171,7 +182,7 @@ async def test_a_lookup_that_fails_leaves_its_entry_open_and_goes_on(
 ) -> None:
     await lose(sandbox, buyer, Fault.lose_reply(), "shop-1")
     await lose(sandbox, buyer, Fault.lose_reply(), "shop-2")
-    sandbox.faults.add(Fault.refuse(-8), "queryOrder")
+    sandbox.faults.add(Fault.refuse(-3), "queryOrder")
     report = await buyer.orders.reconcile(assume_absent_after=timedelta(0))
     assert len(report.adopted) == len(report.still_open) == 1
     assert "lookup failed" in report.still_open[0].reason

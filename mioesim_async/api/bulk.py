@@ -29,7 +29,6 @@ COST_NOTHING = (
     errors.InvalidRequest,
     errors.ConfigurationError,
     errors.ClientClosed,
-    errors.DuplicateOrder,
     errors.DeadlineExceeded,
     errors.RateLimited,
     errors.ConnectError,
@@ -164,12 +163,14 @@ class OrderStream(Closing):
         self._purchaser = purchaser
         self._find_package = find_package
         self._in_stock = in_stock
-        self._needs_price = max_spend is not None or dry_run
+        self._is_limited = max_spend is not None
         self._dry_run = dry_run
         self._deadline = deadline
         self._purse = _Purse(max_spend, self.stats)
         self._references: set[str] = set()
         self._fatal: errors.MioEsimError | None = None
+        if not isinstance(lines, Iterable | AsyncIterable):
+            raise errors.InvalidRequest(f"lines must be iterable, not {type(lines).__name__}")
         if isinstance(lines, Sized) and isinstance(lines, Iterable):
             self._lines = list(lines)
             self._check_all(self._lines)
@@ -212,8 +213,11 @@ class OrderStream(Closing):
         for position, line in enumerate(lines):
             try:
                 _check_kind(line)
-                check_line(line, today=self._today())
+                purchase = check_line(line, today=self._today())
                 _check_new(line, references)
+                # A journal may know a line of before; without one it can't be placed any more.
+                if purchase.passed_day and self._purchaser.journal is None:
+                    raise errors.InvalidRequest(purchase.passed_day)
             except errors.InvalidRequest as error:
                 faults += [f"line {position}: {fault}" for fault in error.faults]
         if faults:
@@ -243,19 +247,22 @@ class OrderStream(Closing):
         _check_kind(line)
         check_line(line, today=self._today())
         _check_new(line, self._references)
-        if self._needs_price and line.package is None:
+        if line.package is None and (self._is_limited or self._dry_run):
             package = await self._find_package(line)
-            if package is None:
+            if package is None and line.sku_id is not None:
                 raise errors.InvalidRequest(
-                    f"reference {line.other_order_id}: its price isn't known, so it can't be "
-                    "held against max_spend; give package="
+                    f"reference {line.other_order_id}: the catalogue has no price_id "
+                    f"{line.price_id} for sku_id {line.sku_id}; give package= if you know better"
                 )
             ticket.line = line = evolve(line, package=package)
         purchase = check_line(line, today=self._today())
-        if self._needs_price and purchase.price is None:
+        if purchase.price is None and self._is_limited:
             raise errors.InvalidRequest(
-                f"reference {line.other_order_id}: the vendor names no price for its package"
+                f"reference {line.other_order_id}: its price isn't known, so it can't be held "
+                "against max_spend; give package="
             )
+        if purchase.passed_day and self._dry_run:
+            raise errors.InvalidRequest(purchase.passed_day)
         ticket.purchase = purchase
 
     async def _deal_with(self, tickets: list[_Ticket]) -> LineOutcome:
@@ -288,7 +295,7 @@ def _price(ticket: _Ticket) -> Decimal | None:
 
 
 def _check_limit(limit: object) -> None:
-    if limit is not None and not (isinstance(limit, Decimal) and limit >= 0):
+    if limit is not None and not (isinstance(limit, Decimal) and limit.is_finite() and limit >= 0):
         raise errors.InvalidRequest(
             f"max_spend must be a Decimal of 0 or more, or None, not {limit!r}"
         )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
-from mioesim_async import errors
 from mioesim_async.api.order_checks import Line, check_line, of_today
 from mioesim_async.api.purchase import Purchaser
 from mioesim_async.journal.entry import Journal
@@ -87,8 +85,8 @@ class Buying:
             MioEsimError: If it was not sent.
         """
         line = OrderLine(
-            sku_id=_needed("sku_id", sku_id),
-            price_id=_needed("price_id", price_id),
+            sku_id=sku_id,
+            price_id=price_id,
             count=count,
             package=package,
             other_order_id=_reference(other_order_id),
@@ -130,7 +128,7 @@ class Buying:
             MioEsimError: As ``place``.
         """
         line = OrderLine(
-            api_code=_needed("api_code", api_code),
+            api_code=_code(api_code),
             count=count,
             package=package,
             other_order_id=_reference(other_order_id),
@@ -173,8 +171,8 @@ class Buying:
             MioEsimError: As ``place``.
         """
         line = RenewalLine(
-            sku_id=_needed("sku_id", sku_id),
-            price_id=_needed("price_id", price_id),
+            sku_id=sku_id,
+            price_id=price_id,
             order_num=order_num,
             iccid=iccid,
             package=package,
@@ -208,7 +206,7 @@ class Buying:
             MioEsimError: As ``place``.
         """
         line = RenewalLine(
-            api_code=_needed("api_code", api_code),
+            api_code=_code(api_code),
             order_num=order_num,
             iccid=iccid,
             package=package,
@@ -226,10 +224,9 @@ class Buying:
         return await self._purchaser.buy(check_line(line, today=today), deadline)
 
 
-def _needed(name: str, value: Any) -> Any:
-    if value is None:
-        raise errors.InvalidRequest(f"{name} is missing")
-    return value
+def _code(given: str | None) -> str:
+    # None would mean a plan that is named by its ids.
+    return "" if given is None else given
 
 
 def _reference(given: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -25,19 +25,22 @@ from mioesim_async.wire.signing import Value
 
 __all__ = [
     "Purchase",
+    "check_days",
     "check_email",
     "check_line",
     "check_page_size",
     "check_text",
     "expected_price",
+    "gather",
     "of_today",
+    "pdf_params",
     "some_iccids",
 ]
 
 WHOLE_ORDER = 1
 """``backInfo``: answer with the whole order (vendor-documented)."""
 
-EMAIL = re.compile(r"[^@\s,;<>\"']{1,64}@(?:[^@\s.,;<>\"']+\.)+[^@\s.,;<>\"'0-9][^@\s.,;<>\"']+")
+EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@(?:[^@\s.,;<>\"']+\.)+[^@\s.,;<>\"'0-9][^@\s.,;<>\"']+")
 MAX_TEXT = 500
 
 Line = OrderLine | RenewalLine
@@ -53,7 +56,7 @@ class Purchase:
         other_order_id: The reference.
         price: What it should cost in all, where its package is known, else None.
         cards: How many cards must come back; 0 for a renewal, whose reply may name none.
-        fault: Its one fault is that its day has passed since; else empty.
+        passed_day: Says that its first day has passed, where that is its one fault.
     """
 
     endpoint: Endpoint
@@ -61,7 +64,7 @@ class Purchase:
     other_order_id: str
     price: Decimal | None
     cards: int
-    fault: str = ""
+    passed_day: str = ""
 
     @property
     def is_renewal(self) -> bool:
@@ -71,6 +74,13 @@ class Purchase:
 
 class _Faults(list[str]):
     """Collects what is wrong with a line."""
+
+    def of(self, check: Callable[[], object]) -> None:
+        """Run a check that raises its faults."""
+        try:
+            check()
+        except InvalidRequest as error:
+            self.extend(error.faults)
 
     def whole(self, name: str, value: object, *, required: bool = False) -> None:
         """Ask for a whole number of 1 or more."""
@@ -88,8 +98,10 @@ class _Faults(list[str]):
                 self.append(f"{name} is missing")
         elif not isinstance(value, str) or not value.strip():
             self.append(f"{name} must be text that is not blank, not {value!r}")
-        elif len(value) > most or any(ord(char) < 32 for char in value):
-            self.append(f"{name} must be at most {most} characters, without control characters")
+        elif value != value.strip():
+            self.append(f"{name} must not begin or end with a space")
+        elif len(value) > most or not value.isprintable():
+            self.append(f"{name} must be at most {most} printable characters")
 
 
 def of_today(now: float) -> date:
@@ -179,8 +191,8 @@ def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> 
         faults.append(
             f"begin_date must be a datetime.date (a day in GMT+8), not {type(begin).__name__}"
         )
-    if line.customer_email is not None and (fault := check_email(line.customer_email)):
-        faults.append(fault)
+    if line.customer_email is not None:
+        faults.of(lambda: check_email(line.customer_email))
     send: object = line.send_email
     if type(send) is not bool:
         faults.append(f"send_email must be True or False, not {send!r}")
@@ -244,7 +256,7 @@ def _check_package(line: Line, package: Package, faults: _Faults) -> None:
     elif days is not None and not package.is_day_pass:
         faults.append("this package is no day pass and takes no daypass_days")
     elif type(days) is int:
-        low, high = package.min_days or 1, package.max_days
+        low, high = package.min_days or 1, package.max_days or None
         if days < low or (high is not None and days > high):
             faults.append(f"daypass_days={days} is out of range: {low} to {high or 'any'}")
     if isinstance(line, RenewalLine):
@@ -254,11 +266,15 @@ def _check_package(line: Line, package: Package, faults: _Faults) -> None:
         faults.append("this package needs begin_date")
 
 
-def check_email(address: object) -> str | None:
-    """Return what is wrong with an e-mail address, without repeating it, or None."""
-    if isinstance(address, str) and len(address) <= 254 and EMAIL.fullmatch(address):
-        return None
-    return "the e-mail address must look like name@example.com"
+def check_email(address: object) -> None:
+    """Refuse what is no e-mail address, without repeating it.
+
+    Raises:
+        InvalidRequest: If it can't be one.
+    """
+    is_one = isinstance(address, str) and len(address) <= 254 and EMAIL.fullmatch(address)
+    if not is_one:
+        raise InvalidRequest("the e-mail address must look like name@example.com")
 
 
 def check_text(name: str, value: str) -> str:
@@ -271,7 +287,33 @@ def check_text(name: str, value: str) -> str:
     faults.text(name, value, most=64, required=True)
     if faults:
         raise InvalidRequest(*faults)
-    return value.strip()
+    return value
+
+
+def gather(*checks: Callable[[], object]) -> None:
+    """Run checks, and raise what all of them found.
+
+    Raises:
+        InvalidRequest: With the faults of all checks.
+    """
+    faults = _Faults()
+    for check in checks:
+        faults.of(check)
+    if faults:
+        raise InvalidRequest(*faults)
+
+
+def check_days(start: object, end: object) -> None:
+    """Refuse what is no range of days.
+
+    Raises:
+        InvalidRequest: If a day is no ``datetime.date``, or they are the wrong way round.
+    """
+    days = [day for day in (start, end) if day is not None]
+    if any(isinstance(day, datetime) or not isinstance(day, date) for day in days):
+        raise InvalidRequest("start and end must be datetime.date, days in GMT+8")
+    if isinstance(start, date) and isinstance(end, date) and start > end:
+        raise InvalidRequest(f"start {start} is after end {end}")
 
 
 def some_iccids(iccids: str | Iterable[str]) -> list[str]:
@@ -295,3 +337,28 @@ def check_page_size(size: int) -> int:
     if type(size) is not int or not 1 <= size <= 1000:
         raise InvalidRequest(f"page_size must be 1 to 1000, not {size!r}")
     return size
+
+
+def pdf_params(
+    kind: str,
+    order_num: str,
+    iccids: str | Iterable[str] | None,
+    *checks: Callable[[], object],
+) -> dict[str, Value]:
+    """Return the parameters of a call about PDFs.
+
+    Raises:
+        InvalidRequest: With every fault, those of other checks included.
+    """
+    cards = [iccids] if isinstance(iccids, str) else None if iccids is None else list(iccids)
+    gather(
+        lambda: check_text("order_num", order_num),
+        lambda: cards is None or some_iccids(cards),
+        *checks,
+    )
+    # The parameter is called orderId and takes the order number (vendor-documented).
+    return {
+        "type": kind,
+        "orderId": order_num,
+        "iccids": None if cards is None else some_iccids(cards),
+    }

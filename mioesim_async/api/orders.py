@@ -12,11 +12,14 @@ from mioesim_async.api.bulk import Lines, OrderStream
 from mioesim_async.api.buying import Buying
 from mioesim_async.api.catalogue import Catalogue
 from mioesim_async.api.order_checks import (
+    check_days,
     check_email,
     check_line,
     check_page_size,
     check_text,
+    gather,
     of_today,
+    pdf_params,
     some_iccids,
 )
 from mioesim_async.api.partners import Partners
@@ -169,16 +172,18 @@ class Orders(Buying):
             OrderStateError: If the order's status does not allow it.
             MioEsimError: If the call fails otherwise.
         """
-        cards = some_iccids(iccids)
-        envelope = await self._caller.call(
-            REFUND_ORDER,
-            {
-                "orderNum": check_text("order_num", order_num),
-                "iccids": cards,
-                "remark": None if remark is None else check_text("remark", remark),
-            },
-            deadline=deadline,
+        cards = [iccids] if isinstance(iccids, str) else list(iccids)
+        gather(
+            lambda: check_text("order_num", order_num),
+            lambda: some_iccids(cards),
+            lambda: remark is None or check_text("remark", remark),
         )
+        params: dict[str, Value] = {
+            "orderNum": order_num,
+            "iccids": some_iccids(cards),
+            "remark": remark,
+        }
+        envelope = await self._caller.call(REFUND_ORDER, params, deadline=deadline)
         return envelope.data if isinstance(envelope.data, str) else None
 
     async def pdf_links(
@@ -198,7 +203,7 @@ class Orders(Buying):
             MioEsimError: If the call fails.
         """
         envelope = await self._caller.call(
-            HANDLER_ESIM_PDF_LINK, _pdf_params("link", order_num, iccids), deadline=deadline
+            HANDLER_ESIM_PDF_LINK, pdf_params("link", order_num, iccids), deadline=deadline
         )
         try:
             return read_links(envelope.data)
@@ -222,13 +227,9 @@ class Orders(Buying):
             PdfFailed: If the vendor could not make or send them.
             MioEsimError: If the call fails.
         """
-        if fault := check_email(email):
-            raise errors.InvalidRequest(fault)
-        await self._caller.call(
-            HANDLER_ESIM_PDF_EMAIL,
-            {**_pdf_params("email", order_num, iccids), "email": email},
-            deadline=deadline,
-        )
+        params = pdf_params("email", order_num, iccids, lambda: check_email(email))
+        params["email"] = email
+        await self._caller.call(HANDLER_ESIM_PDF_EMAIL, params, deadline=deadline)
 
     async def check_stock(
         self, *, sku_id: int, price_id: int, count: int, deadline: float | None = None
@@ -365,14 +366,16 @@ class Orders(Buying):
     ) -> OrderPage:
         if other_order_id is None and start is None and end is None:
             raise errors.InvalidRequest("give other_order_id, start or end")
-        if start is not None and end is not None and start > end:
-            raise errors.InvalidRequest(f"start {start} is after end {end}")
-        reference = other_order_id and check_text("other_order_id", other_order_id)
+        gather(
+            lambda: other_order_id is None or check_text("other_order_id", other_order_id),
+            lambda: check_days(start, end),
+            lambda: check_page_size(page_size),
+        )
         params: dict[str, Value] = {
             "startDate": None if start is None else f"{start:%m/%d/%Y}",
             "endDate": None if end is None else f"{end:%m/%d/%Y}",
-            "outerOrderId": reference,
-            "pageSize": check_page_size(page_size),
+            "outerOrderId": other_order_id,
+            "pageSize": page_size,
         }
         envelope = await self._caller.call(QUERY_ORDER, params, deadline=deadline)
         try:
@@ -388,12 +391,3 @@ class Orders(Buying):
 
 
 NOT_ABOUT_STOCK = (errors.MissingParameter, errors.SignatureError, errors.TokenContention)
-
-
-def _pdf_params(kind: str, order_num: str, iccids: str | Iterable[str] | None) -> dict[str, Value]:
-    # The parameter is called orderId and takes the order number (vendor-documented).
-    return {
-        "type": kind,
-        "orderId": check_text("order_num", order_num),
-        "iccids": None if iccids is None else some_iccids(iccids),
-    }

@@ -17,7 +17,7 @@ from mioesim_async.journal.entry import (
     JournalEntry,
     fingerprint,
 )
-from mioesim_async.models.order_replies import numbers_in, read_order, read_placed
+from mioesim_async.models.order_replies import Placed, numbers_in, read_order, read_placed
 from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.exchange import Exchange
@@ -60,8 +60,8 @@ class Purchaser:
             MioEsimError: As ``Orders.place`` says.
         """
         entry = self._entry(purchase)
-        if purchase.fault and not await self._is_placed(entry):
-            raise errors.InvalidRequest(purchase.fault)
+        if purchase.passed_day and not await self._is_placed(entry):
+            raise errors.InvalidRequest(purchase.passed_day)
 
         async def conduct(exchange: Exchange) -> Order:
             self.under_way.add(entry.attempt)
@@ -70,9 +70,13 @@ class Purchaser:
             finally:
                 self.under_way.discard(entry.attempt)
 
-        return await self.caller.purchase(
-            purchase.endpoint, purchase.params, conduct, deadline=deadline
-        )
+        try:
+            return await self.caller.purchase(
+                purchase.endpoint, purchase.params, conduct, deadline=deadline
+            )
+        except errors.MioEsimError as error:
+            error.other_order_id = purchase.other_order_id
+            raise
 
     def now(self) -> datetime:
         """Return the present, in UTC."""
@@ -85,7 +89,9 @@ class Purchaser:
         try:
             envelope = await exchange.send()
         except BaseException as error:
-            await self._settle(entry, *_came_to(error, sent=exchange.was_sent))
+            state, reason = _came_to(error, sent=exchange.was_sent)
+            number = getattr(error, "order_num", None)
+            await self._settle(entry, state, reason, order_num=number)
             raise
         return await self._placed(purchase, entry, exchange, envelope)
 
@@ -99,6 +105,12 @@ class Purchaser:
             # It may have been recorded; then it is this attempt's, and nothing was sent.
             await self._settle(entry, EntryState.NOT_SENT, "cancelled before it was sent")
             raise
+        except errors.MioEsimError:
+            raise
+        except Exception as error:
+            raise errors.ConfigurationError(
+                f"the order journal failed ({type(error).__name__}); nothing was sent"
+            ) from error
 
     async def _settle(
         self,
@@ -112,8 +124,9 @@ class Purchaser:
         """Record what it came to; a journal that fails now must not lose the order."""
         if self.journal is None:
             return
+        changed = False
         try:
-            await self.journal.settle(
+            changed = await self.journal.settle(
                 entry.account,
                 entry.other_order_id,
                 entry.attempt,
@@ -128,6 +141,12 @@ class Purchaser:
                 "the order journal could not record that reference %s is %s (order %s)",
                 entry.other_order_id,
                 state.value,
+                order_num,
+            )
+        if not changed and order_num is not None:
+            logger.warning(
+                "reference %s was placed as order %s, and its journal entry says otherwise",
+                entry.other_order_id,
                 order_num,
             )
 
@@ -162,7 +181,7 @@ class Purchaser:
     ) -> Order:
         """Make the most of a reply that says success."""
         placed = read_placed(envelope.data)
-        if placed.order_num is None:
+        if placed.order_num is None or _is_old(placed, purchase):
             unknown = _no_number(purchase, envelope)
             await self._settle(entry, EntryState.UNKNOWN, str(unknown), order_num=unknown.order_num)
             raise unknown
@@ -269,9 +288,17 @@ def _came_to(error: BaseException, *, sent: bool) -> tuple[EntryState, str]:
     return EntryState.UNKNOWN, reason
 
 
+def _is_old(placed: Placed, purchase: Purchase) -> bool:
+    """Tell whether a renewal's reply names no order but the one that is renewed, or may do so."""
+    return purchase.is_renewal and (
+        placed.is_odd or placed.order_num == purchase.params.get("orderNum")
+    )
+
+
 def _no_number(purchase: Purchase, envelope: Envelope) -> errors.OutcomeUnknown:
-    numbers = numbers_in(envelope.data)
-    what = f"names {len(numbers)} orders" if numbers else "holds no order number"
+    asked = purchase.params.get("orderNum")
+    numbers = [number for number in numbers_in(envelope.data) if number != asked]
+    what = "does not say clearly which order it made" if numbers else "names no new order"
     return errors.OutcomeUnknown(
         f"{purchase.endpoint.path} answered success, but its reply {what} (see .data); look for "
         f"reference {purchase.other_order_id} before you repeat it",

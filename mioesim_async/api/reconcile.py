@@ -24,9 +24,13 @@ __all__ = ["Candidate", "ReconcileReport", "reconcile"]
 logger = logging.getLogger("mioesim_async")
 
 CONCURRENCY = 4
+NO_SUCH_DATA = 3
+"""Code of a search that finds nothing (vendor-documented for other endpoints)."""
 PAGE = 1000
 NEAR = timedelta(hours=1)
 """How far an order's time may be from the entry's to be worth a person's look."""
+SKEW = timedelta(days=2)
+"""How far the vendor's clock may be from ours."""
 
 RENEWALS = frozenset({RENEW_CARD.path, RENEW_CARD_BY_API_CODE.path})
 
@@ -155,21 +159,39 @@ class _Lookup:
 
     async def _look(self, entry: JournalEntry) -> _Found:
         first, last = _days(entry)
-        asked = await self.search(entry.other_order_id, first, last, PAGE, self.deadline)
-        if exact := _carrying(asked.rows, entry):
-            return _Found(exact)
-        listed = await self.search(None, first, last, PAGE, self.deadline)
-        rows = asked.rows + listed.rows
-        near = {order.order_num: order for order in rows if _is_near(order, entry)}
+        asked = await self._search_reference(entry.other_order_id, first, last)
+        listed = await self._search(None, first, last)
+        rows = {order.order_num: order for order in listed.rows + asked.rows if order.order_num}
+        unclaimed = [order for order in rows.values() if not await self._is_another(order, entry)]
         return _Found(
-            _carrying(listed.rows, entry),
-            [order for number, order in near.items() if not await self._is_known(number)],
-            _doubt(asked, listed),
+            [order for order in unclaimed if _is_ours(order, entry)],
+            [order for order in unclaimed if _is_near(order, entry)],
+            _doubt(entry, asked, listed),
         )
 
-    async def _is_known(self, number: str) -> bool:
-        """Tell whether an order is another entry's."""
-        return await self.journal.find_order(self.purchaser.caller.account, number) is not None
+    async def _search_reference(self, reference: str, first: date, last: date) -> OrderPage:
+        # Without days, since clocks may differ and the form of the days is assumed.
+        try:
+            return await self._search(reference, None, None)
+        except (errors.MissingParameter, errors.QueryFailed):
+            return await self._search(reference, first, last)
+
+    async def _search(
+        self, reference: str | None, first: date | None, last: date | None
+    ) -> OrderPage:
+        try:
+            return await self.search(reference, first, last, PAGE, self.deadline)
+        except errors.NotFound as error:
+            if error.code != NO_SUCH_DATA:
+                raise
+        return OrderPage([], 0)
+
+    async def _is_another(self, order: Order, entry: JournalEntry) -> bool:
+        """Tell whether an order is known to be another entry's."""
+        known = await self.journal.find_order(entry.account, order.order_num)
+        if known is None and order.other_order_id is not None:
+            known = await self.journal.find(entry.account, order.other_order_id)
+        return known is not None and known.other_order_id != entry.other_order_id
 
     async def _adopt(self, entry: JournalEntry, order: Order) -> None:
         try:
@@ -216,9 +238,11 @@ class _Lookup:
         return self.purchaser.now() - entry.updated_at
 
 
-def _doubt(*pages: OrderPage) -> str:
+def _doubt(entry: JournalEntry, *pages: OrderPage) -> str:
     """Say why an order that was not found may be there all the same; empty if it may not."""
     for page in pages:
+        if page.mentions(entry.other_order_id):
+            return "the search names its reference, in a way that can't be read"
         if page.has_bad_rows:
             return "the search has rows that can't be read"
         if page.total > len(page.rows) or page.total >= PAGE:
@@ -230,19 +254,17 @@ def _doubt(*pages: OrderPage) -> str:
 
 def _days(entry: JournalEntry) -> tuple[date, date]:
     """Return the days in GMT+8 on which the order can have been placed."""
-    first = (entry.created_at - NEAR).astimezone(GMT8).date()
-    last = (entry.updated_at + NEAR).astimezone(GMT8).date()
+    first = (entry.created_at - SKEW).astimezone(GMT8).date()
+    last = (entry.updated_at + SKEW).astimezone(GMT8).date()
     return first, last
 
 
-def _carrying(rows: list[Order], entry: JournalEntry) -> list[Order]:
-    """Return the orders that carry exactly our reference, each once."""
-    found = {
-        row.order_num: row
-        for row in rows
-        if row.order_num and entry.other_order_id in references_of(row) and _fits(row, entry)
-    }
-    return list(found.values())
+def _is_ours(row: Order, entry: JournalEntry) -> bool:
+    """Tell whether an order carries exactly our reference, and nothing contradicts it."""
+    if row.other_order_id != entry.other_order_id or not _fits(row, entry):
+        return False
+    moment = row.purchased_at
+    return moment is None or entry.created_at - SKEW <= moment <= entry.updated_at + SKEW
 
 
 def _is_near(row: Order, entry: JournalEntry) -> bool:

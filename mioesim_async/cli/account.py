@@ -8,18 +8,23 @@ from typing import Any
 
 import platformdirs
 
-from mioesim_async.client import MioEsimClient
+from mioesim_async.cli.profiles import default_profile, profiles_path, read_profile
+from mioesim_async.client import ENVIRONMENT, MioEsimClient
+from mioesim_async.errors import ConfigurationError
 from mioesim_async.journal.sqlite import OrderJournal
 from mioesim_async.tokens.file import FileTokenStore
 
 __all__ = ["client_for", "journal_path"]
 
 
-def client_for(_profile: str | None = None, **arguments: Any) -> MioEsimClient:
+def client_for(profile: str | None = None, **arguments: Any) -> MioEsimClient:
     """Make a client that shares its token and its journal with other runs on this machine.
 
+    The account is that of the profile, else of the profile that ``MIOESIM_PROFILE`` names,
+    else of the environment, else of the default profile. Token and journal keep accounts apart.
+
     Args:
-        _profile: Name of a profile; None for the environment's account.
+        profile: Name of a profile.
         **arguments: Of ``MioEsimClient``, which win.
 
     Raises:
@@ -29,9 +34,27 @@ def client_for(_profile: str | None = None, **arguments: Any) -> MioEsimClient:
     if not os.environ.get("MIOESIM_TOKEN_STORE"):
         path = platformdirs.user_state_path("mioesim_async") / "tokens.json"
         arguments.setdefault("token_store", FileTokenStore(path))
+    if (name := _chosen(profile)) is not None:
+        account = read_profile(name)
+        # All three, so that nothing of the environment's account gets mixed in.
+        arguments.setdefault("credentials", account.credentials)
+        arguments.setdefault("base_url", account.base_url)
+        arguments.setdefault("dialect", account.dialect)
     return MioEsimClient.from_env(**arguments)
 
 
 def journal_path() -> Path:
     """Return where the journal of orders is."""
     return platformdirs.user_state_path("mioesim_async") / "orders.db"
+
+
+def _chosen(profile: str | None) -> str | None:
+    name = profile or os.environ.get("MIOESIM_PROFILE")
+    if name or any(os.environ.get(variable) for variable in ENVIRONMENT.values()):
+        return name
+    if (default := default_profile()) is None:
+        raise ConfigurationError(
+            f"no account: set the environment variables {', '.join(ENVIRONMENT.values())}, or "
+            f"describe accounts in {profiles_path()} and choose one with --profile"
+        )
+    return default

@@ -1,57 +1,34 @@
-"""Commands, exit statuses, and how errors look to a person."""
+"""The commands; importing it registers them all."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
+import re
 import shlex
-import sys
-import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import Parameter
 
-from mioesim_async import __version__, errors
-from mioesim_async.cli.outputs import printable
+from mioesim_async.cli import commands_cards, commands_catalogue
 from mioesim_async.cli.query import Format, QueryOptions, query_cards
-from mioesim_async.cli.status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
+from mioesim_async.cli.running import Flag, Port, Positive, app, guarded, run
+from mioesim_async.cli.status import INTERRUPTED, OK
+from mioesim_async.errors import InvalidRequest
 from mioesim_async.sandbox import Sandbox
 from mioesim_async.sandbox.specs import parse_fault
 
 __all__ = ["run"]
 
-app = App(
-    name="mioesim",
-    help="Query eSIMs and physical SIMs of the MIOeSIM reseller API.",
-    version=__version__,
+STOCK = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)", re.ASCII)
+
+COMMANDS = (commands_catalogue, commands_cards)
+"""Importing them registers their commands."""
+
+app.register_install_completion_command(
+    help="Install completion for bash, zsh, fish or PowerShell (--shell names another)."
 )
-
-WRONG_USAGE = (
-    errors.InvalidRequest,
-    errors.ConfigurationError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
-OnFile = Parameter(allow_leading_hyphen=True)
-Positive = Parameter(validator=lambda _, value: _check_positive(value))
-
-
-Port = Parameter(validator=lambda _, value: _check_port(value))
-
-
-def _check_port(value: int) -> None:
-    if not 0 <= value <= 65535:
-        raise ValueError("must be 0 to 65535.")
-
-
-def _check_positive(value: Any) -> None:
-    if value is not None and value < 1:
-        raise ValueError("must be 1 or more.")
 
 
 @app.command
@@ -67,12 +44,14 @@ def query(
     ] = None,
     format: Format | None = None,  # noqa: A002 - it is the option's name
     concurrency: Annotated[int, Positive] = 8,
-    debug: Annotated[bool, Parameter(negative="")] = False,
+    profile: str | None = None,
+    debug: Annotated[bool, Flag] = False,
 ) -> int:
     """Query status and usage of any number of cards.
 
     Takes ICCIDs from the arguments, else from --file, else from standard input. The account
-    comes from MIOESIM_PHONE_NUMBER, MIOESIM_PASSWORD, MIOESIM_SECRET_KEY and MIOESIM_BASE_URL.
+    comes from --profile, else from MIOESIM_PHONE_NUMBER, MIOESIM_PASSWORD, MIOESIM_SECRET_KEY
+    and MIOESIM_BASE_URL.
 
     Exit status: 0 all found, 1 some missing or failed, 2 wrong usage, 3 not logged in,
     130 interrupted.
@@ -85,10 +64,11 @@ def query(
         output: Write the result to a file; its ending chooses the format.
         format: How to write the result.
         concurrency: How many batches of 100 are under way at once.
+        profile: The account of this name in profiles.toml.
         debug: Show logs and tracebacks.
     """
-    options = QueryOptions(iccids, file, column, sandbox, output, format, concurrency)
-    return _guarded(lambda: query_cards(options), debug=debug)
+    options = QueryOptions(iccids, file, column, sandbox, output, format, concurrency, profile)
+    return guarded(lambda: query_cards(options), debug=debug)
 
 
 @app.command(name="sandbox")
@@ -100,7 +80,10 @@ def serve_sandbox(
     port: Annotated[int, Port] = 0,
     fault: Annotated[tuple[str, ...], Parameter(negative="", allow_leading_hyphen=True)] = (),
     capacity: Annotated[int | None, Positive] = None,
-    debug: Annotated[bool, Parameter(negative="")] = False,
+    order_form: str = "order",
+    search: str = "by reference",
+    stock: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    debug: Annotated[bool, Flag] = False,
 ) -> int:
     """Run a sandbox by itself, and print the environment variables that lead to it.
 
@@ -112,18 +95,40 @@ def serve_sandbox(
         fault: What shall go wrong, as ``name[=value][@endpoint][*times]``, such as
             ``http=503@queryIccidInformation*10``; without times, for ever. May be repeated.
         capacity: Answer 429 to more calls at once than that.
+        order_form: Form of the reply to orders: order, number, object with number only, list,
+            strange or nothing.
+        search: How orders are searched: by reference, ignores references or lists all.
+        stock: How many cards are left of a package, as ``SKU/PRICE=N``. May be repeated.
         debug: Show logs and tracebacks.
     """
 
     def serve() -> Coroutine[Any, Any, int]:
-        sandbox = Sandbox(cards, seed, host=host, port=port, record=False, capacity=capacity)
+        sandbox = Sandbox(
+            cards,
+            seed,
+            host=host,
+            port=port,
+            record=False,
+            capacity=capacity,
+            order_form=order_form,
+            search=search,
+        )
+        sandbox.stock.update(map(_stock_of, stock))
         for spec in map(parse_fault, fault):
             sandbox.faults.add(spec.fault, spec.endpoint, times=spec.times)
         return _serve(sandbox)
 
-    status = _guarded(serve, debug=debug)
+    status = guarded(serve, debug=debug)
     # Ctrl-C is how a server is stopped.
     return OK if status == INTERRUPTED else status
+
+
+def _stock_of(text: str) -> tuple[tuple[int, int], int]:
+    found = STOCK.fullmatch(text)
+    if found is None:
+        raise InvalidRequest(f"--stock takes SKU/PRICE=N, such as 45/441=3; not {text!r}")
+    sku_id, price_id, left = map(int, found.groups())
+    return (sku_id, price_id), left
 
 
 async def _serve(sandbox: Sandbox) -> int:
@@ -143,76 +148,3 @@ async def _serve(sandbox: Sandbox) -> int:
         )
         await asyncio.Event().wait()
     return OK
-
-
-def _guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
-    """Run a command, and turn what goes wrong into one line and an exit status."""
-    if debug:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-    elif logging.lastResort is not None:
-        # Looks sys.stderr up each time, so that warnings stand above a progress bar.
-        logging.getLogger("mioesim_async").addHandler(logging.lastResort)
-    try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(work())
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has gone, as head does.
-        return FAILED
-    except (errors.MioEsimError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        else:
-            _say(_one_line(error))
-        return _status_of(error)
-    finally:
-        _drop_what_cannot_be_written()
-
-
-def _drop_what_cannot_be_written() -> None:
-    """Keep the interpreter from failing over what is still buffered when it ends."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _status_of(error: Exception) -> int:
-    if isinstance(error, WRONG_USAGE):
-        return USAGE
-    if isinstance(error, NotLoggedIn | errors.AuthenticationError | errors.PermissionDenied):
-        return NOT_LOGGED_IN
-    return NOT_LOGGED_IN if isinstance(error, errors.SignatureError) else FAILED
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    else:
-        text = ". ".join([str(error), *getattr(error, "__notes__", [])])
-    return printable(" ".join(text.split())) or ""
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _say(message: str) -> None:
-    print(f"mioesim: {message}", file=sys.stderr)
-
-
-def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit status."""
-    try:
-        result = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
-    except CycloptsError as error:
-        _say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
-        return USAGE
-    return result if isinstance(result, int) else OK

@@ -51,6 +51,7 @@ class QueryOptions:
     output: Path | None
     format: Format | None
     concurrency: int
+    profile: str | None
 
     @property
     def writes(self) -> Format:
@@ -113,7 +114,7 @@ async def query_cards(options: QueryOptions) -> int:
         else:
             source = open_source(options.iccids, options.file, options.column)
             client = await stack.enter_async_context(
-                client_for(max_in_flight=_slots_for(options.concurrency))
+                client_for(options.profile, max_in_flight=_slots_for(options.concurrency))
             )
         # Checks what was given, before the login sends a byte.
         stream = client.cards.query_many(source.items, concurrency=options.concurrency)

@@ -3,28 +3,117 @@
 from __future__ import annotations
 
 import json
-import sys
+import re
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from mioesim_async.cli.outputs import printable
 from mioesim_async.models.converter import to_dict
 
-__all__ = ["print_json", "print_table"]
+__all__ = ["amount", "fixed", "moment", "number", "print_json", "print_lines", "print_table"]
+
+SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
+"""Fields of models that hold the activation code, or lead to it."""
+
+NARROWEST = 12
+"""Characters that a column of text keeps, however narrow the terminal is."""
+
+HARMFUL_IN_JSON = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
+"""What JSON takes as it is, and terminals and encoders don't."""
 
 
-def print_json(value: Any) -> None:
-    """Print models, or lists and dicts of them, as one JSON document."""
-    json.dump(to_dict(value), sys.stdout, ensure_ascii=False, indent=2)
-    print()
+def fixed(title: str) -> Column:
+    """Make a column of ids or words that are never folded or cut."""
+    return Column(title, no_wrap=True)
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> None:
-    """Print rows for people; what is not known is left empty."""
-    table = Table(*columns, title=title or None, title_justify="left", box=None, pad_edge=False)
+def number(title: str) -> Column:
+    """Make a column of numbers."""
+    return Column(title, justify="right", no_wrap=True)
+
+
+def amount(megabytes: float | None) -> str | None:
+    """Write an amount of data, in MB or in GB of 1024 MB."""
+    if megabytes is None:
+        return None
+    value, unit = (megabytes / 1024, "GB") if megabytes >= 1024 else (megabytes, "MB")
+    return f"{value:,.2f}".rstrip("0").rstrip(".") + f" {unit}"
+
+
+def moment(time: datetime | None) -> str | None:
+    """Write a time, in the zone that it is in."""
+    return None if time is None else f"{time:%Y-%m-%d %H:%M}"
+
+
+def print_json(value: Any, *, show_activation: bool = False) -> None:
+    """Print models, or lists and dicts of them, as one JSON document.
+
+    Args:
+        value: What to print.
+        show_activation: Whether activation codes, what leads to them, and ``extra``, which
+            may hold them, are printed too. Otherwise each is null, and another field such as
+            ``activation_hidden`` says whether there is one.
+    """
+    data = to_dict(value)
+    text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
+    print(HARMFUL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_table(
+    columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], *, title: str = ""
+) -> None:
+    """Print rows for people; what is not known is left empty.
+
+    Where the terminal is too narrow, text is folded, and ids and numbers stay whole: then
+    lines are longer than the terminal.
+    """
+    # Columns keep the cells of their table.
+    own = [column.copy() if isinstance(column, Column) else column for column in columns]
+    table = Table(*own, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*["" if cell is None else printable(str(cell)) or "" for cell in row])
-    Console().print(table)
+        # Text, since the vendor's words are no markup.
+        table.add_row(*[Text(_cell(cell)) for cell in row])
+    for column in table.columns:
+        cells = [cell_len(str(cell)) for cell in (column.header, *column.cells)]
+        column.min_width = max(cells) if column.no_wrap else min(max(cells), NARROWEST)
+        column.overflow = "fold"
+    console = Console()
+    needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 2
+    console.width = max(console.width, needed)
+    if title:
+        console.print(Text(_cell(title), style="bold"))
+    console.print(table, crop=False)
+
+
+def print_lines(entries: Iterable[tuple[str, Any]]) -> None:
+    """Print what is known of one thing, a line each; values are never folded."""
+    known = [(label, _cell(value)) for label, value in entries if value is not None]
+    width = max(len(label) for label, _ in known)
+    console = Console()
+    for label, value in known:
+        line = Text(f"{label:{width}}", style="bold").append(f"  {value}", style="not bold")
+        console.print(line, soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else printable(str(value)) or ""
+
+
+def _hidden(data: Any) -> Any:
+    if isinstance(data, list):
+        return [_hidden(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    kept: dict[str, Any] = {}
+    for name, value in data.items():
+        if name in SECRET_FIELDS:
+            kept |= {name: None, f"{name}_hidden": value not in (None, {})}
+        elif name != "extra":
+            kept[name] = _hidden(value)
+    return kept

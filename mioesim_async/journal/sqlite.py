@@ -183,7 +183,10 @@ class OrderJournal:
 
         Raises:
             ConfigurationError: If the file can't be used.
+            ValueError: If ``older_than`` is negative.
         """
+        if older_than < timedelta(0):
+            raise ValueError("older_than can't be negative")
         before = datetime.fromtimestamp(self._clock.time(), UTC) - older_than
         return await self._run(lambda db: rows.forget(db, SETTLED, before), writes=True)
 

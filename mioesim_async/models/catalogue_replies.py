@@ -20,7 +20,11 @@ def read_skus(data: Any) -> tuple[list[Sku], list[ProtocolError]]:
     Raises:
         ProtocolError: If it is no list.
     """
-    rows, bad = sort_rows(rows_of(data), Sku)
+    listed = rows_of(data)
+    rows, bad = sort_rows(listed, Sku)
+    total = data.get("total") if isinstance(data, dict) else None
+    if isinstance(total, int) and total > len(listed):
+        bad.append(ProtocolError(f"the list has {len(listed)} of {total} SKUs"))
     skus: dict[int, Sku] = {}
     for sku in rows:
         if sku.sku_id is None:

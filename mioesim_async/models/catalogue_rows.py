@@ -6,13 +6,14 @@ from typing import Any
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models import scalars
+from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.catalogue import Package, Partner, Sku, SkuPackages
 from mioesim_async.models.coverage import read_countries
 from mioesim_async.models.reader import LAYOUTS, Layout, Wire, report_once, sort_rows
 
 __all__ = ["read_size"]
 
-PACKAGE_LISTS = ("esimPackageDtoList", "esimPackageVoList")
+PACKAGE_LISTS = dict.fromkeys(("esimPackageDtoList", "esimPackageVoList"))
 MAX_NAME = 60
 
 
@@ -42,8 +43,18 @@ def _countries(values: dict[str, Any], extra: dict[str, Any]) -> None:
 
 
 def _package(values: dict[str, Any], extra: dict[str, Any]) -> None:
+    if "is_day_pass" not in values:
+        # Taken for another plan, a day pass would cost one day only.
+        values["is_day_pass"] = _says_day_pass(values.get("api_code"))
     read_size(values, extra)
     _countries(values, extra)
+
+
+def _says_day_pass(api_code: str | None) -> bool:
+    try:
+        return api_code is not None and ApiCode.parse(api_code).is_day_pass
+    except ValueError:
+        return False
 
 
 def _packages(values: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -51,6 +62,8 @@ def _packages(values: dict[str, Any], extra: dict[str, Any]) -> None:
     _countries(values, extra)
     packages: list[Package] = []
     bad: list[ProtocolError] = []
+    if not extra.keys() & PACKAGE_LISTS:
+        bad.append(ProtocolError(f"SkuPackages: there is none of {', '.join(PACKAGE_LISTS)}"))
     for name in PACKAGE_LISTS:
         rows = extra.get(name)
         if isinstance(rows, list):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models import scalars
@@ -32,6 +33,12 @@ __all__ = [
 logger = logging.getLogger("mioesim_async")
 
 ORDER_NUM = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9_-]{2,63}")
+NUMBER_IN_TEXT = re.compile(
+    r"""["']order_?num["']\s*:\s*["']?([A-Za-z0-9_-]{3,64})|(?<!\w)([A-Z]{1,4}[0-9]{14,20})(?!\w)""",
+    re.IGNORECASE,
+)
+"""In text: what is named so, or looks like the vendor's sample."""
+
 MAX_DEPTH = 8
 
 
@@ -57,12 +64,18 @@ class OrderPage:
     Attributes:
         rows: The orders.
         total: How many there are, as far as the reply tells.
-        has_bad_rows: Some rows can't be read.
+        has_bad_rows: Some rows can't be read, or have no order number.
+        raw: The reply's data, as it came.
     """
 
     rows: list[Order]
     total: int
     has_bad_rows: bool = False
+    raw: Any = field(default=None, repr=False)
+
+    def mentions(self, reference: str) -> bool:
+        """Tell whether a reference is anywhere in the reply, in whatever place."""
+        return reference in json.dumps(self.raw, default=str, ensure_ascii=False)
 
 
 def read_placed(data: Any) -> Placed:
@@ -105,7 +118,10 @@ def read_order(data: Any, order_num: str) -> Order:
 
 
 def numbers_in(data: Any) -> list[str]:
-    """Return every order number in a reply, wherever it is, each once."""
+    """Return every order number in a reply, wherever it is, each once.
+
+    Takes what was parsed, or the text of a reply that could not be.
+    """
     found: dict[str, None] = {}
     _collect(data, found, MAX_DEPTH)
     return list(found)
@@ -149,7 +165,8 @@ def read_page(data: Any) -> OrderPage:
     for error in bad:
         logger.warning("a row of a search was left out: %s", error)
     total = _number(data, "total")
-    return OrderPage(orders, max(len(rows), total or 0), bool(bad))
+    is_odd = bool(bad) or not all(order.order_num for order in orders)
+    return OrderPage(orders, max(len(rows), total or 0), is_odd, data)
 
 
 def _number(data: Any, name: str) -> int | None:
@@ -194,6 +211,9 @@ def _collect(data: Any, found: dict[str, None], depth: int) -> None:
     elif isinstance(data, list) and depth:
         for item in data:
             _collect(item, found, depth - 1)
+    elif isinstance(data, str):
+        texts = (match[1] or match[2] for match in NUMBER_IN_TEXT.finditer(data))
+        found.update(dict.fromkeys(texts))
 
 
 def _kind(data: Any) -> str:

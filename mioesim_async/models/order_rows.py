@@ -13,7 +13,9 @@ from mioesim_async.models.reader import LAYOUTS, Layout, Wire, structure_rows
 
 __all__: list[str] = []
 
-CARD_LISTS = ("cardApiDtoList", "cardApiVoList", "cardDtoList", "cardVoList", "cards", "cardList")
+CARD_LISTS = frozenset(
+    {"cardapidtolist", "cardapivolist", "carddtolist", "cardvolist", "cards", "cardlist"}
+)
 
 REFERENCES = ("otherorderid", "outerorderid")
 
@@ -25,7 +27,11 @@ def _order_status(value: object) -> OrderStatus | None:
 
 def _iccid(value: object) -> str | None:
     digits = scalars.digits(value)
-    return None if digits is None else clean_iccid(digits)
+    try:
+        return None if digits is None else clean_iccid(digits)
+    except ValueError:
+        # The value may be an activation code in the wrong place, so it is not repeated.
+        raise ValueError("expected an ICCID") from None
 
 
 def _plans(values: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -53,15 +59,26 @@ def _reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
 
 def _cards(values: dict[str, Any], extra: dict[str, Any]) -> None:
     """Read all cards of an order; one that can't be read is kept, with its row."""
-    for name in CARD_LISTS:
-        rows = extra.get(name)
+    cards: list[OrderCard] = []
+    known: set[str] = set()
+    for name in [name for name in extra if name.replace("_", "").lower() in CARD_LISTS]:
+        rows = extra[name]
         if isinstance(rows, dict):
-            rows = [
-                {"iccid": key} | row if isinstance(row, dict) else key for key, row in rows.items()
-            ]
+            rows = [_named(iccid, row) for iccid, row in rows.items()]
         if isinstance(rows, list):
             del extra[name]
-            values["cards"] = values.get("cards", []) + [_card(row) for row in rows]
+            for card in map(_card, rows):
+                if card.iccid not in known:
+                    cards.append(card)
+                    known |= {card.iccid} - {""}
+    values["cards"] = cards
+
+
+def _named(iccid: str, row: Any) -> dict[str, Any]:
+    """Return a row of a map by ICCID; bare text in it is taken for the activation code."""
+    if not isinstance(row, dict):
+        return {"iccid": iccid, "code": row}
+    return row if row.get("iccid") else row | {"iccid": iccid}
 
 
 def _card(row: Any) -> OrderCard:

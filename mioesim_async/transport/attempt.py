@@ -25,6 +25,10 @@ from mioesim_async.wire.signing import percent_encode, sign, urlencode
 __all__ = ["Sender"]
 
 LARGE_BODY = 1024 * 1024
+KEPT_OF_A_REPLY = 64 * 1024
+"""How many bytes of an unreadable reply to a purchase are kept on its error."""
+
+ACTIVATION_CODE = re.compile(r"(?:LPA:)?1\$[^\s\"']+", re.IGNORECASE)
 
 
 class Sender:
@@ -118,6 +122,9 @@ class Sender:
             else:
                 envelope = parse_envelope(reply.body, exact=endpoint.exact)
         except errors.ProtocolError as error:
+            if endpoint.safety is Safety.MONEY:
+                # It may have been paid for: whatever can be told from it must not be lost.
+                error.data = reply.body[:KEPT_OF_A_REPLY].decode(errors="replace")
             raise error.at(endpoint.path)
         code = envelope.code
         if isinstance(code, str):
@@ -189,7 +196,7 @@ class Sender:
                 text = text.replace(secret, "***")
                 for written in (percent_encode(secret), quote_plus(secret)):
                     text = re.sub(re.escape(written), "***", text, flags=re.IGNORECASE)
-        return text
+        return ACTIVATION_CODE.sub("***", text)
 
 
 def _finite(seconds: float) -> float | None:

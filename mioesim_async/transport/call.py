@@ -7,6 +7,7 @@ import math
 from attrs import Factory, define
 
 from mioesim_async import errors
+from mioesim_async.models.order_replies import numbers_in
 from mioesim_async.transport.config import RetryPolicy
 from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.request import Progress
@@ -73,15 +74,17 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
     """Make the error for what may or may not have been executed."""
     path = call.endpoint.path
     reference = call.texts.get("otherOrderId")
+    data, asked = getattr(failed, "data", None), call.texts.get("orderNum")
     # What a renewal names is the order that it renews, not the one that it makes.
-    order_num = None if reference else call.texts.get("orderNum")
+    told = [number for number in numbers_in(data) if number != asked]
+    order_num = (told[0] if told else None) if reference else asked
     where = f"reference {reference}" if reference else "the account's last orders"
     return errors.OutcomeUnknown(
         f"{path} may or may not have been executed, and was not sent again; "
         f"before you repeat it, look for {where}. The cause: {failed}",
         other_order_id=reference,
         order_num=order_num,
-        data=getattr(failed, "data", None),
+        data=data,
         last_error=failed,
     ).at(path)
 

@@ -13,6 +13,7 @@ from mioesim_async.errors import ConfigurationError
 __all__ = ["Credentials", "PoolLimits", "RetryPolicy", "Timeouts", "clean_base_url"]
 
 DEFAULT_BASE_URL = "https://bpm.mioesim.com"
+DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 def _text(_: Any, attribute: Attribute[str], value: object) -> None:
@@ -135,5 +136,5 @@ def clean_base_url(base_url: str) -> str:
             "without user name, query and fragment"
         )
     # Written one way: the token store's key for an account is made from it.
-    host = parts.netloc.lower()
+    host = parts.netloc.lower().removesuffix(DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

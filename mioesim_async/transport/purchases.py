@@ -64,7 +64,7 @@ class Purchases:
             raise
         except TimeoutError:
             self._leave(call, task)
-        if call.progress.sent:
+        if call.progress.sent or call.order_num is not None:
             raise cut_short(call)
         # It ends at once, and whoever tries again must find it ended.
         await asyncio.wait([task], timeout=SECONDS_TO_END)

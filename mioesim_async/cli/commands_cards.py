@@ -1,0 +1,260 @@
+"""``mioesim card``, ``history``, ``qr`` and ``pdf``: one card, and what its customer gets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from mioesim_async.cli.ask import confirm
+from mioesim_async.cli.common import COMMON, Common
+from mioesim_async.cli.running import Flag, app, say
+from mioesim_async.cli.show import amount, fixed, moment, print_json, print_lines, print_table
+from mioesim_async.cli.status import FAILED, OK
+from mioesim_async.client import MioEsimClient
+from mioesim_async.delivery import customer_html, customer_sheets, customer_text, save
+from mioesim_async.errors import InvalidRequest
+from mioesim_async.models.activation import ActivationCode
+from mioesim_async.models.cards import CardDetail
+from mioesim_async.models.orders import Order, OrderStatus
+
+__all__: list[str] = []
+
+HIDDEN = "hidden; --show-activation shows it"
+ENDINGS = {".svg": "svg", ".png": "png", ".html": "html", ".htm": "html", ".txt": "text"}
+
+
+@app.command
+def card(
+    iccid: str, *, show_activation: Annotated[bool, Flag] = False, common: Common = COMMON
+) -> int:
+    """Show everything about one card.
+
+    Args:
+        iccid: The card.
+        show_activation: Show the activation code too; whoever sees it can take the line.
+        common: Options of every command.
+    """
+
+    async def work(client: MioEsimClient) -> int:
+        found = await client.cards.detail(iccid)
+        if common.json:
+            print_json(found, show_activation=show_activation)
+        else:
+            print_lines(_lines(found, show_activation=show_activation))
+        return OK
+
+    return common.run(work)
+
+
+def _lines(found: CardDetail, *, show_activation: bool) -> list[tuple[str, Any]]:
+    code = found.activation
+    return [
+        ("ICCID", found.iccid),
+        ("Status", found.dp_status or "unknown"),
+        ("Data used", amount(found.used_mb)),
+        ("Data left", amount(found.remaining_mb)),
+        ("Data of the plan", amount(found.total_mb)),
+        ("Starts (GMT+8)", moment(found.starts_at)),
+        ("Ends (GMT+8)", moment(found.ends_at)),
+        ("Order", found.order_num),
+        ("SKU", found.sku_id),
+        ("Activation code", "none" if code is None else code if show_activation else HIDDEN),
+    ]
+
+
+@app.command
+def history(iccid: str, *, common: Common = COMMON) -> int:
+    """List the plans that a card had.
+
+    Args:
+        iccid: The card.
+        common: Options of every command.
+    """
+
+    async def work(client: MioEsimClient) -> int:
+        plans = await client.cards.history(iccid)
+        if common.json:
+            print_json(plans)
+        elif not plans:
+            say("the card had no plans")
+        else:
+            columns = (fixed("Order"), "Plan", "Status", fixed("Starts (GMT+8)"))
+            print_table(
+                (*columns, fixed("Ends (GMT+8)")),
+                [
+                    (
+                        plan.order_num,
+                        plan.display,
+                        _status(plan.status),
+                        moment(plan.starts_at),
+                        moment(plan.ends_at),
+                    )
+                    for plan in plans
+                ],
+            )
+        return OK
+
+    return common.run(work)
+
+
+def _status(status: int | None) -> str | None:
+    return None if status is None else OrderStatus(status).name.lower().replace("_", " ")
+
+
+@app.command
+def qr(
+    card_or_order: str,
+    /,
+    *,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)
+    ] = None,
+    text: Annotated[bool, Flag] = False,
+    html: Annotated[bool, Flag] = False,
+    show_activation: Annotated[bool, Flag] = False,
+    common: Common = COMMON,
+) -> int:
+    """Show the QR code of a card, or of each card of an order, for the customer to scan.
+
+    Whoever sees it can take the line. A file gets mode 0600.
+
+    Args:
+        card_or_order: An ICCID, or an order number, which starts with a letter.
+        output: Write to a file: .svg or .png for one card's QR code, .html for the
+            customer's page, .txt for the customer's text.
+        text: Print the customer's text instead: codes and links; needs --show-activation.
+        html: Print the customer's page instead; needs --show-activation.
+        show_activation: Show activation codes as text, too.
+        common: Options of every command.
+    """
+
+    async def work(client: MioEsimClient) -> int:
+        kind = _kind(output, text=text, html=html)
+        if output is None and kind is not None and not show_activation:
+            raise InvalidRequest(
+                f"--{kind} shows the activation code as text: add --show-activation, or write "
+                "it to a file with --output"
+            )
+        source = await _card_or_order(client, card_or_order.strip())
+        sheets = await asyncio.to_thread(customer_sheets, source)
+        if output is not None and kind is not None:
+            content = await asyncio.to_thread(CONTENTS[kind], source)
+            await asyncio.to_thread(save, output, content)
+        if common.json:
+            print_json(sheets, show_activation=show_activation)
+        elif output is not None:
+            say(f"wrote {output}; whoever opens it can take the line")
+        elif kind is not None:
+            print(CONTENTS[kind](source))
+        else:
+            for sheet in sheets:
+                _print_qr(sheet.iccid, sheet.activation, show_activation=show_activation)
+        without = [sheet.iccid for sheet in sheets if sheet.activation is None]
+        if without:
+            say(f"without an activation code: {', '.join(iccid or '?' for iccid in without)}")
+        return FAILED if without else OK
+
+    return common.run(work)
+
+
+def _kind(output: Path | None, *, text: bool, html: bool) -> str | None:
+    """Tell what is to be made; None for a QR code in the terminal."""
+    if text and html:
+        raise InvalidRequest("--text and --html exclude each other")
+    asked = "text" if text else "html" if html else None
+    if output is None or asked is not None:
+        return asked
+    ending = output.suffix.lower()
+    if ending not in ENDINGS:
+        raise InvalidRequest(f"{output.name} ends in none of {', '.join(ENDINGS)}")
+    return ENDINGS[ending]
+
+
+async def _card_or_order(client: MioEsimClient, name: str) -> CardDetail | Order:
+    if name[:1].isalpha():
+        return await client.orders.get(name)
+    return await client.cards.detail(name)
+
+
+def _only_code(source: CardDetail | Order) -> ActivationCode:
+    codes = [sheet.activation for sheet in customer_sheets(source)]
+    if len(codes) != 1 or codes[0] is None:
+        raise InvalidRequest(
+            f"the order has {len(codes)} cards, and an image has one QR code: name a card by "
+            "its ICCID, or write a page with --output FILE.html"
+        )
+    return codes[0]
+
+
+CONTENTS: dict[str, Callable[[CardDetail | Order], str | bytes]] = {
+    "svg": lambda source: _only_code(source).qr_svg(),
+    "png": lambda source: _only_code(source).qr_png(),
+    "html": customer_html,
+    "text": customer_text,
+}
+"""How to make what is asked for."""
+
+
+def _print_qr(iccid: str, code: ActivationCode | None, *, show_activation: bool) -> None:
+    if code is None:
+        return
+    console = Console()
+    plain = code.qr_terminal(color=False)
+    width = len(plain.partition("\n")[0])
+    if console.is_terminal and console.width < width:
+        raise InvalidRequest(
+            f"the QR code is {width} columns wide and the terminal {console.width}: make it "
+            "wider, or write a file with --output FILE.png"
+        )
+    print(f"eSIM {iccid}")
+    print(code.qr_terminal() if console.color_system else plain)
+    if show_activation:
+        print(code)
+
+
+@app.command
+def pdf(
+    order_num: str,
+    *iccids: str,
+    email: str | None = None,
+    yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", show_default=False)] = False,
+    common: Common = COMMON,
+) -> int:
+    """List where the PDFs of an order's cards are, or have the vendor mail them.
+
+    Whoever opens a link or gets the mail sees the activation code. A mail is asked for
+    before it is sent, and never sent twice.
+
+    Args:
+        order_num: The order.
+        iccids: Only of these cards.
+        email: Have them mailed to this address.
+        yes: Don't ask.
+        common: Options of every command.
+    """
+
+    async def work(client: MioEsimClient) -> int:
+        if email is None:
+            links = await client.orders.pdf_links(order_num, iccids or None)
+            if common.json:
+                print_json(links)
+            else:
+                print_table((fixed("ICCID"), fixed("PDF")), links.items())
+            return OK
+        await client.orders.email_pdf(order_num, email, iccids or None)
+        if common.json:
+            print_json({"order_num": order_num, "email": email, "sent": True})
+        else:
+            print(f"The vendor mails the PDFs of order {order_num} to {email}.")
+        return OK
+
+    cards = f"{len(iccids):,} cards" if iccids else "all cards"
+    question = f"Mail the PDFs of {cards} of order {order_num} to {email}?"
+    if email is None or yes:
+        return common.run(work)
+    return common.run(work, first=lambda: confirm(question))

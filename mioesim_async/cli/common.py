@@ -1,0 +1,60 @@
+"""What the commands that open an account have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+
+from attrs import frozen
+from cyclopts import Parameter
+
+from mioesim_async.cli.account import client_for
+from mioesim_async.cli.running import Flag, guarded
+from mioesim_async.client import MioEsimClient
+
+__all__ = ["COMMON", "Common"]
+
+
+@Parameter(name="*")
+@frozen
+class Common:
+    """Options of every such command.
+
+    Attributes:
+        profile: The account of this name in profiles.toml.
+        json: Print one JSON document instead of a table.
+        debug: Show logs and tracebacks.
+    """
+
+    profile: str | None = None
+    json: Annotated[bool, Flag] = False
+    debug: Annotated[bool, Flag] = False
+
+    def run(
+        self,
+        work: Callable[[MioEsimClient], Coroutine[Any, Any, int]],
+        *,
+        first: Callable[[], None] | None = None,
+    ) -> int:
+        """Run a command with a client of the chosen account, and return its exit status.
+
+        Args:
+            work: The command.
+            first: Is done before there is an event loop, such as asking a person: there,
+                Ctrl-C ends it at once.
+        """
+
+        async def with_client() -> int:
+            async with client_for(self.profile) as client:
+                return await work(client)
+
+        def start() -> Coroutine[Any, Any, int]:
+            if first is not None:
+                first()
+            return with_client()
+
+        return guarded(start, debug=self.debug)
+
+
+COMMON = Common()
+"""The options, none of them given."""

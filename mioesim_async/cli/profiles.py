@@ -1,0 +1,183 @@
+"""Several accounts in one file, each under a name."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from attrs import frozen
+
+from mioesim_async.errors import ConfigurationError
+from mioesim_async.transport.config import DEFAULT_BASE_URL, Credentials
+from mioesim_async.wire.dialect import Dialect
+
+__all__ = ["Profile", "default_profile", "profiles_path", "read_profile"]
+
+COMMAND_SECONDS = 30.0
+"""How long a command may take to print a secret; it may ask a person first."""
+
+SECRETS = ("password", "secret_key")
+DIALECT = ("signature", "login_encoding", "read_method", "batch_parameter")
+
+
+@frozen
+class Profile:
+    """One account of the file.
+
+    Attributes:
+        credentials: The account, its secrets fetched.
+        base_url: Its host.
+        dialect: How its host wants to be spoken to, as far as the profile says.
+    """
+
+    credentials: Credentials
+    base_url: str
+    dialect: Dialect
+
+
+def profiles_path() -> Path:
+    """Return where profiles are: ``MIOESIM_PROFILES``, else the user's config directory."""
+    named = os.environ.get("MIOESIM_PROFILES")
+    if named:
+        return Path(named).expanduser()
+    return platformdirs.user_config_path("mioesim_async") / "profiles.toml"
+
+
+def default_profile() -> str | None:
+    """Return the name of the profile that the file makes the default, or None.
+
+    Raises:
+        ConfigurationError: If the file is there and can't be used.
+    """
+    path = profiles_path()
+    return _read(path).get("default") if path.is_file() else None
+
+
+def read_profile(name: str) -> Profile:
+    """Read one profile and fetch its secrets; a command that prints one is run now.
+
+    Raises:
+        ConfigurationError: If there is no such profile, or it can't be used. No message
+            repeats a value of the file.
+    """
+    path = profiles_path()
+    if not path.is_file():
+        raise ConfigurationError(f"there is no profile {name!r}, since there is no file {path}")
+    profiles = _read(path).get("profiles", {})
+    if name not in profiles:
+        known = ", ".join(profiles) or "none"
+        raise ConfigurationError(f"there is no profile {name!r} in {path}; it has: {known}")
+    at = f"profile {name!r} in {path}"
+    row = _texts(profiles[name], at)
+    if "phone_number" not in row:
+        raise ConfigurationError(f"{at} has no phone_number")
+    secrets = {secret: _secret(secret, row, at) for secret in SECRETS}
+    spoken: dict[str, Any] = {key: row[key] for key in DIALECT if key in row}
+    try:
+        dialect = Dialect(**spoken)
+    except ValueError as error:
+        raise ConfigurationError(f"{at}: {error.args[0].partition(' (got')[0]}") from None
+    return Profile(
+        Credentials(row["phone_number"], **secrets), row.get("base_url", DEFAULT_BASE_URL), dialect
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the file, unless others may."""
+    with path.open("rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+            raise ConfigurationError(
+                f"other users may read {path}, which holds secrets; "
+                f"run: chmod 600 {shlex.quote(str(path))}"
+            )
+        try:
+            document = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{path} is not TOML: {error}") from None
+    _refuse_unknown(document, ("default", "profiles"), str(path))
+    profiles = document.get("profiles", {})
+    if not isinstance(profiles, dict) or not isinstance(document.get("default", ""), str):
+        raise ConfigurationError(f"{path} has [profiles.NAME] tables, and perhaps default = 'NAME'")
+    return document
+
+
+def _texts(row: Any, at: str) -> dict[str, str]:
+    """Check the keys of a profile, and that each holds text."""
+    if not isinstance(row, dict):
+        raise ConfigurationError(f"{at} must be a table")
+    ways = [secret + way for secret in SECRETS for way in WAYS]
+    _refuse_unknown(row, ("phone_number", "base_url", *ways, *DIALECT), at)
+    if wrong := [key for key, value in row.items() if not isinstance(value, str) or not value]:
+        raise ConfigurationError(f"{at}: {', '.join(wrong)} must be text and not empty")
+    return row
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], at: str) -> None:
+    if unknown := [key for key in table if key not in known]:
+        raise ConfigurationError(
+            f"{at} has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}"
+        )
+
+
+def _secret(secret: str, row: Mapping[str, str], at: str) -> str:
+    given = [secret + way for way in WAYS if secret + way in row]
+    if len(given) != 1:
+        found = f"has {' and '.join(given)}" if given else f"has no {secret}"
+        choices = ", ".join(secret + way for way in WAYS)
+        raise ConfigurationError(f"{at} {found}; it needs one of {choices}")
+    (key,) = given
+    return WAYS[key.removeprefix(secret)](row[key], f"{key} of {at}")
+
+
+def _from_environment(name: str, at: str) -> str:
+    value = os.environ.get(name)
+    if not value:
+        # The name is not repeated: who mistakes the key writes the secret there.
+        raise ConfigurationError(f"{at} names an environment variable that is not set")
+    return value
+
+
+def _from_command(command: str, at: str) -> str:
+    try:
+        done = subprocess.run(  # noqa: S603 - running what the user's own file says is the feature
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=COMMAND_SECONDS,
+            check=False,
+        )
+        printed = done.stdout.decode().strip()
+    except subprocess.TimeoutExpired:
+        reason = f"did not end within {COMMAND_SECONDS:g} seconds"
+    except UnicodeDecodeError:
+        reason = "printed something that is not UTF-8 text"
+    except OSError as error:
+        reason = f"can't be run: {error.strerror}"
+    except ValueError:
+        reason = "can't be split into words; check its quotes"
+    else:
+        if done.returncode in (-signal.SIGINT, 128 + signal.SIGINT):
+            raise KeyboardInterrupt
+        if done.returncode == 0 and printed and "\n" not in printed:
+            return printed
+        reason = f"failed with status {done.returncode}; run it by hand to see why"
+        if done.returncode == 0:
+            reason = "must print the secret on one line, and nothing else"
+    raise ConfigurationError(f"{at} {reason}") from None
+
+
+WAYS: Mapping[str, Callable[[str, str], str]] = {
+    "": lambda value, _: value,
+    "_env": _from_environment,
+    "_command": _from_command,
+}
+"""How a profile may give a secret, by the end of its key."""

@@ -1,0 +1,130 @@
+"""The app, how its commands run, their exit statuses, and how errors look to a person."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from mioesim_async import __version__, errors
+from mioesim_async.cli.outputs import printable
+from mioesim_async.cli.status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
+
+__all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
+
+app = App(
+    name="mioesim",
+    help="eSIMs and physical SIMs of the MIOeSIM reseller API: what is sold, bought and used.",
+    version=__version__,
+)
+
+WRONG_USAGE = (
+    errors.InvalidRequest,
+    errors.ConfigurationError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+Flag = Parameter(negative="", show_default=False)
+"""An option without a value, which has no ``--no-`` form."""
+Positive = Parameter(validator=lambda _, value: _check_positive(value))
+Port = Parameter(validator=lambda _, value: _check_port(value))
+
+
+def _check_port(value: int) -> None:
+    if not 0 <= value <= 65535:
+        raise ValueError("must be 0 to 65535.")
+
+
+def _check_positive(value: Any) -> None:
+    if value is not None and value < 1:
+        raise ValueError("must be 1 or more.")
+
+
+def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
+    """Run a command, and turn what goes wrong into one line and an exit status."""
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    elif logging.lastResort is not None:
+        # Looks sys.stderr up each time, so that warnings stand above a progress bar.
+        logging.getLogger("mioesim_async").addHandler(logging.lastResort)
+    try:
+        return _in_a_loop(work)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone, as head does.
+        return FAILED
+    except (errors.MioEsimError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            say(_one_line(error))
+        return _status_of(error)
+    finally:
+        _drop_what_cannot_be_written()
+
+
+def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(work())
+
+
+def _drop_what_cannot_be_written() -> None:
+    """Keep the interpreter from failing over what is still buffered when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _status_of(error: Exception) -> int:
+    if isinstance(error, WRONG_USAGE):
+        return USAGE
+    if isinstance(error, NotLoggedIn | errors.AuthenticationError | errors.PermissionDenied):
+        return NOT_LOGGED_IN
+    return NOT_LOGGED_IN if isinstance(error, errors.SignatureError) else FAILED
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    else:
+        text = ". ".join([str(error), *getattr(error, "__notes__", [])])
+    return printable(" ".join(text.split())) or ""
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def say(message: str) -> None:
+    """Tell a person something that is no result, in one line."""
+    print(f"mioesim: {message}", file=sys.stderr)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit status."""
+    try:
+        result = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
+        return USAGE
+    except OSError as error:
+        # Of installing the completion, the one command that runs without guarded().
+        say(_one_line(error))
+        return _status_of(error)
+    return result if isinstance(result, int) else OK

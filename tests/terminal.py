@@ -1,0 +1,69 @@
+"""The ``mioesim`` command with a person in front of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+
+from command import COMMAND, SECONDS, Done, environment
+
+from mioesim_async.sandbox import Sandbox
+
+__all__ = ["at_terminal"]
+
+ON_ITS_TERMINAL = ["sh", "-c", 'exec "$@" < "$0"']
+"""The first terminal that a new session opens is the one whose Ctrl-C it gets."""
+
+
+def at_terminal(
+    *arguments: object, sandbox: Sandbox, typed: str = "", asked: str = "", columns: int = 80
+) -> Done:
+    """Run the command with one terminal for everything; ``out`` is what it shows.
+
+    Args:
+        arguments: Of the command.
+        sandbox: Whose account the environment holds.
+        typed: What the person types; Ctrl-C and Ctrl-D too.
+        asked: What must be on the screen before it is typed.
+        columns: How wide the terminal is.
+    """
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        process = subprocess.Popen(
+            [*ON_ITS_TERMINAL, os.ttyname(theirs), *COMMAND, *map(str, arguments)],
+            env=environment(sandbox),
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        with process:
+            try:
+                shown = _talk(ours, typed.encode(), asked.encode())
+                process.wait(SECONDS)
+            finally:
+                process.kill()
+        return Done(process.returncode, shown.decode().replace("\r\n", "\n"), "")
+    finally:
+        os.close(ours)
+
+
+def _talk(terminal: int, typed: bytes, asked: bytes) -> bytes:
+    shown = b""
+    try:
+        while True:
+            if typed and asked in shown:
+                os.write(terminal, typed)
+                typed = b""
+            chunk = os.read(terminal, 65536)
+            if not chunk:
+                return shown
+            shown += chunk
+    except OSError:
+        # The other end is closed.
+        return shown

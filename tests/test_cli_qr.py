@@ -1,0 +1,126 @@
+"""``mioesim qr``, read by a reader that has nothing to do with it."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import mioesim
+from readers import read_image, read_svg, read_terminal
+from terminal import at_terminal
+
+from mioesim_async import MioEsimClient, Order
+from mioesim_async.sandbox import Sandbox
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Sandbox]:
+    with Sandbox(5) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+async def code(server: Sandbox) -> str:
+    """The activation code of the first card."""
+    async with MioEsimClient(server.credentials, base_url=server.url) as client:
+        return str((await client.cards.detail(server.iccids[0])).activation)
+
+
+@pytest.fixture
+async def order(server: Sandbox) -> Order:
+    async with MioEsimClient(server.credentials, base_url=server.url) as client:
+        return await client.orders.place(sku_id=45, price_id=441, count=2)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_the_code_in_a_terminal_reads_right_and_is_not_spelled_out(
+    server: Sandbox, code: str, columns: int
+) -> None:
+    done = at_terminal("qr", server.iccids[0], sandbox=server, columns=columns)
+    assert done.status == 0
+    heading, drawn = done.out.split("\n", 1)
+    assert heading == f"eSIM {server.iccids[0]}"
+    assert read_terminal(drawn.rstrip("\n"), color=True) == code
+    assert "LPA" not in done.out
+
+
+def test_in_a_pipe_it_has_no_colours_and_the_text_only_when_asked_for(
+    server: Sandbox, code: str
+) -> None:
+    done = mioesim("qr", server.iccids[0], "--show-activation", sandbox=server)
+    _, *drawn, text = done.out.splitlines()
+    assert read_terminal("\n".join(drawn), color=False) == code
+    assert text == code
+
+
+def test_a_terminal_that_is_too_narrow_is_told_so(server: Sandbox) -> None:
+    done = at_terminal("qr", server.iccids[0], sandbox=server, columns=40)
+    assert done.status == 2
+    assert "41 columns wide" in done.out.replace("\n", "")
+    assert "█" not in done.out
+
+
+@pytest.mark.parametrize("ending", [".png", ".svg", ".html", ".txt"])
+def test_files_are_the_users_alone_and_hold_the_code(
+    server: Sandbox, code: str, tmp_path: Path, ending: str
+) -> None:
+    file = tmp_path / f"card{ending}"
+    file.touch(mode=0o644)
+    done = mioesim("qr", server.iccids[0], "--output", file, sandbox=server)
+    assert (done.status, done.out) == (0, "")
+    assert "LPA" not in done.err
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    if ending == ".png":
+        assert read_image(file.read_bytes()) == code
+    elif ending == ".svg":
+        assert read_svg(file.read_text()) == code
+    else:
+        assert code in file.read_text()
+
+
+def test_text_and_page_go_to_the_standard_output_only_when_codes_may_be_shown(
+    server: Sandbox, code: str
+) -> None:
+    for kind, mark in (("--text", "SM-DP+ address: "), ("--html", "<!DOCTYPE html>")):
+        refused = mioesim("qr", server.iccids[0], kind, sandbox=server)
+        assert (refused.status, refused.out) == (2, "")
+        assert "--show-activation" in refused.err
+        done = mioesim("qr", server.iccids[0], kind, "--show-activation", sandbox=server)
+        assert (done.status, mark in done.out, code in done.out) == (0, True, True)
+
+
+def test_json_holds_the_code_only_when_asked_for(server: Sandbox, code: str) -> None:
+    (sheet,) = json.loads(mioesim("qr", server.iccids[0], "--json", sandbox=server).out)
+    assert (sheet["iccid"], sheet["activation_hidden"]) == (server.iccids[0], True)
+    assert {sheet[name] for name in ("activation", "pdf_url")} == {None}
+    done = mioesim("qr", server.iccids[0], "--json", "--show-activation", sandbox=server)
+    assert json.loads(done.out)[0]["activation"] == code
+
+
+def test_an_order_shows_each_card_and_an_image_takes_one(
+    server: Sandbox, order: Order, tmp_path: Path
+) -> None:
+    out = mioesim("qr", order.order_num, sandbox=server).out
+    for card, drawn in zip(order.cards, out.split("eSIM ")[1:], strict=True):
+        iccid, *lines = drawn.splitlines()
+        assert iccid == card.iccid
+        assert read_terminal("\n".join(lines), color=False) == str(card.activation)
+    refused = mioesim("qr", order.order_num, "-o", tmp_path / "a.png", sandbox=server)
+    assert (refused.status, list(tmp_path.glob("*.png"))) == (2, [])
+    assert "2 cards" in refused.err
+    done = mioesim("qr", order.order_num, "-o", tmp_path / "a.html", sandbox=server)
+    page = (tmp_path / "a.html").read_text()
+    assert (done.status, [card.iccid in page for card in order.cards]) == (0, [True, True])
+
+
+def test_wrong_usage_is_one_line(server: Sandbox, tmp_path: Path) -> None:
+    for arguments in (
+        ("-o", tmp_path / "card.pdf"),
+        ("--text", "--html", "--show-activation"),
+        ("-o", tmp_path / "none" / "card.png"),
+    ):
+        done = mioesim("qr", server.iccids[0], *arguments, sandbox=server)
+        assert (done.status, done.err.count("\n")) == (2, 1), arguments
