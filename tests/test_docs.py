@@ -137,7 +137,7 @@ def test_every_python_example_is_run_by_a_test() -> None:
 
 def test_the_commands_shown_are_commands_that_parse() -> None:
     shown = [line for block in SHELL[2:] for line in block.splitlines() if "mioesim " in line]
-    assert len(shown) == 4
+    assert len(shown) == 10
     for line in shown:
         command = line.partition("| ")[2] or line
         words = shlex.split(command.partition(" > ")[0])

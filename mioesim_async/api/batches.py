@@ -5,22 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Generic
 
-from attrs import define
+from attrs import Factory, define
 
 from mioesim_async import errors
 from mioesim_async.fanout.outage import is_fatal, is_outage
-from mioesim_async.models.cards import CardOutcome, CardStatus
-from mioesim_async.models.iccid import clean_iccid
+from mioesim_async.models.cards import C, CardOutcome, CardStatus
+from mioesim_async.models.iccid import are_clean, clean_iccid
 from mioesim_async.models.replies import BatchReply, read_batch
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import QUERY_ICCID_INFORMATION, REFUSED_FOR_DATA
 
-__all__ = ["BatchQuery", "SweepStats"]
+__all__ = ["BatchQuery", "Outcomes", "SweepStats"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -28,7 +28,61 @@ MAX_CALLS_PER_BATCH = 40
 FRUITLESS_BATCHES = 3
 NAMELESS = "the reply held {} rows that say of no card, so this one may be among them"
 
-Answer = tuple[CardStatus | None, errors.MioEsimError | None]
+
+@define
+class Answers:
+    """What is known of some cards: found, failed, or in neither, if the vendor knows them not."""
+
+    cards: dict[str, CardStatus] = Factory(dict)
+    failed: dict[str, errors.MioEsimError] = Factory(dict)
+
+
+@define
+class Outcomes(Generic[C]):
+    """The outcomes of a batch, each made as it is handed out.
+
+    Made all at once, they live until the garbage collector meets them: 72 us a batch, against 39.
+
+    Attributes:
+        iccids: The batch's items, cleaned; as they were given where that could not be done.
+        cards: What was found, by ICCID.
+        failed: What went wrong, by ICCID.
+        refused: Items that are no ICCIDs, by position.
+    """
+
+    iccids: list[str]
+    cards: Mapping[str, C]
+    failed: Mapping[str, errors.MioEsimError] = Factory(dict)
+    refused: Mapping[int, errors.MioEsimError] = Factory(dict)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many were found, and how many failed."""
+        kept = self._kept()
+        failed = sum(map(self.failed.__contains__, kept)) if self.failed else 0
+        return sum(map(self.cards.__contains__, kept)), failed + len(self.refused)
+
+    def _kept(self) -> list[str]:
+        if not self.refused:
+            return self.iccids
+        return [one for place, one in enumerate(self.iccids) if place not in self.refused]
+
+    def __iter__(self) -> Iterator[CardOutcome[C]]:
+        """Make the outcomes, in the order of the items."""
+        iccids, cards, failed = self.iccids, self.cards.get, self.failed.get
+        if not self.failed and not self.refused:
+            return map(CardOutcome, iccids, map(cards, iccids))
+        return (
+            CardOutcome(one, None, self.refused[place])
+            if place in self.refused
+            else CardOutcome(one, cards(one), failed(one))
+            for place, one in enumerate(iccids)
+        )
+
+    def heard(self) -> tuple[bool, str | None]:
+        """Tell whether they come from an answer of the host, and a card that it knows."""
+        answered = len(self.refused) < len(self.iccids)
+        return answered, next(iter(self.cards), None)
 
 
 @define
@@ -83,7 +137,7 @@ class BatchQuery:
         self._fruitless = 0
         self._split_turn = asyncio.Lock()
 
-    async def ask(self, items: list[str]) -> list[CardOutcome]:
+    async def ask(self, items: list[str]) -> Outcomes[CardStatus]:
         """Return an outcome for each item, in their order.
 
         Raises:
@@ -91,23 +145,27 @@ class BatchQuery:
         """
         return await self._outcomes(items, probe=False)
 
-    async def probe(self, items: list[str]) -> list[CardOutcome]:
+    async def probe(self, items: list[str]) -> Outcomes[CardStatus]:
         """Do the same in one attempt."""
         return await self._outcomes(items, probe=True)
 
-    async def _outcomes(self, items: list[str], *, probe: bool) -> list[CardOutcome]:
-        if self._clean:
-            answers = await self._answers(list(dict.fromkeys(items)), probe=probe)
-            return [CardOutcome(iccid, *answers[iccid]) for iccid in items]
-        outcomes = [outcome_of_input(item) for item in items]
-        good = dict.fromkeys(outcome.iccid for outcome in outcomes if outcome.error is None)
-        answers = await self._answers(list(good), probe=probe) if good else {}
-        for outcome in outcomes:
-            if outcome.error is None:
-                outcome.card, outcome.error = answers[outcome.iccid]
-        return outcomes
+    async def _outcomes(self, items: list[str], *, probe: bool) -> Outcomes[CardStatus]:
+        refused: dict[int, errors.MioEsimError] = {}
+        if not self._clean and not are_clean(items):
+            checked = [outcome_of_input(item) for item in items]
+            items = [outcome.iccid for outcome in checked]
+            refused = {
+                place: outcome.error
+                for place, outcome in enumerate(checked)
+                if outcome.error is not None
+            }
+        good = dict.fromkeys(items)
+        if refused:
+            good = dict.fromkeys(one for place, one in enumerate(items) if place not in refused)
+        answers = await self._answers(good, probe=probe) if good else Answers()
+        return Outcomes(items, answers.cards, answers.failed, refused)
 
-    async def _answers(self, iccids: list[str], *, probe: bool) -> dict[str, Answer]:
+    async def _answers(self, iccids: dict[str, None], *, probe: bool) -> Answers:
         began = self._caller.clock.monotonic()
         try:
             return await self._call(iccids, self._deadline, probe=probe)
@@ -117,17 +175,17 @@ class BatchQuery:
             refusal = error
         # While no card was seen at all, it may not be the data: one batch tries at a time.
         async with nullcontext() if self._good_seen else self._split_turn:
-            return await self._split(iccids, refusal, began)
+            return await self._split([*iccids], refusal, began)
 
     def _is_data(self, error: errors.ApiError) -> bool:
         return error.code in REFUSED_FOR_DATA or (error.code == -2 and self._answered)
 
     async def _split(
         self, iccids: list[str], refusal: errors.MioEsimError, began: float
-    ) -> dict[str, Answer]:
+    ) -> Answers:
         """Halve a refused batch until each bad ICCID stands alone."""
         clock, left = self._caller.clock, self._deadline
-        answers: dict[str, Answer] = {}
+        answers = Answers()
         pieces = deque(_halves(iccids))
         calls = 1
         while pieces:
@@ -136,11 +194,13 @@ class BatchQuery:
                 left = began + self._deadline - clock.monotonic()
             over = left is not None and left <= 0
             if over or calls == MAX_CALLS_PER_BATCH or self._fruitless >= FRUITLESS_BATCHES:
-                answers.update(_failed(piece, refusal))
+                answers.failed |= dict.fromkeys(piece, refusal)
                 continue
             calls += 1
             try:
-                answers.update(await self._call(piece, left, probe=False))
+                found = await self._call(dict.fromkeys(piece), left, probe=False)
+                answers.cards |= found.cards
+                answers.failed |= found.failed
             except errors.MioEsimError as error:
                 if is_fatal(error) or is_outage(error):
                     raise
@@ -151,14 +211,14 @@ class BatchQuery:
             if is_data and len(piece) > 1:
                 pieces.extend(_halves(piece))
             else:
-                answers.update(_failed(piece, refusal))
-        if not any(card for card, _ in answers.values()):
+                answers.failed |= dict.fromkeys(piece, refusal)
+        if not answers.cards:
             self._fruitless += 1
         return answers
 
     async def _call(
-        self, iccids: list[str], deadline: float | None, *, probe: bool
-    ) -> dict[str, Answer]:
+        self, iccids: dict[str, None], deadline: float | None, *, probe: bool
+    ) -> Answers:
         self._stats.requests += 1
         reply = await query_cards(
             self._caller, iccids, deadline=deadline, pace=self._pace, probe=probe
@@ -168,25 +228,22 @@ class BatchQuery:
         if reply.cards:
             self._good_seen = True
             self._fruitless = 0
-        cards, bad = reply.cards, reply.bad
-        if not bad and not reply.nameless:
-            return {iccid: (cards.get(iccid), None) for iccid in iccids}
-        unclear = errors.ProtocolError(NAMELESS.format(reply.nameless)) if reply.nameless else None
-        return {
-            iccid: (card, None) if (card := cards.get(iccid)) else (None, bad.get(iccid, unclear))
-            for iccid in iccids
-        }
+        failed: dict[str, errors.MioEsimError] = {**reply.bad}
+        if reply.nameless:
+            unclear = errors.ProtocolError(NAMELESS.format(reply.nameless))
+            failed = {one: unclear for one in iccids if one not in reply.cards} | failed
+        return Answers(reply.cards, failed)
 
 
 async def query_cards(
     caller: Caller,
-    iccids: list[str],
+    iccids: dict[str, None],
     *,
     deadline: float | None,
     pace: Pace | None = None,
     probe: bool = False,
 ) -> BatchReply:
-    """Ask for up to 100 clean, distinct ICCIDs in one call.
+    """Ask for up to 100 clean ICCIDs, in order, in one call.
 
     Raises:
         MioEsimError: If the call fails or its reply holds no cards.
@@ -199,7 +256,7 @@ async def query_cards(
         probe=probe,
     )
     try:
-        reply = read_batch(envelope, dict.fromkeys(iccids))
+        reply = read_batch(envelope, iccids)
     except errors.ProtocolError as error:
         raise error.at(QUERY_ICCID_INFORMATION.path)
     if reply.unasked:
@@ -217,16 +274,6 @@ def outcome_of_input(item: object) -> CardOutcome:
         )
 
 
-def heard_in(outcomes: Sequence[CardOutcome[Any]]) -> tuple[bool, str | None]:
-    """Tell whether outcomes come from an answer of the host, and a card that it knows."""
-    answered = any(not isinstance(outcome.error, errors.InvalidRequest) for outcome in outcomes)
-    return answered, next((o.iccid for o in outcomes if o.card is not None), None)
-
-
 def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:
     middle = (len(iccids) + 1) // 2
     return iccids[:middle], iccids[middle:]
-
-
-def _failed(iccids: Iterable[str], error: errors.MioEsimError) -> dict[str, Answer]:
-    return dict.fromkeys(iccids, (None, error))

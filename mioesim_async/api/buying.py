@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
+from mioesim_async import errors
 from mioesim_async.api.order_checks import Line, check_line, of_today
 from mioesim_async.api.purchase import Purchaser
-from mioesim_async.journal.entry import Journal
+from mioesim_async.journal.entry import Journal, JournalEntry
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
 from mioesim_async.models.orders import Order
@@ -28,6 +29,23 @@ class Buying:
     def new_reference() -> str:
         """Return a new ``other_order_id``, to be kept with your order before you place it."""
         return new_reference()
+
+    async def entry_of(self, other_order_id: str) -> JournalEntry | None:
+        """Return what the journal knows of a reference; None if nothing, or without a journal."""
+        journal = self._purchaser.journal
+        if journal is None:
+            return None
+        return await journal.find(self._caller.account, other_order_id)
+
+    async def open_entries(self) -> list[JournalEntry]:
+        """Return the journal's open entries of this account, oldest first; sends nothing.
+
+        Raises:
+            ConfigurationError: If the client has no journal.
+        """
+        if self._purchaser.journal is None:
+            raise errors.ConfigurationError("open entries are kept in a journal: order_journal=")
+        return await self._purchaser.journal.open_entries(self._caller.account)
 
     async def place(
         self,

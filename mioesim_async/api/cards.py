@@ -8,8 +8,8 @@ from functools import partial
 
 from mioesim_async.api.batches import (
     BatchQuery,
+    Outcomes,
     SweepStats,
-    heard_in,
     outcome_of_input,
     query_cards,
 )
@@ -17,10 +17,11 @@ from mioesim_async.api.group import Group
 from mioesim_async.api.stream import CardStream
 from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
 from mioesim_async.fanout import BatchStream
-from mioesim_async.models.cards import CardDetail, CardOutcome, CardReport, CardStatus, PastPlan
+from mioesim_async.models.cards import CardDetail, CardReport, CardStatus, PastPlan
 from mioesim_async.models.catalogue import Sku, SkuPackages
 from mioesim_async.models.converter import structure
-from mioesim_async.models.iccid import check_iccids
+from mioesim_async.models.iccid import check_iccids, is_clean
+from mioesim_async.models.reader import clean_rows
 from mioesim_async.models.replies import card_data, only_row
 from mioesim_async.transport.caller import check_deadline
 from mioesim_async.transport.pace import Pace
@@ -71,7 +72,7 @@ class Cards(Group):
         """
         if not isinstance(iccids, Iterable):
             raise InvalidRequest(f"iccids must be ICCIDs, not {type(iccids).__name__}")
-        asked = list(dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids)))
+        asked = dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids))
         if not asked:
             return []
         if len(asked) > MAX_ICCIDS_PER_QUERY:
@@ -88,7 +89,7 @@ class Cards(Group):
                     "/api_esim/queryIccidInformation"
                 )
             logger.warning("%d rows of a reply can't be read and were left out: %s", unread, first)
-        return [card for iccid in asked if (card := reply.cards.get(iccid)) is not None]
+        return [card for card in map(reply.cards.get, asked) if card is not None]
 
     def query_many(
         self,
@@ -141,7 +142,7 @@ class Cards(Group):
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=query.probe,
-                heard=heard_in,
+                heard=lambda outcomes: outcomes.heard(),
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
@@ -225,7 +226,8 @@ class Cards(Group):
             row = only_row(card_data(envelope), iccid)
             if row is None:
                 return None
-            card = structure(row, CardDetail)
+            clean = clean_rows([row], CardDetail)
+            card = structure(row, CardDetail) if clean is None else clean[0]
         except ProtocolError as error:
             raise error.at(GET_ESIM_DETAIL.path)
         card.iccid = iccid
@@ -251,13 +253,14 @@ class Cards(Group):
         stats, seconds = SweepStats(), _positive(deadline)
         pace = self._pace(concurrency)
 
-        async def ask(batch: list[str], *, probe: bool = False) -> list[CardOutcome[CardDetail]]:
+        async def ask(batch: list[str], *, probe: bool = False) -> Outcomes[CardDetail]:
             checked = outcome_of_input(batch[0])
+            iccid = checked.iccid
             if checked.error is not None:
-                return [CardOutcome(checked.iccid, None, checked.error)]
+                return Outcomes([iccid], {}, refused={0: checked.error})
             stats.requests += 1
-            card = await self._detail(checked.iccid, seconds, pace=pace, probe=probe)
-            return [CardOutcome(checked.iccid, card)]
+            card = await self._detail(iccid, seconds, pace=pace, probe=probe)
+            return Outcomes([iccid], {} if card is None else {iccid: card})
 
         return CardStream(
             BatchStream(
@@ -268,7 +271,7 @@ class Cards(Group):
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=partial(ask, probe=True),
-                heard=heard_in,
+                heard=lambda outcomes: outcomes.heard(),
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
@@ -316,7 +319,7 @@ class Cards(Group):
 
 
 def _one(iccid: str) -> str:
-    return check_iccids([iccid])[0]
+    return iccid if is_clean(iccid) else check_iccids([iccid])[0]
 
 
 def _checked(iccids: Iccids) -> tuple[Iterable[str] | AsyncIterable[str], bool]:

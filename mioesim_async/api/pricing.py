@@ -23,7 +23,8 @@ class PackageFinder:
     async def find(self, line: Line) -> Package | None:
         """Return the package that a line is for, or None where the catalogue has none.
 
-        An API code is unique only within a SKU, so without the SKU it finds nothing.
+        It is the one with the line's price id, else with its API code. A code is unique only
+        within a SKU (observed), so without the SKU it finds nothing.
 
         Raises:
             MioEsimError: If the catalogue can't be read.
@@ -39,4 +40,6 @@ class PackageFinder:
                 else await self._partners.packages(dp_id, line.sku_id)
             )
             self._known[key] = sold.packages
-        return next((one for one in self._known[key] if one.price_id == line.price_id), None)
+        name = "api_code" if line.price_id is None else "price_id"
+        wanted = getattr(line, name)
+        return next((one for one in self._known[key] if getattr(one, name) == wanted), None)

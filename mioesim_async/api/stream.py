@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Iterator
 from typing import Generic, Self
 
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.api.batches import SweepStats, outcome_of_input
+from mioesim_async.api.batches import Outcomes, SweepStats, outcome_of_input
 from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.models.cards import C, CardOutcome
 from mioesim_async.transport.lifetime import Closing
@@ -27,11 +27,11 @@ class CardStream(Closing, Generic[C]):
             ``failed``, ``unasked``).
     """
 
-    def __init__(self, batches: BatchStream[str, list[CardOutcome[C]]], stats: SweepStats) -> None:
+    def __init__(self, batches: BatchStream[str, Outcomes[C]], stats: SweepStats) -> None:
         """Take the outcomes of these batches apart."""
         self.stats = stats
         self._batches = batches
-        self._ready: deque[CardOutcome[C]] = deque()
+        self._ready: Iterator[CardOutcome[C]] = iter(())
 
     def __aiter__(self) -> Self:
         """Return the stream itself."""
@@ -39,7 +39,7 @@ class CardStream(Closing, Generic[C]):
 
     async def aclose(self) -> None:
         """Stop the sweep and wait for its end; may be called again."""
-        self._ready.clear()
+        self._ready = iter(())
         await self._batches.aclose()
 
     async def __anext__(self) -> CardOutcome[C]:
@@ -49,11 +49,12 @@ class CardStream(Closing, Generic[C]):
             MioEsimError: That no batch can survive, such as a refused login; its ``tally``
                 has the counts so far.
         """
-        while not self._ready:
+        while True:
+            for outcome in self._ready:
+                return outcome
             self._unpack(await self._next_batch())
-        return self._ready.popleft()
 
-    async def _next_batch(self) -> BatchOutcome[str, list[CardOutcome[C]]]:
+    async def _next_batch(self) -> BatchOutcome[str, Outcomes[C]]:
         try:
             return await self._batches.__anext__()
         except errors.MioEsimError as error:
@@ -64,20 +65,19 @@ class CardStream(Closing, Generic[C]):
             )
             raise
 
-    def _unpack(self, batch: BatchOutcome[str, list[CardOutcome[C]]]) -> None:
+    def _unpack(self, batch: BatchOutcome[str, Outcomes[C]]) -> None:
         outcomes = batch.result
         if outcomes is None:
             error = as_mioesim_error(batch.error)
             checked = [outcome_of_input(item) for item in batch.items]
-            outcomes = [CardOutcome[C](o.iccid, None, o.error or error) for o in checked]
-        failed = sum([outcome.error is not None for outcome in outcomes])
-        found = sum([outcome.card is not None for outcome in outcomes])
-        stats = self.stats
-        stats.input += len(outcomes)
+            refused = {place: one.error or error for place, one in enumerate(checked)}
+            outcomes = Outcomes[C]([one.iccid for one in checked], {}, refused=refused)
+        stats, (found, failed) = self.stats, outcomes.counts
+        stats.input += len(outcomes.iccids)
         stats.failed += failed
         stats.found += found
-        stats.missing += len(outcomes) - failed - found
-        self._ready.extend(outcomes)
+        stats.missing += len(outcomes.iccids) - failed - found
+        self._ready = iter(outcomes)
 
 
 def as_mioesim_error(error: BaseException | None) -> errors.MioEsimError:

@@ -11,7 +11,12 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from mioesim_async.cli import commands_cards, commands_catalogue
+from mioesim_async.cli import (
+    commands_buying,
+    commands_cards,
+    commands_catalogue,
+    commands_orders,
+)
 from mioesim_async.cli.query import Format, QueryOptions, query_cards
 from mioesim_async.cli.running import Flag, Port, Positive, app, guarded, run
 from mioesim_async.cli.status import INTERRUPTED, OK
@@ -23,7 +28,7 @@ __all__ = ["run"]
 
 STOCK = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)", re.ASCII)
 
-COMMANDS = (commands_catalogue, commands_cards)
+COMMANDS = (commands_catalogue, commands_cards, commands_buying, commands_orders)
 """Importing them registers their commands."""
 
 app.register_install_completion_command(

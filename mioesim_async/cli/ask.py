@@ -2,29 +2,68 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from typing import IO, Any
 
 from mioesim_async.cli.outputs import printable
 from mioesim_async.errors import InvalidRequest, MioEsimError
 
-__all__ = ["Declined", "confirm"]
+__all__ = ["Declined", "Interrupted", "check_can_ask", "confirm"]
 
 
 class Declined(MioEsimError):
     """A person said no."""
 
 
-def confirm(question: str) -> None:
-    """Ask on the terminal; only ``y`` or ``yes`` is a yes.
+class Interrupted(Declined):
+    """A person pressed Ctrl-C instead of an answer."""
 
-    It blocks, and Ctrl-C must be able to end it: call it where no event loop runs.
+
+def check_can_ask() -> None:
+    """Find out early whether there is somebody to ask.
+
+    Raises:
+        InvalidRequest: If there is no terminal.
+    """
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        raise InvalidRequest(
+            "there is no terminal to ask on, so nothing was done; add --yes if it is meant"
+        )
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal; only ``y`` or ``yes`` is a yes, and Ctrl-C and Ctrl-D are a no.
+
+    It blocks, and may do so inside an event loop that has nothing else to do.
 
     Raises:
         Declined: If the answer is another.
+        Interrupted: At Ctrl-C, so that it looks the same inside an event loop and outside.
         InvalidRequest: If there is nobody to ask.
     """
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise InvalidRequest("there is no terminal to ask on; add --yes if it is meant")
-    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+    check_can_ask()
+    if _answer(f"{printable(question)} [y/N] ").strip().lower() not in ("y", "yes"):
         raise Declined("nothing was done")
+
+
+def _is_terminal(stream: IO[Any] | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _answer(question: str) -> str:
+    # The event loop's own handler would wait until the line has been read.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        print(question, end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+    except UnicodeDecodeError:
+        answer = ""
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise Interrupted("nothing was done") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if not answer.endswith("\n"):
+        print(file=sys.stderr)
+    return answer

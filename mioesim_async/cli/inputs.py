@@ -71,9 +71,11 @@ def _is_csv(file: Path, column: str | None) -> bool:
 
 
 def _text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
+    name = getattr(raw, "name", STDIN)
     with raw:
         for line in raw:
-            yield _decoded(line, getattr(raw, "name", STDIN))
+            # The codec that knows byte order marks is Python code, and slow.
+            yield line.decode("ascii") if line.isascii() else _decoded(line, name)
 
 
 def _decoded(line: bytes, name: object) -> str:
@@ -116,11 +118,12 @@ def _cells(rows: Iterator[list[str]], index: int, name: str) -> Iterator[str]:
     raise InvalidRequest(f"{name} is not a CSV file: {fault}")
 
 
-def _items_of_line(line: str) -> Iterator[str]:
-    text = line.partition("#")[0]
-    for item in text.replace(";", ",").replace("\t", ",").split(","):
-        if item.strip():
-            yield unquoted(item)
+def _items_of_line(line: str) -> list[str]:
+    alone = line.strip()
+    if alone.isdigit():
+        return [alone]
+    text = line.partition("#")[0].replace(";", ",").replace("\t", ",")
+    return [unquoted(item) for item in text.split(",") if item.strip()]
 
 
 def _column_of(header: str, column: str | None, name: str) -> tuple[str, int]:

@@ -83,7 +83,8 @@ class Totals:
         if card is None:
             self.first_error = self.first_error or outcome.error
             return
-        self.statuses[card.dp_status or "(none)"] += 1
+        # As plain text, since an enum's members hash slowly.
+        self.statuses[str(card.dp_status or "(none)")] += 1
         self.used_mb += card.used_mb or 0.0
         self.remaining_mb += card.remaining_mb or 0.0
 

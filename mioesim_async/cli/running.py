@@ -13,6 +13,7 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from mioesim_async import __version__, errors
+from mioesim_async.cli.ask import Interrupted
 from mioesim_async.cli.outputs import printable
 from mioesim_async.cli.status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
 
@@ -86,6 +87,8 @@ def _drop_what_cannot_be_written() -> None:
 
 
 def _status_of(error: Exception) -> int:
+    if isinstance(error, Interrupted):
+        return INTERRUPTED
     if isinstance(error, WRONG_USAGE):
         return USAGE
     if isinstance(error, NotLoggedIn | errors.AuthenticationError | errors.PermissionDenied):
@@ -111,7 +114,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def say(message: str) -> None:
     """Tell a person something that is no result, in one line."""
-    print(f"mioesim: {message}", file=sys.stderr)
+    print(f"mioesim: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def run(arguments: list[str]) -> int:

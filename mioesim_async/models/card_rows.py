@@ -25,6 +25,8 @@ def _dp_status(value: object) -> DpStatus | None:
 
 
 ACTIVATION_FIELDS = ("code", "smdpaddress", "activationcode")
+scalars.AS_IT_IS[_iccid] = str
+scalars.SEEN[_dp_status] = DpStatus._value2member_map_
 
 
 def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -90,7 +92,10 @@ CARD = {
          "surplusData", "remainFlow", "remainingFlow", "surplusFlow", "remaining"),
         scalars.megabytes_or_number,
     ),
-    "total_mb": Wire(("totalMB",), scalars.megabytes_or_number),
+    # The plan's size ("6GB") comes without a word on units in its name, where nothing clearer does.
+    "total_mb": Wire(
+        ("totalMB",), scalars.megabytes_or_number, other={"data": scalars.megabytes}
+    ),
     "starts_at": Wire(("startDate", "startTime", "beginDate"), scalars.start_time),
     "ends_at": Wire(("endDate", "endTime"), scalars.end_time),
     "order_num": Wire(("orderNum",), scalars.text),
@@ -98,26 +103,10 @@ CARD = {
 }  # fmt: skip
 
 
-def _plan_size(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Read ``data`` ("6GB") as the plan's size, where nothing clearer was sent."""
-    if "total_mb" not in values and extra.get("data"):
-        try:
-            values["total_mb"] = scalars.megabytes(extra["data"])
-        except ValueError:
-            report_once("CardStatus", "data", "can't be read as an amount with its unit")
-        else:
-            del extra["data"]
-
-
-def _detail(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    _plan_size(values, extra)
-    read_activation(values, extra)
-
-
 LAYOUTS.update(
     {
-        CardStatus: Layout(CARD, _plan_size),
-        CardDetail: Layout(CARD, _detail),
+        CardStatus: Layout(CARD),
+        CardDetail: Layout(CARD, read_activation, only_left=True),
         PastPlan: Layout(
             {
                 "order_num": Wire(("orderNum",), scalars.text),

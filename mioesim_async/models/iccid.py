@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeGuard, cast
 
 from mioesim_async.errors import InvalidRequest
 
-__all__ = ["check_iccids", "clean_iccid"]
+__all__ = ["are_clean", "check_iccids", "clean_iccid", "is_clean"]
 
 MIN_DIGITS, MAX_DIGITS = 16, 22
 """Samples have 16 to 20 digits (observed); E.118 padding may add two."""
+
+PIECE = 1000
+"""So many items are checked at once, so that a copy of them is small."""
 
 # White space, hyphens and dashes, and the invisible marks that spreadsheets paste along.
 NOISE = re.compile(r"[\s\-\u2010-\u2015\u2212\u200b\u200e\u200f\u2060\ufeff]+")
@@ -25,7 +29,7 @@ def clean_iccid(raw: object) -> str:
     Raises:
         InvalidRequest: If it is not text of 16 to 22 ASCII digits.
     """
-    if type(raw) is str and MIN_DIGITS <= len(raw) <= MAX_DIGITS and _is_digits(raw):
+    if is_clean(raw):
         return raw
     if not isinstance(raw, str):
         raise InvalidRequest(
@@ -46,6 +50,11 @@ def clean_iccid(raw: object) -> str:
     raise InvalidRequest(f"{_shown(raw)} is not an ICCID: only digits may remain")
 
 
+def is_clean(raw: object) -> TypeGuard[str]:
+    """Tell whether it is an ICCID with nothing to clean."""
+    return type(raw) is str and MIN_DIGITS <= len(raw) <= MAX_DIGITS and _is_digits(raw)
+
+
 def _is_digits(text: str) -> bool:
     return text.isdigit() and text.isascii()
 
@@ -58,6 +67,19 @@ def _shown(raw: object) -> str:
     return repr(text) if "$" not in raw and "LPA" not in raw.upper() else "an activation code"
 
 
+def are_clean(items: Sequence[object]) -> bool:
+    """Tell of many items at once, in less than half the time of one after the other."""
+    if {*map(type, items)} != {str}:
+        return False
+    texts = cast("Sequence[str]", items)
+    sizes = {*map(len, texts)}
+    return (
+        min(sizes) >= MIN_DIGITS
+        and max(sizes) <= MAX_DIGITS
+        and not "".join(texts).encode(errors="replace").translate(None, b"0123456789")
+    )
+
+
 def check_iccids(items: Iterable[object]) -> list[str]:
     """Clean every ICCID, or name all that are wrong with their positions.
 
@@ -66,16 +88,9 @@ def check_iccids(items: Iterable[object]) -> list[str]:
     """
     items = list(items)
     # Most lists are clean, and a call for each of a million items holds the loop for long.
-    clean = [
-        item
-        for item in items
-        if type(item) is str
-        and MIN_DIGITS <= len(item) <= MAX_DIGITS
-        and item.isdigit()
-        and item.isascii()
-    ]
-    if len(clean) == len(items):
-        return clean
+    pieces = range(0, len(items), PIECE)
+    if all(are_clean(items[start : start + PIECE]) for start in pieces):
+        return cast("list[str]", items)
     cleaned: list[str] = []
     faults: list[str] = []
     for position, item in enumerate(items):

@@ -7,18 +7,20 @@ goes to ``extra``. Spellings match without regard to case and underscores.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
 import cattrs
 
 from mioesim_async.errors import ProtocolError
+from mioesim_async.models.shapes import Reader, ShapeReaders
 
 __all__ = [
     "LAYOUTS",
     "Layout",
     "Wire",
+    "clean_rows",
     "hook_for",
     "report_once",
     "sort_rows",
@@ -29,7 +31,6 @@ __all__ = [
 logger = logging.getLogger("mioesim_async")
 
 T = TypeVar("T")
-Reader = Callable[[Any], Any]
 Finish = Callable[[dict[str, Any], dict[str, Any]], None]
 
 
@@ -42,19 +43,33 @@ class Wire:
         read: Reads the value.
         strict: A value that can't be read makes the row unreadable; else it stays in
             ``extra`` and is reported once.
+        other: Less preferred spellings whose values are read in another way.
     """
 
     names: tuple[str, ...]
     read: Reader
     strict: bool = False
+    other: Mapping[str, Reader] = attrs.field(factory=dict)
+
+    def readers(self) -> Iterator[tuple[str, Reader]]:
+        """Give each spelling with its reader, the preferred one first."""
+        yield from ((name, self.read) for name in self.names)
+        yield from self.other.items()
 
 
 @attrs.frozen
 class Layout:
-    """How one model is read: its fields, and what is computed from what is left."""
+    """How one model is read.
+
+    Attributes:
+        fields: The fields, by name.
+        finish: Fills more fields from what is left.
+        only_left: ``finish`` does not look at the fields that were read.
+    """
 
     fields: Mapping[str, Wire]
     finish: Finish | None = None
+    only_left: bool = False
 
 
 LAYOUTS: dict[type, Layout] = {}
@@ -77,14 +92,14 @@ def _normalised(name: str) -> str:
 MAX_SPELLINGS = 1024
 
 
-class _Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
+class Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
     """Field by the vendor's spelling; a new spelling is normalised once."""
 
     def __init__(self, fields: Mapping[str, Wire]) -> None:
         self._known = {
-            _normalised(name): (field, wire.read, wire.strict, rank)
+            _normalised(name): (field, read, wire.strict, rank)
             for field, wire in fields.items()
-            for rank, name in enumerate(wire.names)
+            for rank, (name, read) in enumerate(wire.readers())
         }
 
     def __missing__(self, key: str) -> tuple[str, Reader, bool, int] | None:
@@ -94,17 +109,17 @@ class _Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
         return found
 
 
-class _Reader:
-    """Reads rows of one model in a single pass over each row."""
+class _PlainReader:
+    """Reads any row of one model in a single pass over it."""
 
     def __init__(self, cls: type) -> None:
         layout = LAYOUTS[cls]
         self._cls = cls
         self._model = cls.__name__
-        self._spellings = _Spellings(layout.fields)
+        self._spellings = Spellings(layout.fields)
         self._finish = layout.finish
 
-    def __call__(self, row: Any, _: Any) -> Any:
+    def __call__(self, row: Any) -> Any:
         if type(row) is not dict:
             raise ProtocolError(f"{self._model}: expected an object, got {type(row).__name__}")
         values: dict[str, Any] = {}
@@ -161,8 +176,39 @@ class _Reader:
         return -1 if found is None else found[3]
 
 
+def _reader(cls: type) -> Callable[[Any, Any], Any]:
+    plain = _PlainReader(cls)
+    return lambda row, _: plain(row)
+
+
 _converter = cattrs.Converter(detailed_validation=False)
-_converter.register_structure_hook_factory(LAYOUTS.__contains__, _Reader)
+_converter.register_structure_hook_factory(LAYOUTS.__contains__, _reader)
+
+
+_shapes: dict[type, ShapeReaders] = {}
+
+
+def clean_rows(rows: list[Any], cls: type[T]) -> list[T] | None:
+    """Read rows that hold no surprise all at once, in no order.
+
+    Returns:
+        The models; None where any row needs the plain rules, so that ``structure`` has to tell.
+    """
+    layout = LAYOUTS[cls]
+    if layout.finish is not None and not layout.only_left:
+        return None
+    if not rows:
+        return []
+    if cls not in _shapes:
+        _shapes[cls] = ShapeReaders(cls, Spellings(layout.fields))
+    models = _shapes[cls].read(rows)
+    if models and layout.finish is not None:
+        for model in models:
+            values: dict[str, Any] = {}
+            layout.finish(values, model.extra)
+            for name, value in values.items():
+                setattr(model, name, value)
+    return models
 
 
 def structure(row: Any, cls: type[T]) -> T:

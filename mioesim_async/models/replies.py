@@ -7,6 +7,8 @@ object are all taken (assumed).
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import repeat
+from operator import contains
 from typing import Any
 
 from attrs import Factory, define
@@ -15,6 +17,7 @@ from mioesim_async.errors import InvalidRequest, ProtocolError
 from mioesim_async.models.cards import CardStatus
 from mioesim_async.models.converter import hook_for
 from mioesim_async.models.iccid import clean_iccid
+from mioesim_async.models.reader import clean_rows
 from mioesim_async.wire.envelope import Envelope
 
 __all__ = ["BatchReply", "card_data", "only_row", "read_batch", "rows_of"]
@@ -47,6 +50,9 @@ Named = list[tuple[Any, Any]]
 
 def read_batch(envelope: Envelope, asked: Collection[str]) -> BatchReply:
     """Sort the rows of a batch reply to the ICCIDs that were asked for."""
+    cards = _usual_cards(envelope.data, asked)
+    if cards is not None:
+        return BatchReply(cards)
     named = _named_rows(envelope.data)
     if _loses_digits(named):
         named = _named_rows(envelope.exact_data())
@@ -77,9 +83,24 @@ def read_batch(envelope: Envelope, asked: Collection[str]) -> BatchReply:
     return reply
 
 
+def _usual_cards(data: Any, asked: Collection[str]) -> dict[str, CardStatus] | None:
+    """Read a list of rows about different cards that were asked for; None if it is anything else.
+
+    All at once, where a reply with surprises is read row by row.
+    """
+    if not isinstance(data, list) or (cards := clean_rows(data, CardStatus)) is None:
+        return None
+    named = {card.iccid: card for card in cards}
+    plain = all(map(contains, data, repeat("iccid"))) and all(map(asked.__contains__, named))
+    return named if plain and len(named) == len(data) else None
+
+
 def card_data(envelope: Envelope) -> Any:
     """Return a reply's data, with every digit of ICCIDs that came as numbers."""
-    return envelope.exact_data() if _loses_digits(_named_rows(envelope.data)) else envelope.data
+    data = envelope.data
+    if isinstance(data, dict) and data.get("iccid") and isinstance(data["iccid"], str):
+        return data
+    return envelope.exact_data() if _loses_digits(_named_rows(data)) else data
 
 
 def _loses_digits(named: Named) -> bool:
@@ -111,8 +132,8 @@ def only_row(data: Any, iccid: str) -> Any:
     Raises:
         ProtocolError: If the reply is about something else.
     """
-    if data is None:
-        return None
+    if data is None or (isinstance(data, dict) and data.get("iccid") == iccid):
+        return data
     named = _named_rows(data)
     for raw, row in named:
         if _cleaned(raw) == iccid:

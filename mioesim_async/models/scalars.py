@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from functools import lru_cache
+from functools import wraps
+from typing import Any, TypeVar
 
 __all__ = [
+    "AS_IT_IS",
+    "DECIMAL_TEXT",
     "GMT8",
+    "SEEN",
     "decimal",
     "digits",
     "end_time",
@@ -41,6 +46,33 @@ STAMP = re.compile(
 )
 AMERICAN = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:\s*\(GMT\+8\))?", re.ASCII)
 LAST_MOMENT = time(23, 59, 59, 999999)
+
+Reader = Callable[[Any], Any]
+V = TypeVar("V")
+MAX_SEEN = 512
+"""Larger ones don't stay in the processor's cache, and then remembering costs what it saves."""
+
+
+def remembered(read: Callable[[Any], V]) -> Callable[[Any], V]:
+    """Make a reader remember some hundred texts that it has read; cards share their dates."""
+    seen: dict[str, Any] = {}
+
+    @wraps(read)
+    def remember(value: Any) -> V:
+        found = read(value)
+        if found is not None and type(value) is str:
+            if len(seen) == MAX_SEEN:
+                # Forgetting all is cheaper than to keep track of which are used.
+                seen.clear()
+            seen[value] = found
+        return found
+
+    SEEN[remember] = seen
+    return remember
+
+
+SEEN: dict[Reader, dict[str, Any]] = {}
+"""What a reader gives for texts that it has read before."""
 
 
 def text(value: object) -> str | None:
@@ -130,6 +162,7 @@ def flag(value: object) -> bool | None:
     return result == 1
 
 
+@remembered
 def megabytes(value: object) -> float | None:
     """Read an amount of data with its unit, such as ``6GB``, as megabytes (1 GB = 1024 MB).
 
@@ -151,27 +184,38 @@ def megabytes_or_number(value: object) -> float | None:
     return number(value)
 
 
+@remembered
 def start_time(value: object) -> datetime | None:
     """Read a time in GMT+8; a date alone is the start of that day."""
     return _moment(value, None)
 
 
+@remembered
 def end_time(value: object) -> datetime | None:
     """Read a time in GMT+8; a date alone is the end of that day."""
     return _moment(value, LAST_MOMENT)
 
 
+AS_IT_IS: dict[Reader, type] = {text: str, integer: int}
+"""Readers that give a value of this type back as it came, unless it is empty text."""
+
+DECIMAL_TEXT: frozenset[Reader] = frozenset({number, megabytes_or_number})
+"""Readers that give a ``float`` of text that is digits with at most one point."""
+
+
 def _moment(value: object, of_day: time | None) -> datetime | None:
+    if type(value) is str and len(value) == 21 and value[4:20:3] == "-- ::.":
+        # The usual "2024-12-24 17:30:14.0", in a fifth of the pattern's time.
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            pass
+        else:
+            return datetime.combine(moment, moment.time(), GMT8)
     if value is None or value == "":
         return None
     if not isinstance(value, str):
         raise ValueError("expected a date")
-    return _parse_moment(value, of_day)
-
-
-# Cards of one order share their dates, and parsing dates is most of the cost of a card.
-@lru_cache(maxsize=4096)
-def _parse_moment(value: str, of_day: time | None) -> datetime | None:
     stripped = value.strip()
     if stripped.lower() in NO_VALUE:
         return None

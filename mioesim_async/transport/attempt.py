@@ -20,7 +20,7 @@ from mioesim_async.transport.retry import parse_retry_after
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope, parse_envelope
-from mioesim_async.wire.signing import percent_encode, sign, urlencode
+from mioesim_async.wire.signing import percent_encode, sign, signed_query
 
 __all__ = ["Sender"]
 
@@ -69,9 +69,7 @@ class Sender:
         method: str,
     ) -> Request:
         """Sign a call and write it down."""
-        signed = {**texts, "token": token}
-        signed["sign"] = self._sign(signed, dialect)
-        return self._request(endpoint, method, signed)
+        return self._request(endpoint, method, {**texts, "token": token}, dialect)
 
     def prepare_login(self, dialect: Dialect) -> Request:
         """Write down a login in a decided dialect."""
@@ -79,20 +77,20 @@ class Sender:
             "phonenumber": self._credentials.phone_number,
             "password": self._credentials.password,
         }
-        texts["sign"] = self._sign(texts, dialect)
         if dialect.login_encoding == "json":
             url, limits = self._base_url + LOGIN.path, self._sockets[Safety.AUTH]
-            body = orjson.dumps(texts)
-            return Request("POST", url, body, "application/json", limits, texts["sign"])
+            signature = sign(texts, self._credentials.secret_key, dialect.signature or "plain")
+            body = orjson.dumps(texts | {"sign": signature})
+            return Request("POST", url, body, "application/json", limits, signature)
         method = "GET" if dialect.login_encoding == "query" else "POST"
-        return self._request(LOGIN, method, texts)
+        return self._request(LOGIN, method, texts, dialect)
 
-    def _sign(self, texts: Mapping[str, str], dialect: Dialect) -> str:
-        return sign(texts, self._credentials.secret_key, dialect.signature or "plain")
-
-    def _request(self, endpoint: Endpoint, method: str, signed: Mapping[str, str]) -> Request:
+    def _request(
+        self, endpoint: Endpoint, method: str, texts: Mapping[str, str], dialect: Dialect
+    ) -> Request:
         url, limits = self._base_url + endpoint.path, self._sockets[endpoint.safety]
-        text, signature = urlencode(signed), signed["sign"]
+        scheme = dialect.signature or "plain"
+        text, signature = signed_query(texts, self._credentials.secret_key, scheme)
         if method == "GET":
             return Request("GET", f"{url}?{text}", None, "", limits, signature)
         fresh = endpoint.safety is Safety.MONEY

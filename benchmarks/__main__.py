@@ -1,0 +1,191 @@
+"""Every figure of README's section "Speed": printed, and in a JSON file, a chart and README.
+
+A figure is a ratio of two things that were measured in one run, in turns; the median of its
+rounds, and the lowest and highest of them. CPU is user and system time of the client's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, frozen
+
+from benchmarks.answers import answers
+from benchmarks.chart import chart
+from benchmarks.processes import command_against_script, growth, import_ratios
+from benchmarks.readme import write_section
+from benchmarks.throughput import SETTINGS, throughput
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parents[1] / "README.md"
+LIBRARIES = ("aiohttp", "attrs", "orjson", "uvloop", "yarl", "httpx", "pydantic", "requests")
+BARS = ("floor", "query", "query_many", "hand-written", "requests", "httpx + pydantic")
+
+
+@frozen
+class Figure:
+    """One figure: what was measured, against what, what must be reached, and what was."""
+
+    name: str
+    against: str
+    sign: str
+    target: float
+    rounds: list[float]
+    unit: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.rounds)
+
+    @property
+    def is_reached(self) -> bool:
+        return self.median <= self.target if self.sign == "<=" else self.median >= self.target
+
+    def line(self) -> str:
+        spread = f"{min(self.rounds):.2f} to {max(self.rounds):.2f}"
+        return (
+            f"{self.name:58} {self.against:28} {self.sign} {self.target:<5g} "
+            f"{self.median:6.2f}{self.unit:4} ({spread:14}) {'' if self.is_reached else 'MISSED'}"
+        )
+
+
+@frozen
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    batches: int
+    waves: float
+    cards: int
+    few: int
+    many: int
+    many_rounds: int
+    imports: int
+
+
+FULL = Effort(11, 400, 1.0, 100_000, 10_000, 1_000_000, 5, 15)
+SHORT = Effort(2, 40, 0.1, 2_000, 1_000, 5_000, 1, 2)
+
+
+def cpu(loop: str, effort: Effort) -> dict[str, list[float]]:
+    """Measure the contenders in a process of their own: microseconds a request."""
+    with answers() as url:
+        command = [sys.executable, "-m", "benchmarks.cpu", url, "--loop", loop]
+        command += ["--rounds", str(effort.rounds), "--batches", str(effort.batches)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    measured: dict[str, list[float]] = json.loads(done.stdout)
+    return measured
+
+
+def cpu_figures(took: dict[str, list[float]]) -> Iterator[Figure]:
+    def against(one: str, other: str) -> list[float]:
+        return [ours / theirs for ours, theirs in zip(took[one], took[other], strict=True)]
+
+    for ours in ("query_many", "query"):
+        for other, target in (
+            ("hand-written", 1.0),
+            ("floor", 3.0),
+            ("httpx + pydantic", 0.22),
+            ("requests", 0.33),
+        ):
+            yield Figure(f"CPU per card, {ours}", other, "<=", target, against(ours, other))
+    other = "hand-written detail"
+    yield Figure("CPU of cards.detail()", other, "<=", 1.3, against("detail", other))
+
+
+def process_figures(effort: Effort) -> Iterator[Figure]:
+    for setting in SETTINGS:
+        shares = throughput(
+            setting, min(5, effort.rounds), max(2, int(setting.waves * effort.waves))
+        )
+        yield Figure(setting.name, "the ideal", ">=", setting.target, shares)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        many, few = f"{effort.many:,} cards to CSV", f"{effort.few:,} cards"
+        memory, times = growth(folder, effort.many_rounds, effort.few, effort.many)
+        yield Figure(f"peak memory more, {many}", few, "<=", 15, memory, " MiB")
+        yield Figure(f"time per card, {many}", few, "<=", 1.05, times)
+        ratios = command_against_script(folder, min(5, effort.rounds), effort.cards)
+        what = f"CPU of mioesim query, {effort.cards:,} cards to CSV"
+        yield Figure(what, "hand-written script", "<=", 1.1, ratios)
+    for code in ("import mioesim_async", "from mioesim_async import MioEsimClient"):
+        yield Figure(code, "import aiohttp", "<=", 1.25, import_ratios(code, effort.imports))
+
+
+def machine() -> dict[str, Any]:
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = f"{names[0].partition(': ')[2]}, {len(names)} cores" if names else model
+    return {
+        "processor": model,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "taken": f"{dt.datetime.now(dt.UTC):%Y-%m-%d}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="so little that only CI wants it")
+    parser.add_argument("--output", type=Path, help="a folder for the JSON file and the chart")
+    options = parser.parse_args()
+    effort = SHORT if options.short else FULL
+    taken = machine()
+    print(f"{taken['processor']}, Python {taken['python']}, {taken['system']}")
+    microseconds: dict[str, dict[str, float]] = {}
+    figures: dict[str, list[Figure]] = {}
+
+    def show(table: str, found: Iterator[Figure]) -> None:
+        print(f"\n{table}")
+        figures[table] = []
+        for figure in found:
+            print(figure.line(), flush=True)
+            figures[table].append(figure)
+
+    for loop in ("asyncio", "uvloop"):
+        took = cpu(loop, effort)
+        microseconds[loop] = {name: statistics.median(each) for name, each in took.items()}
+        show(f"{loop}, 100 cards a request, 8 at once", cpu_figures(took))
+        print("us a request:", {name: round(one) for name, one in microseconds[loop].items()})
+    show("the default loop", process_figures(effort))
+
+    folder = options.output or (None if options.short else RESULTS)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        report = {
+            **taken,
+            "microseconds": microseconds,
+            "figures": {
+                table: [{**asdict(one), "median": one.median} for one in found]
+                for table, found in figures.items()
+            },
+        }
+        (folder / "speed.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        base = microseconds["asyncio"]["hand-written"]
+        drawing = chart(
+            "CPU per card, against a hand-written aiohttp loop that returns dicts",
+            f"{taken['processor']}, Python {taken['python']}; 100 cards a request, 8 at once",
+            {name: microseconds["asyncio"][name] / base for name in BARS},
+            frozenset({"query", "query_many"}),
+        )
+        (folder / "speed.svg").write_text(drawing, encoding="utf-8")
+        if folder == RESULTS:
+            write_section(README, report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The same job done by each contender: 100 cards a request, eight requests at once."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hashlib
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from benchmarks.answers import ICCIDS_PER_BATCH, iccid
+from mioesim_async import Credentials, Dialect, MioEsimClient
+
+__all__ = ["CONTENDERS", "DETAILS", "Job", "hand_written", "make_client", "signed"]
+
+CONCURRENCY = 8
+QUERY = "/api_esim/queryIccidInformation"
+DETAIL = "/api_esim/getESIMDetail"
+KEY = "1234567890qwertyuiopasdfghjklzxc"
+TOKEN = "29281-9EFE5E41"
+
+Job = Callable[[int], Awaitable[int]]
+"""Asks for so many batches, and returns how many cards came."""
+
+
+def batch(number: int) -> list[str]:
+    first = number * ICCIDS_PER_BATCH
+    return [iccid(one) for one in range(first, first + ICCIDS_PER_BATCH)]
+
+
+def signed(params: dict[str, str]) -> dict[str, str]:
+    """Sign as the vendor's Python sample does."""
+    params = {**params, "token": TOKEN}
+    text = "".join(sorted(f"{name}={value}" for name, value in params.items())) + KEY
+    params["sign"] = hashlib.md5(quote(text, safe="").encode()).hexdigest().upper()
+    return params
+
+
+def make_client(url: str, **options: Any) -> MioEsimClient:
+    # The vendor's sample signs by the encoded scheme, and so do all contenders.
+    dialect = Dialect(signature="encoded", login_encoding="form", read_method="GET")
+    return MioEsimClient(
+        Credentials("13800000000", "mypassword", KEY), base_url=url, dialect=dialect, **options
+    )
+
+
+async def concurrently(ask: Callable[[list[str]], Awaitable[int]], batches: int) -> int:
+    """Ask for the batches by as many workers as requests may be under way."""
+    left = iter(range(batches))
+
+    async def work() -> int:
+        return sum([await ask(batch(number)) for number in left])
+
+    return sum(await asyncio.gather(*[work() for _ in range(CONCURRENCY)]))
+
+
+@asynccontextmanager
+async def floor(url: str) -> AsyncGenerator[Job]:
+    """A GET and its bytes, with nothing signed or decoded."""
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(iccids: list[str]) -> int:
+            async with session.get(f"{url}{QUERY}?iccids={','.join(iccids)}") as response:
+                await response.read()
+                return len(iccids)
+
+        yield lambda batches: concurrently(ask, batches)
+
+
+@asynccontextmanager
+async def hand_written(url: str) -> AsyncGenerator[Job]:
+    """What a good integrator writes: one session, the vendor's signature, dicts out."""
+    async with aiohttp.ClientSession() as session:
+
+        async def ask(iccids: list[str]) -> int:
+            params = signed({"iccids": ",".join(iccids)})
+            async with session.get(url + QUERY, params=params) as response:
+                reply = await response.json()
+            if reply["code"] != 0:
+                raise RuntimeError(reply["message"])
+            found = 0
+            for card in reply["data"]:
+                found += card["iccid"] is not None
+            return found
+
+        yield lambda batches: concurrently(ask, batches)
+
+
+@asynccontextmanager
+async def query(url: str) -> AsyncGenerator[Job]:
+    """``client.cards.query``, by the same workers."""
+    async with make_client(url) as client:
+
+        async def ask(iccids: list[str]) -> int:
+            found = 0
+            for card in await client.cards.query(iccids):
+                found += card.iccid is not None
+            return found
+
+        yield lambda batches: concurrently(ask, batches)
+
+
+@asynccontextmanager
+async def query_many(url: str) -> AsyncGenerator[Job]:
+    """``client.cards.query_many`` over a generator's cards, one outcome each."""
+    async with make_client(url) as client:
+
+        async def job(batches: int) -> int:
+            found = 0
+            iccids = [one for number in range(batches) for one in batch(number)]
+            async with client.cards.query_many(iccids, concurrency=CONCURRENCY) as outcomes:
+                async for outcome in outcomes:
+                    found += outcome.card is not None
+            return found
+
+        yield job
+
+
+@asynccontextmanager
+async def httpx_pydantic(url: str) -> AsyncGenerator[Job]:
+    """The other usual pair, typed: httpx, and pydantic models read from the reply's bytes."""
+    import httpx
+    from pydantic import BaseModel, Field
+
+    class Card(BaseModel):
+        iccid: str
+        dp_status: str = Field(alias="dpStatus")
+        used_mb: float = Field(alias="usedMB")
+        data: str
+        remaining_mb: float = Field(alias="remainingMB")
+        order_num: str = Field(alias="orderNum")
+        sku_id: int = Field(alias="skuId")
+        start_date: dt.datetime = Field(alias="startDate")
+        end_date: dt.datetime = Field(alias="endDate")
+        validity: int
+
+    class Reply(BaseModel):
+        code: int
+        message: str
+        data: list[Card]
+
+    async with httpx.AsyncClient() as session:
+
+        async def ask(iccids: list[str]) -> int:
+            response = await session.get(url + QUERY, params=signed({"iccids": ",".join(iccids)}))
+            found = 0
+            for card in Reply.model_validate_json(response.content).data:
+                found += card.iccid is not None
+            return found
+
+        yield lambda batches: concurrently(ask, batches)
+
+
+@asynccontextmanager
+async def requests_sample(url: str) -> AsyncGenerator[Job]:
+    """The vendor's sample: requests, a connection for each call, one call after the other."""
+    import requests
+
+    async def job(batches: int) -> int:
+        found = 0
+        for number in range(batches):
+            params = signed({"iccids": ",".join(batch(number))})
+            reply = requests.get(url + QUERY, params=params, timeout=30).json()
+            for card in reply["data"]:
+                found += card["iccid"] is not None
+        return found
+
+    yield job
+
+
+CONTENDERS = {
+    "query_many": query_many,
+    "query": query,
+    "hand-written": hand_written,
+    "floor": floor,
+    "httpx + pydantic": httpx_pydantic,
+    "requests": requests_sample,
+}
+
+
+@asynccontextmanager
+async def hand_written_detail(url: str) -> AsyncGenerator[Job]:
+    """One call after the other, over one session."""
+    async with aiohttp.ClientSession() as session:
+
+        async def job(calls: int) -> int:
+            for number in range(calls):
+                params = signed({"iccid": iccid(number)})
+                async with session.get(url + DETAIL, params=params) as response:
+                    reply = await response.json()
+                if reply["code"] != 0 or reply["data"]["iccid"] != iccid(number):
+                    raise RuntimeError(reply["message"])
+            return calls
+
+        yield job
+
+
+@asynccontextmanager
+async def detail(url: str) -> AsyncGenerator[Job]:
+    """``client.cards.detail``, one call after the other."""
+    async with make_client(url) as client:
+
+        async def job(calls: int) -> int:
+            for number in range(calls):
+                card = await client.cards.detail(iccid(number))
+                assert card.activation is not None
+            return calls
+
+        yield job
+
+
+DETAILS = {"detail": detail, "hand-written detail": hand_written_detail}

@@ -1,0 +1,63 @@
+"""CPU of each contender, in turns, in one process; prints microseconds a request as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import time
+from contextlib import AsyncExitStack
+
+from benchmarks.contenders import CONTENDERS, DETAILS, Job
+
+__all__: list[str] = []
+
+SLOW = {"httpx + pydantic": 4, "requests": 4}
+"""These get a fraction of the requests, since they take long for each."""
+
+
+async def measure(url: str, rounds: int, batches: int, only: list[str]) -> dict[str, list[float]]:
+    chosen = {name: make for name, make in (CONTENDERS | DETAILS).items() if name in only}
+    took: dict[str, list[float]] = {name: [] for name in chosen}
+    async with AsyncExitStack() as stack:
+        jobs = {name: await stack.enter_async_context(make(url)) for name, make in chosen.items()}
+        for job in jobs.values():
+            await job(16)  # connections, the login, code that is compiled at its first use
+        for _ in range(rounds):
+            for name, job in jobs.items():
+                count = max(1, batches // SLOW.get(name, 1))
+                took[name].append(await one_round(job, count, name))
+    return took
+
+
+async def one_round(job: Job, count: int, name: str) -> float:
+    gc.collect()
+    began = time.process_time()
+    found = await job(count)
+    used = time.process_time() - began
+    if found != count * (1 if name in DETAILS else 100):
+        raise RuntimeError(f"{name} lost cards: {found} came of {count} requests")
+    return used / count * 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--batches", type=int, default=400)
+    parser.add_argument("--only", nargs="*", default=[*CONTENDERS, *DETAILS])
+    options = parser.parse_args()
+    factory = None
+    if options.loop == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        work = measure(options.url, options.rounds, options.batches, options.only)
+        print(json.dumps(runner.run(work)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Cards per second against the ideal, for hosts that take a while.
+
+The ideal is as many batches at once as allowed, each as long under way as a single GET that
+nothing competes with. That is measured in each round: a timer of 5 ms takes 5.5 on some machines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+
+import aiohttp
+from attrs import frozen
+
+from benchmarks.answers import ICCIDS_PER_BATCH, answers, iccid
+from benchmarks.contenders import QUERY, batch, make_client
+
+__all__ = ["SETTINGS", "Setting", "throughput"]
+
+SINGLE_GETS = 15
+
+
+@frozen
+class Setting:
+    """A host, how it is asked, and what share of the ideal must be reached."""
+
+    latency: float
+    concurrency: int
+    waves: int
+    target: float
+
+    @property
+    def name(self) -> str:
+        return f"cards per second at {self.latency * 1000:g} ms, concurrency {self.concurrency}"
+
+
+SETTINGS = (
+    Setting(0.05, 32, 40, 0.95),
+    Setting(0.005, 8, 200, 0.85),
+    Setting(0.2, 64, 20, 0.97),
+)
+
+
+def throughput(setting: Setting, rounds: int, waves: int) -> list[float]:
+    """Return the share of the ideal, once a round."""
+    with answers(setting.latency) as url:
+        return asyncio.run(_measure(url, setting, rounds, waves))
+
+
+async def _measure(url: str, setting: Setting, rounds: int, waves: int) -> list[float]:
+    cards = setting.concurrency * waves * ICCIDS_PER_BATCH
+    iccids = [iccid(number) for number in range(cards)]
+    shares: list[float] = []
+    async with make_client(url, max_in_flight=2 * setting.concurrency) as client:
+
+        async def sweep(asked: list[str]) -> None:
+            stream = client.cards.query_many(asked, concurrency=setting.concurrency)
+            async with stream:
+                async for outcome in stream:
+                    assert outcome.card is not None
+
+        await sweep(iccids[: 2 * setting.concurrency * ICCIDS_PER_BATCH])
+        for _ in range(rounds):
+            began = time.perf_counter()
+            await sweep(iccids)
+            rate = cards / (time.perf_counter() - began)
+            ideal = setting.concurrency * ICCIDS_PER_BATCH / await single_get(url)
+            shares.append(rate / ideal)
+    return shares
+
+
+async def single_get(url: str) -> float:
+    """Return the seconds that one batch takes, read and thrown away."""
+    took: list[float] = []
+    async with aiohttp.ClientSession() as session:
+        for _ in range(1 + SINGLE_GETS):
+            began = time.perf_counter()
+            async with session.get(f"{url}{QUERY}?iccids={','.join(batch(0))}") as response:
+                await response.read()
+            took.append(time.perf_counter() - began)
+    return statistics.median(took[1:])

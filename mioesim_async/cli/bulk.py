@@ -1,0 +1,314 @@
+"""Many orders or renewals from a CSV file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from attrs import define, field, frozen
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from mioesim_async import errors
+from mioesim_async.api.order_checks import Line
+from mioesim_async.cli.account import client_for
+from mioesim_async.cli.buying import Manner, logged_in, with_codes
+from mioesim_async.cli.line_files import read_lines
+from mioesim_async.cli.planning import Planned, money, plan, show_plan, total_of
+from mioesim_async.cli.results import (
+    NOT_SENT,
+    Result,
+    ResultFile,
+    for_account,
+    from_error,
+    from_journal,
+    from_order,
+)
+from mioesim_async.cli.running import say
+from mioesim_async.cli.show import print_json
+from mioesim_async.cli.status import FAILED, OK, UNKNOWN
+from mioesim_async.client import MioEsimClient
+
+__all__ = ["BulkOptions", "buy_file"]
+
+SHOWN = 10
+
+
+@frozen
+class BulkOptions:
+    """What was asked for on the command line.
+
+    Attributes:
+        file: The CSV file.
+        kind: What its lines are.
+        max_spend: Most that all lines may cost, as it was written, or None.
+        result: The result file, or None for standard output.
+        batch: Goes into the references; None for the file's name.
+        concurrency: Most orders under way at once.
+        manner: How to go about it.
+    """
+
+    file: Path
+    kind: type[Line]
+    max_spend: str | None
+    result: Path | None
+    batch: str | None
+    concurrency: int
+    manner: Manner
+
+    @property
+    def limit(self) -> Decimal | None:
+        """Most that all lines may cost.
+
+        Raises:
+            InvalidRequest: If it is no amount, or missing.
+        """
+        if self.max_spend is None:
+            if self.manner.dry_run:
+                return None
+            raise errors.InvalidRequest("--file needs --max-spend, the most that may be spent")
+        try:
+            amount = Decimal(self.max_spend)
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not (amount.is_finite() and amount >= 0):
+            raise errors.InvalidRequest(
+                f"--max-spend must be an amount such as 100 or 99.50, not {self.max_spend!r}"
+            )
+        return amount
+
+
+@define
+class _Tally:
+    """Takes each result to where it belongs."""
+
+    file: ResultFile | None
+    done: dict[int, Result] = field(factory=dict)
+
+    def add(self, result: Result) -> None:
+        """Write a result at once, so that a killed run keeps it."""
+        self.done[result.number] = result
+        if self.file is not None:
+            self.file.write(result)
+
+
+async def buy_file(options: BulkOptions) -> int:
+    """Run ``mioesim order --file`` or ``mioesim renew --file``, and return the exit status.
+
+    Raises:
+        MioEsimError: If it ended early, and no outcome is unknown.
+        OSError: If a file can't be read or written.
+    """
+    limit, manner = options.limit, options.manner
+    manner.check()
+    batch = options.file.name if options.batch is None else options.batch
+    lines = read_lines(options.file, options.kind, batch)
+    _check_result(options)
+    slots = max(32, 2 * options.concurrency)
+    async with client_for(manner.common.profile, max_in_flight=slots) as client:
+        await logged_in(client)
+        planned = await plan(client, lines, stock=manner.dry_run)
+        new = [one for one in planned if one.is_new and one.price is not None]
+        _show(options, planned, new, limit)
+        if manner.dry_run:
+            return _dry_run(planned, manner)
+        if new:
+            manner.confirm(_question(planned, new, limit))
+        with _opened(options) as file:
+            tally = _Tally(file)
+            ended = await _buy(client, options, limit, planned, tally)
+            if ended is not None:
+                # Purchases that were sent go on; what they come to stands in the journal.
+                await client.aclose()
+            for one in planned:
+                if one.number not in tally.done:
+                    entry = await client.orders.entry_of(one.line.other_order_id)
+                    tally.add(from_journal(one, entry, reason="it was not sent"))
+    return _summarised(options, sorted(tally.done.values(), key=lambda one: one.number), ended)
+
+
+async def _buy(
+    client: MioEsimClient,
+    options: BulkOptions,
+    limit: Decimal | None,
+    planned: list[Planned],
+    tally: _Tally,
+) -> BaseException | None:
+    """Buy what can be bought, and return what ended it early."""
+    try:
+        await _place(client, options, limit, planned, tally)
+    except errors.MioEsimError as error:
+        return error
+    except asyncio.CancelledError as error:
+        say("interrupted; no further line is sent, waiting for those under way")
+        return error
+    return None
+
+
+async def _place(
+    client: MioEsimClient,
+    options: BulkOptions,
+    limit: Decimal | None,
+    planned: list[Planned],
+    tally: _Tally,
+) -> None:
+    ready: list[Planned] = []
+    for one in planned:
+        if one.fault is None and one.price is not None:
+            ready.append(one)
+        elif one.was_placed or one.is_open:
+            tally.add(from_journal(one, one.entry, reason="no answer was recorded"))
+        else:
+            tally.add(from_error(one, one.fault or errors.InvalidRequest("its price is unknown")))
+    stream = client.orders.place_many(
+        [one.line for one in ready], max_spend=limit, concurrency=options.concurrency
+    )
+    with _progress(options, len(ready)) as advance:
+        async with stream:
+            async for outcome in stream:
+                one = ready[outcome.position]
+                if outcome.order is not None:
+                    order = await with_codes(client, outcome.order, options.manner)
+                    tally.add(from_order(one, order))
+                elif outcome.error is not None:
+                    tally.add(from_error(one, outcome.error))
+                advance()
+
+
+def _check_result(options: BulkOptions) -> None:
+    result = options.result
+    if result is not None and result.exists() and result.samefile(options.file):
+        raise errors.InvalidRequest("--result would overwrite --file; name another")
+
+
+@contextmanager
+def _opened(options: BulkOptions) -> Generator[ResultFile | None]:
+    show_activation = options.manner.show_activation
+    if options.result is None:
+        as_json = options.manner.common.json
+        yield None if as_json else ResultFile(sys.stdout, show_activation=show_activation)
+        return
+    # With this mode from the start, and also where the file was there before.
+    handle = os.open(options.result, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        options.result.chmod(0o600)
+        yield ResultFile(file, show_activation=show_activation)
+
+
+@contextmanager
+def _progress(options: BulkOptions, total: int) -> Generator[Callable[[], None]]:
+    console = Console(stderr=True)
+    # Rows and a progress bar on one terminal would run into each other.
+    if not console.is_terminal or (options.result is None and sys.stdout.isatty()):
+        yield lambda: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("Buying", total=total)
+        yield lambda: progress.advance(task)
+
+
+def _show(
+    options: BulkOptions, planned: Sequence[Planned], new: Sequence[Planned], limit: Decimal | None
+) -> None:
+    show_plan([one for one in planned if one.fault is None], stock=options.manner.dry_run)
+    before = [one for one in planned if one.was_placed]
+    unclear = [one for one in planned if one.is_open]
+    refused = [one for one in planned if one.fault is not None and one.is_first]
+    unpriced = [one for one in planned if one.is_new and one.price is None]
+    notes = (
+        (before, "placed before, and not bought again (another --batch would)"),
+        (unclear, "open in the journal, and not sent again (run: mioesim orders reconcile)"),
+        (unpriced, "of unknown price, and not sent, since --max-spend could not be kept"),
+        (refused, "that can't be bought"),
+    )
+    for lines, note in notes:
+        if lines:
+            say(f"{_counted(len(lines))} {note}: {_numbers(lines)}")
+    for one in refused[:SHOWN]:
+        say(f"line {one.number}: {one.fault}")
+    earlier = total_of([*before, *unclear])
+    say(
+        f"{_counted(len(new))} to buy for {money(total_of(new))}"
+        + (f", after {money(earlier)} for lines of earlier runs" if earlier else "")
+        + ("" if limit is None else f"; --max-spend is {money(limit)}")
+    )
+
+
+def _question(planned: Sequence[Planned], new: Sequence[Planned], limit: Decimal | None) -> str:
+    cost = f"{_counted(len(new))} for {money(total_of(new))}"
+    if limit is not None and total_of(planned) > limit:
+        return f"Buy {cost}, as far as {money(limit)} go?"
+    return f"Buy {cost}?"
+
+
+def _dry_run(planned: Sequence[Planned], manner: Manner) -> int:
+    say("dry run: nothing was bought")
+    if manner.common.json:
+        print_json(
+            [
+                {
+                    "line": one.number,
+                    "reference": one.line.other_order_id,
+                    "price": one.price,
+                    "in_stock": one.in_stock,
+                    "would_send": one.is_new and one.price is not None,
+                    "error": None if one.fault is None else str(one.fault),
+                }
+                for one in planned
+            ]
+        )
+    return OK if all(one.in_stock is not False and one.fault is None for one in planned) else FAILED
+
+
+def _summarised(
+    options: BulkOptions, results: Sequence[Result], ended: BaseException | None
+) -> int:
+    """Say how it ended, and return the exit status."""
+    counts = Counter(result.status for result in results)
+    if options.manner.common.json:
+        print_json(
+            {"counts": dict(counts), "lines": [one.record() for one in results]},
+            show_activation=options.manner.show_activation,
+        )
+    if isinstance(ended, errors.SpendLimitReached):
+        left = [one for one in results if one.status == NOT_SENT]
+        say(f"--max-spend was reached at {money(ended.spent)}; not sent: {_numbers(left)}")
+    say(", ".join(f"{count:,} {status}" for status, count in sorted(counts.items())))
+    if options.result is not None:
+        say(f"each line's result is in {options.result}")
+    unclear = [result for result in results if result.is_unclear]
+    if unclear:
+        for result in unclear[:SHOWN]:
+            number = f", order {result.order_num}" if result.order_num else ""
+            say(f"line {result.number} is {result.status}: reference {result.reference}{number}")
+        account = for_account(options.manner.common.profile)
+        say(
+            "don't repeat these under other references. What is unknown is found out with: "
+            f"mioesim orders reconcile{account}; what was placed is read with: "
+            f"mioesim orders show ORDER{account}"
+        )
+        return UNKNOWN
+    if ended is not None and not isinstance(ended, errors.SpendLimitReached):
+        raise ended
+    return OK if all(result.is_done for result in results) else FAILED
+
+
+def _counted(count: int) -> str:
+    return f"{count:,} line{'s' * (count != 1)}"
+
+
+def _numbers(lines: Sequence[Planned] | Sequence[Result]) -> str:
+    more = f" and {len(lines) - SHOWN:,} more" * (len(lines) > SHOWN)
+    return f"line {', '.join(str(one.number) for one in lines[:SHOWN])}{more}"

@@ -1,0 +1,214 @@
+"""One order or one renewal: show it, ask, buy it, say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from attrs import fields, frozen
+
+from mioesim_async import errors
+from mioesim_async.api.order_checks import Line
+from mioesim_async.cli.account import client_for
+from mioesim_async.cli.ask import check_can_ask, confirm
+from mioesim_async.cli.common import Common
+from mioesim_async.cli.planning import Planned, check_now, money, plan, show_plan
+from mioesim_async.cli.results import Result, advise, from_error, from_journal, from_order, show
+from mioesim_async.cli.running import say
+from mioesim_async.cli.show import print_json
+from mioesim_async.cli.status import FAILED, OK, UNKNOWN, NotLoggedIn
+from mioesim_async.client import MioEsimClient
+from mioesim_async.models.order_lines import OrderLine
+from mioesim_async.models.orders import Order
+
+__all__ = ["Manner", "buy_one", "logged_in", "with_codes"]
+
+
+@frozen
+class Manner:
+    """How a command that costs money goes about it.
+
+    Attributes:
+        common: Options of every command.
+        yes: Don't ask.
+        dry_run: Show it, and send nothing that costs money.
+        show_activation: Print activation codes.
+    """
+
+    common: Common
+    yes: bool = False
+    dry_run: bool = False
+    show_activation: bool = False
+
+    def check(self) -> None:
+        """Refuse to begin what nobody could be asked about.
+
+        Raises:
+            InvalidRequest: If there is no terminal, and no ``--yes``.
+        """
+        if not (self.yes or self.dry_run):
+            check_can_ask()
+
+    def confirm(self, question: str) -> None:
+        """Ask, unless told not to.
+
+        Raises:
+            Declined: If the answer is no.
+        """
+        if not self.yes:
+            confirm(question)
+
+
+async def logged_in(client: MioEsimClient) -> None:
+    """Log in, before anything is asked or sent.
+
+    Raises:
+        NotLoggedIn: If that failed, whatever the reason.
+        ConfigurationError: If a setting can't work.
+    """
+    try:
+        await client.login()
+    except errors.ConfigurationError:
+        raise
+    except errors.MioEsimError as error:
+        raise NotLoggedIn(f"not logged in: {error}") from None
+
+
+async def buy_one(line: Line, manner: Manner) -> int:
+    """Run ``mioesim order`` or ``mioesim renew`` for one line, and return the exit status.
+
+    Raises:
+        MioEsimError: If nothing was bought.
+    """
+    check_now(line)
+    manner.check()
+    late: list[Any] = []
+    under_way: list[Planned] = []
+    try:
+        async with client_for(manner.common.profile, on_late_order=late.append) as client:
+            await logged_in(client)
+            (planned,) = await plan(client, [(0, line)], stock=manner.dry_run)
+            if manner.dry_run:
+                return _dry_run(planned, manner)
+            result = await _bought(client, planned, manner, under_way)
+    except asyncio.CancelledError:
+        # By now the client has waited for what was sent.
+        if not late:
+            say("interrupted; nothing was bought")
+            raise
+        result = _result_of(under_way[0], late[0])
+        if _told(result, manner) == UNKNOWN:
+            return UNKNOWN
+        raise
+    return _told(result, manner)
+
+
+async def _bought(
+    client: MioEsimClient, planned: Planned, manner: Manner, under_way: list[Planned]
+) -> Result:
+    """Ask, and buy."""
+    reference = planned.line.other_order_id
+    if planned.is_open:
+        return from_journal(planned, planned.entry, reason="no answer was recorded")
+    if planned.was_placed:
+        say(f"reference {reference} was placed before; nothing is bought again")
+    else:
+        _show(planned)
+        manner.confirm(_question(planned))
+    # Before it is sent: whoever loses this terminal can still look for it.
+    say(f"the reference is {reference}")
+    under_way.append(planned)
+    try:
+        order = await _send(client, planned.line)
+    except (errors.OutcomeUnknown, errors.OrderIncomplete) as error:
+        return from_error(planned, error)
+    except asyncio.CancelledError:
+        say(f"interrupted; waiting for what becomes of reference {reference}")
+        raise
+    return from_order(planned, await with_codes(client, order, manner))
+
+
+async def with_codes(client: MioEsimClient, order: Order, manner: Manner) -> Order:
+    """Read an order again that came from the journal, which keeps no activation codes."""
+    if not manner.show_activation or any(card.activation for card in order.cards):
+        return order
+    try:
+        return await client.orders.get(order.order_num)
+    except errors.MioEsimError as error:
+        say(f"the activation codes of order {order.order_num} could not be read: {error}")
+        return order
+
+
+def _show(planned: Planned, *, stock: bool = False) -> None:
+    if planned.fault is not None:
+        raise planned.fault
+    show_plan([planned], stock=stock)
+    if planned.price is None:
+        say(
+            "the price is unknown: "
+            + (
+                "a code may be that of several SKUs; give SKU_ID as well"
+                if planned.line.api_code
+                else "the catalogue does not have this plan, or names no price"
+            )
+        )
+
+
+def _question(planned: Planned) -> str:
+    line = planned.line
+    cost = "at an UNKNOWN price" if planned.price is None else f"for {money(planned.price)}"
+    if isinstance(line, OrderLine):
+        return f"Order {line.count} card{'s' * (line.count != 1)} {cost}?"
+    return f"Renew {line.iccid or f'order {line.order_num}'} {cost}?"
+
+
+def _dry_run(planned: Planned, manner: Manner) -> int:
+    _show(planned, stock=True)
+    if planned.was_placed and planned.entry is not None:
+        say(f"it was placed before, as order {planned.entry.order_num}; it would not be sent again")
+    elif planned.is_open:
+        say("it is open in the journal; it would not be sent. Run: mioesim orders reconcile")
+    say("dry run: nothing was bought")
+    if manner.common.json:
+        print_json(
+            {
+                "reference": planned.line.other_order_id,
+                "price": planned.price,
+                "in_stock": planned.in_stock,
+                "would_send": planned.is_new,
+            }
+        )
+    return FAILED if planned.in_stock is False else OK
+
+
+async def _send(client: MioEsimClient, line: Line) -> Order:
+    orders, by_code = client.orders, line.api_code is not None
+    unused = ("sku_id", "price_id") if by_code else ("api_code",)
+    asked = {
+        one.name: getattr(line, one.name) for one in fields(type(line)) if one.name not in unused
+    }
+    if isinstance(line, OrderLine):
+        return await (orders.place_by_api_code if by_code else orders.place)(**asked)
+    return await (orders.renew_by_api_code if by_code else orders.renew)(**asked)
+
+
+def _result_of(planned: Planned, late: Any) -> Result:
+    if isinstance(late, errors.MioEsimError):
+        return from_error(planned, late)
+    if isinstance(late, Order):
+        return from_order(planned, late)
+    return from_journal(planned, None, reason=f"{type(late).__name__}: {late}")
+
+
+def _told(result: Result, manner: Manner) -> int:
+    """Print a result, and return the exit status."""
+    if manner.common.json:
+        print_json(result.record(), show_activation=manner.show_activation)
+    elif result.is_done:
+        show(result, show_activation=manner.show_activation)
+    if result.error:
+        say(result.error)
+    advise(result, manner.common.profile)
+    if result.is_unclear:
+        return UNKNOWN
+    return OK if result.is_done else FAILED

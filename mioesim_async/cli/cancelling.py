@@ -1,0 +1,104 @@
+"""``mioesim cancel``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mioesim_async import errors
+from mioesim_async.cli.account import client_for
+from mioesim_async.cli.buying import Manner, logged_in
+from mioesim_async.cli.outputs import printable
+from mioesim_async.cli.planning import money
+from mioesim_async.cli.results import for_account
+from mioesim_async.cli.running import say
+from mioesim_async.cli.show import print_json
+from mioesim_async.cli.status import OK, UNKNOWN
+from mioesim_async.models.iccid import check_iccids
+from mioesim_async.models.orders import Order
+
+__all__ = ["cancel_cards"]
+
+
+async def cancel_cards(
+    order_num: str, iccids: tuple[str, ...], manner: Manner, *, all_cards: bool, remark: str | None
+) -> int:
+    """Run the command and return its exit status.
+
+    Raises:
+        MioEsimError: If nothing was cancelled.
+    """
+    if all_cards == bool(iccids):
+        raise errors.InvalidRequest("name the cards to cancel, or give --all")
+    named = list(dict.fromkeys(check_iccids(iccids)))
+    manner.check()
+    late: list[object] = []
+    cards = named
+    try:
+        async with client_for(manner.common.profile, on_late_order=late.append) as client:
+            await logged_in(client)
+            order = await client.orders.get(order_num)
+            cards = _cards(order, named)
+            _show(order, cards)
+            if manner.dry_run:
+                say("dry run: nothing was cancelled")
+                return _print(manner, order_num, cards, "dry run", None)
+            manner.confirm(f"Cancel {_counted(cards)} of order {order_num}?")
+            answer = await client.orders.cancel(order_num, cards, remark=remark)
+    except errors.OutcomeUnknown as error:
+        return _unclear(manner, order_num, cards, error)
+    except asyncio.CancelledError:
+        if late and isinstance(late[0], errors.OutcomeUnknown):
+            return _unclear(manner, order_num, cards, late[0])
+        if not late or isinstance(late[0], errors.MioEsimError):
+            say(f"interrupted; nothing was cancelled{f': {late[0]}' if late else ''}")
+        else:
+            _print(manner, order_num, cards, "asked", str(late[0] or "") or None)
+        raise
+    return _print(manner, order_num, cards, "asked", answer)
+
+
+def _cards(order: Order, named: list[str]) -> list[str]:
+    known = [card.iccid for card in order.cards if card.iccid]
+    if not named:
+        if not known:
+            raise errors.InvalidRequest(
+                f"order {order.order_num} names no cards; give their ICCIDs instead of --all"
+            )
+        return known
+    if foreign := [iccid for iccid in named if known and iccid not in known]:
+        raise errors.InvalidRequest(f"not in order {order.order_num}: {', '.join(foreign)}")
+    return named
+
+
+def _counted(cards: list[str]) -> str:
+    return f"{len(cards)} card{'s' * (len(cards) != 1)}"
+
+
+def _show(order: Order, cards: list[str]) -> None:
+    status = "" if order.status is None else f", {order.status.name}"
+    price = "" if order.price is None else f", price {money(order.price)}"
+    say(f"order {order.order_num}{status}{price}: {_counted(cards)} to cancel and refund")
+    for iccid in cards:
+        say(f"card {iccid}")
+
+
+def _unclear(manner: Manner, order_num: str, cards: list[str], error: errors.OutcomeUnknown) -> int:
+    _print(manner, order_num, cards, "unknown", None)
+    account = for_account(manner.common.profile)
+    say(str(error))
+    say(f"it may have happened. Find out with: mioesim orders show {order_num}{account}")
+    return UNKNOWN
+
+
+def _print(
+    manner: Manner, order_num: str, cards: list[str], status: str, answer: str | None
+) -> int:
+    if manner.common.json:
+        print_json(
+            {"order_num": order_num, "iccids": cards, "status": status, "answer": printable(answer)}
+        )
+    elif status == "asked":
+        said = f": {printable(answer)}" if answer else ""
+        print(f"Asked for a refund of {_counted(cards)} of order {order_num}{said}")
+        print(f"What becomes of it: mioesim orders show {order_num}")
+    return OK

@@ -1,0 +1,261 @@
+"""``mioesim order``, ``renew`` and ``cancel``."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from cyclopts import Parameter
+
+from mioesim_async import errors
+from mioesim_async.api.order_checks import Line
+from mioesim_async.cli.bulk import BulkOptions, buy_file
+from mioesim_async.cli.buying import Manner, buy_one
+from mioesim_async.cli.cancelling import cancel_cards
+from mioesim_async.cli.common import COMMON, Common
+from mioesim_async.cli.running import Flag, Positive, app, guarded
+from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
+
+__all__: list[str] = []
+
+File = Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
+Days = Parameter(name=["--days", "--daypass-days"])
+EachIccid = Parameter(name="--iccid", negative="")
+
+
+@app.command
+def order(
+    sku_id: int | None = None,
+    price_id: int | None = None,
+    /,
+    *,
+    api_code: str | None = None,
+    count: int | None = None,
+    days: Annotated[int | None, Days] = None,
+    begin_date: date | None = None,
+    dp_id: int | None = None,
+    iccids: Annotated[tuple[str, ...], EachIccid] = (),
+    customer_email: str | None = None,
+    send_email: Annotated[bool, Flag] = False,
+    pdf_language: str | None = None,
+    remark: str | None = None,
+    reference: str | None = None,
+    item_reference: str | None = None,
+    file: Annotated[Path | None, File] = None,
+    max_spend: str | None = None,
+    result: Path | None = None,
+    batch: str | None = None,
+    concurrency: Annotated[int, Positive] = 4,
+    yes: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
+    show_activation: Annotated[bool, Flag] = False,
+    common: Common = COMMON,
+) -> int:
+    """Order eSIMs or physical SIMs: one plan, or each line of a CSV file.
+
+    Shows what it will buy and its price, and asks. Every order is noted in a journal on this
+    machine before it is sent: a reference is never bought twice, so after a lost answer the
+    same command with the same --reference is safe. Without --reference a new one is made, and
+    printed before the order is sent.
+
+    With --file, the columns are named like the fields of OrderLine: sku_id, price_id, api_code,
+    count, reference (or other_order_id), other_item_id, dp_id, iccids, begin_date,
+    daypass_days (or days), customer_email (or email), send_email, pdf_language, remark. A line
+    without a reference gets one that is made of the file's name and of what the line says, so
+    running the same file again, corrected or not, buys no line twice. To buy the same lines
+    once more, name another --batch.
+
+    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
+    4 it may have been bought, or was bought but not read back: look before you repeat it,
+    130 interrupted.
+
+    Args:
+        sku_id: The SKU, a country or region.
+        price_id: The plan of that SKU.
+        api_code: The plan's code, instead of PRICE_ID. Without a SKU_ID its price is unknown,
+            since several SKUs may have a plan of this code.
+        count: How many cards; 1, or as many as --iccid.
+        days: Days of a day pass.
+        begin_date: First day of the plan in GMT+8, as 2027-01-31.
+        dp_id: The partner whose physical SIMs these are.
+        iccids: A physical SIM; may be repeated.
+        customer_email: Where the vendor sends the customer's mail.
+        send_email: Have the vendor send it.
+        pdf_language: Language of the PDF, as the vendor names it.
+        remark: Text for yourself.
+        reference: Your reference of the order; it is never bought twice.
+        item_reference: Your reference of the item.
+        file: A CSV file with one order a line.
+        max_spend: Most that all lines of --file may cost; those of earlier runs count.
+        result: Write one row for each line of --file here, for your eyes only (mode 0600);
+            without it, to standard output.
+        batch: Name of this batch of --file, instead of the file's name.
+        concurrency: How many orders of --file are under way at once.
+        yes: Don't ask.
+        dry_run: Show it with its price and whether it is in stock, and buy nothing.
+        show_activation: Print activation codes; whoever has one can take the line.
+        common: Options of every command.
+    """
+    given: dict[str, Any] = {
+        "sku_id": sku_id,
+        "price_id": price_id,
+        "api_code": api_code,
+        "count": count,
+        "daypass_days": days,
+        "begin_date": begin_date,
+        "dp_id": dp_id,
+        "iccids": list(iccids) or None,
+        "customer_email": customer_email,
+        "send_email": send_email or None,
+        "pdf_language": pdf_language,
+        "remark": remark,
+        "other_order_id": reference,
+        "other_item_id": item_reference,
+    }
+    if count is None and iccids:
+        given["count"] = len(iccids)
+    manner = Manner(common, yes, dry_run, show_activation)
+    bulk = _Bulk(file, max_spend, result, batch, concurrency)
+    return guarded(lambda: _buy(OrderLine, given, bulk, manner), debug=common.debug)
+
+
+@app.command
+def renew(
+    sku_id: int | None = None,
+    price_id: int | None = None,
+    /,
+    *,
+    api_code: str | None = None,
+    iccid: str | None = None,
+    order_num: Annotated[str | None, Parameter(name=["--order", "--order-num"])] = None,
+    days: Annotated[int | None, Days] = None,
+    pdf_language: str | None = None,
+    remark: str | None = None,
+    reference: str | None = None,
+    item_reference: str | None = None,
+    file: Annotated[Path | None, File] = None,
+    max_spend: str | None = None,
+    result: Path | None = None,
+    batch: str | None = None,
+    concurrency: Annotated[int, Positive] = 4,
+    yes: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
+    show_activation: Annotated[bool, Flag] = False,
+    common: Common = COMMON,
+) -> int:
+    """Renew a card, or the card of an order: one, or each line of a CSV file.
+
+    Shows what it will buy and its price, and asks. Every renewal is noted in a journal on this
+    machine before it is sent: a reference is never bought twice, so after a lost answer the
+    same command with the same --reference is safe. Without --reference a new one is made, and
+    printed before the renewal is sent.
+
+    With --file, the columns are named like the fields of RenewalLine: sku_id, price_id,
+    api_code, iccid, order_num, reference (or other_order_id), other_item_id, daypass_days (or
+    days), pdf_language, remark. A line without a reference gets one that is made of the
+    file's name and of what the line says, so running the same file again, corrected or not,
+    buys no line twice. To buy the same lines once more, name another --batch.
+
+    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
+    4 it may have been bought, or was bought but not read back: look before you repeat it,
+    130 interrupted.
+
+    Args:
+        sku_id: The SKU, a country or region.
+        price_id: The plan of that SKU.
+        api_code: The plan's code, instead of PRICE_ID. Without a SKU_ID its price is unknown,
+            since several SKUs may have a plan of this code.
+        iccid: The card to renew.
+        order_num: The order to renew, instead of a card.
+        days: Days of a day pass.
+        pdf_language: Language of the PDF, as the vendor names it.
+        remark: Text for yourself.
+        reference: Your reference of the renewal; it is never bought twice.
+        item_reference: Your reference of the item.
+        file: A CSV file with one renewal a line.
+        max_spend: Most that all lines of --file may cost; those of earlier runs count.
+        result: Write one row for each line of --file here, for your eyes only (mode 0600);
+            without it, to standard output.
+        batch: Name of this batch of --file, instead of the file's name.
+        concurrency: How many renewals of --file are under way at once.
+        yes: Don't ask.
+        dry_run: Show it with its price, and buy nothing.
+        show_activation: Print activation codes; whoever has one can take the line.
+        common: Options of every command.
+    """
+    given: dict[str, Any] = {
+        "sku_id": sku_id,
+        "price_id": price_id,
+        "api_code": api_code,
+        "iccid": iccid,
+        "order_num": order_num,
+        "daypass_days": days,
+        "pdf_language": pdf_language,
+        "remark": remark,
+        "other_order_id": reference,
+        "other_item_id": item_reference,
+    }
+    manner = Manner(common, yes, dry_run, show_activation)
+    bulk = _Bulk(file, max_spend, result, batch, concurrency)
+    return guarded(lambda: _buy(RenewalLine, given, bulk, manner), debug=common.debug)
+
+
+@app.command
+def cancel(
+    order_num: str,
+    /,
+    *iccids: str,
+    all_cards: Annotated[bool, Parameter(name="--all", negative="")] = False,
+    remark: str | None = None,
+    yes: Annotated[bool, Flag] = False,
+    dry_run: Annotated[bool, Flag] = False,
+    common: Common = COMMON,
+) -> int:
+    """Ask the vendor to cancel cards of an order and to refund them.
+
+    Shows the order, and asks. The order's status tells later what came of it: see
+    'mioesim orders show'.
+
+    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
+    4 it may have happened: look before you repeat it, 130 interrupted.
+
+    Args:
+        order_num: The vendor's order number.
+        iccids: The cards to cancel.
+        all_cards: Cancel all cards of the order.
+        remark: Text for yourself.
+        yes: Don't ask.
+        dry_run: Show it, and cancel nothing.
+        common: Options of every command.
+    """
+    manner = Manner(common, yes, dry_run)
+    return guarded(
+        lambda: cancel_cards(order_num, iccids, manner, all_cards=all_cards, remark=remark),
+        debug=common.debug,
+    )
+
+
+class _Bulk(NamedTuple):
+    file: Path | None
+    max_spend: str | None
+    result: Path | None
+    batch: str | None
+    concurrency: int
+
+
+async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Manner) -> int:
+    values = {name: value for name, value in given.items() if value is not None}
+    if bulk.file is None:
+        if bulk.max_spend is not None or bulk.result is not None or bulk.batch is not None:
+            raise errors.InvalidRequest("--max-spend, --result and --batch go with --file")
+        if not {"sku_id", "price_id", "api_code"} & values.keys():
+            raise errors.InvalidRequest("give SKU_ID and PRICE_ID, or --api-code, or --file")
+        values.setdefault("other_order_id", new_reference())
+        return await buy_one(kind(**values), manner)
+    if values:
+        raise errors.InvalidRequest(f"with --file, these go into its columns: {', '.join(values)}")
+    options = BulkOptions(
+        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, bulk.concurrency, manner
+    )
+    return await buy_file(options)

@@ -1,0 +1,200 @@
+"""What ``mioesim orders`` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from mioesim_async import errors
+from mioesim_async.cli.account import client_for
+from mioesim_async.cli.buying import logged_in
+from mioesim_async.cli.common import Common
+from mioesim_async.cli.outputs import printable
+from mioesim_async.cli.planning import money
+from mioesim_async.cli.running import say
+from mioesim_async.cli.show import (
+    amount,
+    fixed,
+    moment,
+    number,
+    print_json,
+    print_lines,
+    print_table,
+)
+from mioesim_async.cli.status import FAILED, OK, UNKNOWN
+from mioesim_async.journal.entry import JournalEntry
+from mioesim_async.models.orders import Order, OrderUsage, PlanUsage
+from mioesim_async.models.scalars import GMT8
+
+__all__ = ["list_open", "reconcile_orders", "search_orders", "show_order"]
+
+
+async def show_order(order_num: str, common: Common, *, show_activation: bool) -> int:
+    """Show an order with the usage of its plans; return the exit status.
+
+    Raises:
+        MioEsimError: If the order can't be read.
+    """
+    usage: list[OrderUsage] | None = None
+    async with client_for(common.profile) as client:
+        await logged_in(client)
+        order = await client.orders.get(order_num)
+        try:
+            usage = (await client.orders.usage(order_num=order_num)).rows
+        except errors.MioEsimError as error:
+            say(f"the usage could not be read: {error}")
+    if common.json:
+        print_json({"order": order, "usage": usage}, show_activation=show_activation)
+    else:
+        _print_order(order, usage or [], show_activation=show_activation)
+    return FAILED if usage is None else OK
+
+
+def _print_order(order: Order, usage: list[OrderUsage], *, show_activation: bool) -> None:
+    print_lines(
+        [
+            ("Order", order.order_num),
+            ("Status", None if order.status is None else order.status.name),
+            ("Reference", order.other_order_id),
+            ("Renews order", order.main_order_num),
+            ("Bought (GMT+8)", moment(order.purchased_at)),
+            ("Price", None if order.price is None else money(order.price)),
+            ("Cards", order.count),
+        ]
+    )
+    print()
+    plans = [plan for row in usage for plan in row.plans]
+    known = {plan.iccid for plan in plans}
+    plans += [
+        PlanUsage(iccid=card.iccid, used_mb=card.used_mb)
+        for card in order.cards
+        if card.iccid not in known
+    ]
+    print_table(
+        (fixed("ICCID"), "Plan", number("Used"), number("Of"), fixed("Ends (GMT+8)")),
+        [
+            (
+                plan.iccid,
+                plan.name,
+                amount(plan.used_mb),
+                amount(plan.data_mb),
+                moment(plan.ends_at),
+            )
+            for plan in plans
+        ],
+    )
+    if show_activation:
+        _print_codes([order])
+
+
+def _print_codes(orders: Iterable[Order]) -> None:
+    cards = [card for order in orders for card in order.cards]
+    if cards:
+        print_lines((card.iccid, card.activation or "no activation code") for card in cards)
+
+
+async def search_orders(
+    reference: str | None,
+    start: date | None,
+    end: date | None,
+    common: Common,
+    *,
+    show_activation: bool,
+) -> int:
+    """List orders; return the exit status.
+
+    Raises:
+        MioEsimError: If they can't be read.
+    """
+    async with client_for(common.profile) as client:
+        await logged_in(client)
+        orders = await client.orders.search(other_order_id=reference, start=start, end=end)
+    if common.json:
+        print_json(orders, show_activation=show_activation)
+        return OK
+    _print_orders(orders)
+    if show_activation:
+        _print_codes(orders)
+    return OK
+
+
+def _print_orders(orders: Iterable[Order]) -> None:
+    print_table(
+        (
+            fixed("Order"),
+            fixed("Status"),
+            number("Cards"),
+            number("Price"),
+            fixed("Bought (GMT+8)"),
+            "Reference",
+        ),
+        [
+            (
+                order.order_num,
+                None if order.status is None else order.status.name,
+                order.count,
+                None if order.price is None else money(order.price),
+                moment(order.purchased_at),
+                order.other_order_id,
+            )
+            for order in orders
+        ],
+    )
+
+
+async def reconcile_orders(assume_absent_after: timedelta | None, common: Common) -> int:
+    """Find out what became of open entries; return the exit status.
+
+    Raises:
+        MioEsimError: If the vendor can't be asked at all.
+    """
+    async with client_for(common.profile) as client:
+        await logged_in(client)
+        report = await client.orders.reconcile(assume_absent_after=assume_absent_after)
+    if common.json:
+        print_json(report)
+        return UNKNOWN if report.still_open else OK
+    for order in report.adopted:
+        cards = ", ".join(card.iccid for card in order.cards)
+        print(f"{order.other_order_id}: bought, as order {order.order_num}: {cards}")
+    for entry in report.absent:
+        print(f"{entry.other_order_id}: taken for never bought; it may be sent again")
+    for entry in report.still_open:
+        print(f"{entry.other_order_id}: still open: {_in_words(entry.reason)}")
+    for candidate in report.candidates:
+        print(f"\nOrders that may be {candidate.entry.other_order_id}; look at each:")
+        _print_orders(candidate.orders)
+    if not (report.adopted or report.absent or report.still_open):
+        print("Nothing was open.")
+    return UNKNOWN if report.still_open else OK
+
+
+def _in_words(reason: str) -> str:
+    return printable(reason.replace("assume_absent_after=", "--assume-absent-after")) or ""
+
+
+async def list_open(common: Common) -> int:
+    """List open entries; return the exit status.
+
+    Raises:
+        MioEsimError: If the journal can't be read.
+    """
+    async with client_for(common.profile) as client:
+        entries = await client.orders.open_entries()
+    if common.json:
+        print_json(entries)
+    elif not entries:
+        print("Nothing is open.")
+    else:
+        print_table(
+            (fixed("Reference"), fixed("State"), fixed("Since (GMT+8)"), "What", number("Price")),
+            [_open_row(one) for one in entries],
+        )
+        say("find out what became of them with: mioesim orders reconcile")
+    return OK
+
+
+def _open_row(entry: JournalEntry) -> tuple[str, ...]:
+    since = moment(entry.created_at.astimezone(GMT8))
+    what = " ".join(f"{name}={text}" for name, text in entry.params.items())
+    return (entry.other_order_id, entry.state.value, since or "", what, money(entry.expected_price))

@@ -1,0 +1,195 @@
+"""What became of purchases: for people, for programs, and for the result file."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from decimal import Decimal
+from typing import IO, Any
+
+from attrs import define, field
+
+from mioesim_async import errors
+from mioesim_async.cli.outputs import inert, printable
+from mioesim_async.cli.planning import Planned, money
+from mioesim_async.cli.running import say
+from mioesim_async.cli.show import print_lines
+from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
+from mioesim_async.models.orders import Order
+
+__all__ = [
+    "NOT_SENT",
+    "Result",
+    "ResultFile",
+    "advise",
+    "from_error",
+    "from_journal",
+    "from_order",
+    "show",
+]
+
+PLACED = "placed"
+BEFORE = "placed before"
+FAILED = "failed"
+UNKNOWN = "unknown"
+INCOMPLETE = "placed, not read"
+NOT_SENT = "not sent"
+
+UNCLEAR = frozenset({UNKNOWN, INCOMPLETE})
+"""A person has to look before anything is repeated."""
+
+COLUMNS = ("line", "reference", "status", "order_num", "iccids", "price", "error")
+
+
+@define
+class Result:
+    """What became of one purchase.
+
+    Attributes:
+        number: Its line in the file, from 1; 0 where there is no file.
+        reference: Our reference of it.
+        status: One of the words above.
+        order_num: The vendor's order number, or None.
+        iccids: Its cards, as far as they are known.
+        price: What it should cost in all, or None.
+        error: Why there is no order, or None.
+        order: The order, where it was read.
+    """
+
+    number: int
+    reference: str
+    status: str
+    order_num: str | None = None
+    iccids: list[str] = field(factory=list)
+    price: Decimal | None = None
+    error: str | None = None
+    order: Order | None = field(default=None, repr=False)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is an order."""
+        return self.status in (PLACED, BEFORE)
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether a person has to look before anything is repeated."""
+        return self.status in UNCLEAR
+
+    def record(self) -> dict[str, Any]:
+        """Return it for ``print_json``."""
+        record = {name: getattr(self, name) for name in COLUMNS[1:]} | {"order": self.order}
+        return {"line": self.number, **record} if self.number else record
+
+
+def from_order(planned: Planned, order: Order) -> Result:
+    """Tell of an order."""
+    result = _result(planned, BEFORE if planned.was_placed else PLACED)
+    result.order_num, result.order = order.order_num, order
+    result.iccids = [card.iccid for card in order.cards]
+    return result
+
+
+def from_error(planned: Planned, error: errors.MioEsimError) -> Result:
+    """Tell of an error."""
+    status = (
+        UNKNOWN
+        if isinstance(error, errors.OutcomeUnknown)
+        else INCOMPLETE
+        if isinstance(error, errors.OrderIncomplete)
+        else FAILED
+    )
+    result = _result(planned, status)
+    result.order_num = getattr(error, "order_num", None)
+    result.error = printable(" ".join(str(error).split()))
+    return result
+
+
+def from_journal(planned: Planned, entry: JournalEntry | None, *, reason: str) -> Result:
+    """Tell what the journal knows of a line whose answer nobody waited for."""
+    if entry is not None and entry.state is EntryState.PLACED:
+        result = _result(planned, BEFORE if planned.was_placed else PLACED)
+        cards = (entry.order or {}).get("cards") or []
+        result.iccids = [str(card.get("iccid", "")) for card in cards]
+        result.order_num = entry.order_num
+        return result
+    is_open = entry is not None and entry.state in UNSETTLED
+    result = _result(planned, UNKNOWN if is_open else NOT_SENT)
+    result.error = printable((entry and entry.reason) or reason)
+    return result
+
+
+def _result(planned: Planned, status: str) -> Result:
+    return Result(planned.number, planned.line.other_order_id, status, price=planned.price)
+
+
+def show(result: Result, *, show_activation: bool) -> None:
+    """Print a purchase for a person."""
+    order = result.order
+    entries: list[tuple[str, object]] = [
+        ("Order", result.order_num),
+        ("Reference", result.reference),
+        ("Result", result.status),
+        ("Status", None if order is None or order.status is None else order.status.name),
+        ("Renews order", None if order is None else order.main_order_num),
+        ("Price", None if result.price is None else money(result.price)),
+        *(("Card", iccid) for iccid in result.iccids),
+    ]
+    if show_activation and order is not None:
+        entries += [
+            ("Activation", f"{card.iccid} {card.activation or 'none'}") for card in order.cards
+        ]
+    print_lines(entries)
+
+
+def for_account(profile: str | None) -> str:
+    """Return what a command needs to work for the same account."""
+    return f" --profile {shlex.quote(profile)}" if profile else ""
+
+
+def advise(result: Result, profile: str | None) -> None:
+    """Say what to do next about a purchase that must not be repeated yet."""
+    account = for_account(profile)
+    if result.status == INCOMPLETE:
+        say(
+            f"it was bought; don't repeat it. Read it with: mioesim orders show "
+            f"{result.order_num}{account}"
+        )
+    elif result.status == UNKNOWN:
+        say(
+            f"it may have been bought; don't repeat it under another reference. Its reference is "
+            f"{result.reference}. Find out with: mioesim orders reconcile{account}"
+        )
+
+
+class ResultFile:
+    """One row for each line, as CSV that spreadsheets read right; each row is flushed."""
+
+    def __init__(self, file: IO[str], *, show_activation: bool) -> None:
+        """Write the header."""
+        self._file = file
+        self._show_activation = show_activation
+        self._csv = csv.writer(file, lineterminator="\n")
+        self._csv.writerow([*COLUMNS, *["activation"] * show_activation])
+        file.flush()
+
+    def write(self, result: Result) -> None:
+        """Write one row."""
+        row = [
+            result.number,
+            inert(result.reference),
+            result.status,
+            inert(printable(result.order_num)),
+            _cell(result.iccids),
+            None if result.price is None else f"{result.price:f}",
+            inert(result.error),
+        ]
+        if self._show_activation:
+            codes = [card.activation for card in result.order.cards] if result.order else []
+            row.append(inert(printable(" ".join(str(code) for code in codes if code))))
+        self._csv.writerow(row)
+        self._file.flush()
+
+
+def _cell(iccids: list[str]) -> str:
+    # A lone ICCID would be taken for a number.
+    return f'="{iccids[0]}"' if len(iccids) == 1 and iccids[0].isdigit() else " ".join(iccids)

@@ -1,0 +1,83 @@
+"""The ``mioesim`` command on a pseudo-terminal, where it asks something."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from attrs import define
+from command import SECONDS, Done, started
+
+from mioesim_async.sandbox import Sandbox
+
+QUESTION = "[y/N]"
+END_OF_FILE = "\x04"
+
+
+@define
+class Terminal:
+    """A running command, and the terminal that it asks on.
+
+    Attributes:
+        process: The command.
+        shown: What the terminal has shown so far.
+    """
+
+    process: subprocess.Popen[bytes]
+    out: IO[bytes]
+    ours: int
+    shown: str = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read on until the terminal shows a text."""
+        while text not in self.shown:
+            chunk = self._chunk()
+            assert chunk, f"{text!r} was never shown, but {self.shown!r}"
+            self.shown += chunk
+
+    def type(self, text: str) -> None:
+        """Press keys."""
+        os.write(self.ours, text.encode())
+
+    def done(self) -> Done:
+        """Wait for the end."""
+        while chunk := self._chunk():
+            self.shown += chunk
+        self.process.wait(SECONDS)
+        self.out.seek(0)
+        return Done(self.process.returncode, self.out.read().decode(), self.shown)
+
+    def _chunk(self) -> str:
+        try:
+            return os.read(self.ours, 65536).decode()
+        except OSError:
+            # The other end is closed.
+            return ""
+
+
+@contextmanager
+def at_terminal(*arguments: object, sandbox: Sandbox) -> Iterator[Terminal]:
+    """Run the command with a terminal for all but its standard output."""
+    ours, theirs = pty.openpty()
+    try:
+        with (
+            tempfile.TemporaryFile() as out,
+            started(*arguments, sandbox=sandbox, stdin=theirs, stdout=out, stderr=theirs) as child,
+        ):
+            os.close(theirs)
+            yield Terminal(child, out, ours)
+    finally:
+        os.close(ours)
+
+
+def answered(*arguments: object, sandbox: Sandbox, answer: str) -> Done:
+    """Run the command, and answer its question."""
+    with at_terminal(*arguments, sandbox=sandbox) as terminal:
+        terminal.wait_for(QUESTION)
+        terminal.type(answer)
+        return terminal.done()

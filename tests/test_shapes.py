@@ -1,0 +1,134 @@
+"""The fast way of reading rows against the slow, obvious one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from mioesim_async.errors import ProtocolError
+from mioesim_async.models import reader, replies, shapes
+from mioesim_async.models.cards import CardDetail, CardStatus
+from mioesim_async.models.converter import structure
+from mioesim_async.models.reader import clean_rows
+from mioesim_async.wire.envelope import parse_envelope
+from tests.slow_reader import RULES, slow_card
+
+ICCIDS = [f"8985{number:015d}" for number in range(6)]
+
+KEYS = [name for _, names, _, _ in RULES for name in names]
+KEYS += ["ICCID", "usedMb", "used_mb", "DPSTATUS", "begin_date", "SKUID", "apn", "validity", "Data"]
+
+VALUES = st.sampled_from(
+    [None, "", "0", "12.5", " 7 ", "1e3", "nan", "1_0", "\uff11\uff12", "5.", "-3",
+     ".", "9" * 400, 0, 45,
+     2.5, 1e308, -0.0, True, False, [], {}, "6GB", "6 parsec", "ACTIVE", "enable", "Odd", ICCIDS[0],
+     "2024-12-24 17:30:14.0", "2024-12-24 17:30:14", "2024-12-24T17:30:14.5", "2024-12-24",
+     "12/24/2024", "2024-02-30 10:00:00.0", "2024-W01-1 08:30:14.0", "2024-12-24 17:30:14,0",
+     "2024-12-24x17:30:14.0", " 2024-12-24 17:30:14.0 ", "EP20240124000013"]
+)  # fmt: skip
+ROWS = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=8)
+
+CLEAN: dict[str, st.SearchStrategy[Any]] = {
+    "dpStatus": st.sampled_from(["ACTIVE", "Enable", "Odd", None, ""]),
+    "usedMB": st.sampled_from(["12.5", "0", None, 3, 2.5]),
+    "remainingMB": st.sampled_from([1.5, "2.5", "6GB", None]),
+    "data": st.sampled_from(["6GB", "1GB", None]),
+    "startDate": st.sampled_from(["2024-12-24 17:30:14.0", "2024-12-24", None, ""]),
+    "endDate": st.sampled_from(["2024-12-25", "12/24/2024", None]),
+    "orderNum": st.sampled_from(["EP1", 5, None]),
+    "skuId": st.sampled_from([45, "45", None]),
+    "apn": VALUES,
+}
+CLEAN_ROWS = st.fixed_dictionaries({"iccid": st.sampled_from(ICCIDS)}, optional=CLEAN)
+
+
+def plainly(row: dict[str, Any]) -> CardStatus | None:
+    try:
+        return structure(copy.deepcopy(row), CardStatus)
+    except ProtocolError:
+        return None
+
+
+@settings(max_examples=600)
+@given(row=ROWS)
+def test_a_row_of_any_spelling_is_read_as_the_slow_reader_does(row: dict[str, Any]) -> None:
+    expected = slow_card(row)
+    assert plainly(row) == expected
+    reader._shapes.clear()
+    for _ in range(2):  # the second time, what was read before is remembered
+        fast = clean_rows([copy.deepcopy(row)], CardStatus)
+        assert fast is None or fast == [expected]
+
+
+@given(rows=st.lists(CLEAN_ROWS, min_size=1, max_size=6))
+def test_rows_that_hold_no_surprise_are_all_read_the_fast_way(rows: list[dict[str, Any]]) -> None:
+    reader._shapes.clear()
+    fast = clean_rows(copy.deepcopy(rows), CardStatus)
+
+    assert fast is not None
+    for row in rows:
+        card = slow_card(row)
+        assert card in fast
+        fast.remove(card)
+    assert fast == []
+
+
+@given(
+    rows=st.lists(st.one_of(CLEAN_ROWS, ROWS, VALUES), max_size=5),
+    asked=st.sets(st.sampled_from(ICCIDS)),
+)
+def test_a_batch_is_sorted_alike_the_fast_and_the_plain_way(
+    rows: list[Any], asked: set[str]
+) -> None:
+    envelope = parse_envelope(json.dumps({"code": 0, "data": rows}).encode())
+    wanted = dict.fromkeys(sorted(asked))
+    fast = replies.read_batch(envelope, wanted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(replies, "clean_rows", lambda *_: None)
+        plain = replies.read_batch(envelope, wanted)
+
+    assert fast.cards == plain.cards
+    assert {one: str(error) for one, error in fast.bad.items()} == {
+        one: str(error) for one, error in plain.bad.items()
+    }
+    assert (fast.nameless, fast.unasked) == (plain.nameless, plain.unasked)
+
+
+def test_cards_without_more_fields_share_no_extra() -> None:
+    one, other = clean_rows([{"iccid": ICCIDS[0]}, {"iccid": ICCIDS[1]}], CardStatus) or []
+    one.extra["x"] = 1
+
+    assert other.extra == {}
+    assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one
+
+
+def test_a_detail_with_its_activation_code_is_read_the_fast_way() -> None:
+    row = {"iccid": ICCIDS[0], "usedMB": "1.5", "code": "LPA:1$made.up$CODE", "apn": "net"}
+    fast = clean_rows([dict(row)], CardDetail)
+
+    assert fast == [structure(row, CardDetail)]
+    assert str(fast[0].activation) == "LPA:1$made.up$CODE"
+
+
+def test_no_number_of_shapes_fills_memory() -> None:
+    for number in range(3 * shapes.MAX_SHAPES):
+        row = {"iccid": ICCIDS[0], f"odd{number}": 1}
+        fast = clean_rows([row], CardStatus)
+        assert fast in (None, [CardStatus(ICCIDS[0], extra={f"odd{number}": 1})])
+    readers = shapes.ShapeReaders(CardStatus, dict.fromkeys(["a", "b"]))
+    for number in range(3 * shapes.MAX_SHAPES):
+        readers._spellings = {f"k{number}": None}
+        readers.read([{f"k{number}": 1}])
+    assert len(readers) == shapes.MAX_SHAPES
+
+
+def test_no_word_of_the_host_gets_into_the_source() -> None:
+    key = "'); raise SystemExit #\n\ud800"
+    assert clean_rows([{"iccid": ICCIDS[0], key: 1}], CardStatus) in (
+        None, [CardStatus(ICCIDS[0], extra={key: 1})],
+    )  # fmt: skip
