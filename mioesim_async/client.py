@@ -13,7 +13,6 @@ from mioesim_async.api.orders import Orders
 from mioesim_async.api.partners import Partners
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.journal.entry import Journal
-from mioesim_async.tokens.file import FileTokenStore
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.clock import Clock, SystemClock
@@ -159,6 +158,9 @@ class MioEsimClient(Closing):
         if not place or "token_store" in overrides:
             return cls(**overrides)
         if "://" not in place:
+            # Locks of files take a while to import.
+            from mioesim_async.tokens.file import FileTokenStore  # noqa: PLC0415
+
             return cls(**overrides, token_store=FileTokenStore(place))
         store = _redis_store(place)
         client = cls(**overrides, token_store=store)

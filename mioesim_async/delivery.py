@@ -26,6 +26,7 @@ NO_CODE = (
     "has no activation code: it is a physical SIM, or the code was not issued yet, or it came "
     "in a form that can't be read"
 )
+TOO_LONG = "has an activation code that is too long for a QR code"
 PIXELS = 6
 """Of a module; large enough for a camera in front of a screen."""
 
@@ -61,9 +62,11 @@ SECTION = Template("""\
 <h2>$heading</h2>
 $content
 </section>""")
-CONTENT = Template("""\
+PROBLEM = Template("<p>This card $problem.</p>")
+QR = Template("""\
 <p>Scan this QR code with the phone that gets the eSIM:</p>
-<div role="img" aria-label="QR code with the activation code">$qr</div>
+<div role="img" aria-label="QR code with the activation code">$qr</div>""")
+BY_HAND = Template("""\
 <p>On the phone itself, tap a link:</p>
 <ul>
 $links
@@ -84,7 +87,8 @@ class CustomerSheet:
         manual: What to enter by hand, by its label.
         links: Links that start the installation on the phone itself, or None.
         pdf_url: Where the vendor's PDF is, or None.
-        problem: Why there is no activation code; empty where there is one.
+        problem: Why there is no QR code: no activation code, or one that is too long for it,
+            which has its links and can be entered by hand; empty where all is well.
     """
 
     iccid: str
@@ -96,12 +100,14 @@ class CustomerSheet:
 
     @property
     def qr_svg(self) -> str:
-        """The QR code as an SVG element; empty without an activation code.
+        """The QR code as an SVG element; empty where there is a problem.
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
         """
-        return "" if self.activation is None else self.activation.qr_svg(scale=PIXELS)
+        if self.activation is None or self.problem:
+            return ""
+        return self.activation.qr_svg(scale=PIXELS)
 
     def to_html(self) -> str:
         """Return a page of HTML that stands alone: it loads nothing from anywhere.
@@ -125,14 +131,15 @@ def customer_sheets(source: CardDetail | OrderCard | Order) -> list[CustomerShee
 
     Args:
         source: A card from ``client.cards.detail``, an order, or a card of one. Cards of an
-            order that have no activation code come with their ``problem``.
+            order that have no activation code, or one that is too long to be drawn, come with
+            their ``problem``.
 
     Raises:
         InvalidRequest: If there is no activation code at all; it names the ICCIDs.
     """
     cards = source.cards if isinstance(source, Order) else [source]
     if not cards:
-        raise InvalidRequest("the order names no cards; read it again with its number")
+        raise InvalidRequest("the order names no cards yet; read it again later")
     if not any(card.activation for card in cards):
         raise InvalidRequest(*(f"card {card.iccid or '(unreadable)'} {NO_CODE}" for card in cards))
     return [_sheet(card) for card in cards]
@@ -143,7 +150,8 @@ def customer_html(source: CardDetail | OrderCard | Order) -> str:
 
     The page stands alone: it loads nothing from anywhere, and sends no referrer. Each QR
     code takes some milliseconds of the processor: on an event loop, use
-    ``await asyncio.to_thread(customer_html, order)``.
+    ``await asyncio.to_thread(customer_html, order)``. A card whose code is too long for one
+    has its links and the fields to enter by hand.
 
     Raises:
         InvalidRequest: If there is no activation code at all; it names the ICCIDs.
@@ -168,10 +176,17 @@ def save(path: str | os.PathLike[str], content: str | bytes) -> None:
     use ``asyncio.to_thread``.
 
     Raises:
-        OSError: If it can't be written.
+        OSError: If it can't be written; it names ``path``.
     """
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
+    try:
+        _replace(target, data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
+
+
+def _replace(target: Path, data: bytes) -> None:
     # mkstemp gives mode 0600 from the start.
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     try:
@@ -201,6 +216,7 @@ def _sheet(card: CardDetail | OrderCard) -> CustomerSheet:
         {label: value for label, value in manual.items() if value},
         code.install_links(),
         _printable(pdf_url) or None,
+        "" if code.is_drawable else TOO_LONG,
     )
 
 
@@ -240,13 +256,14 @@ def _page(sheets: Iterable[CustomerSheet]) -> str:
 
 def _content(sheet: CustomerSheet) -> str:
     links = "\n".join(_item(label, url) for label, url in _links(sheet))
-    if sheet.problem:
-        listed = f"\n<ul>\n{links}\n</ul>" if links else ""
-        return f"<p>This card {escape(sheet.problem)}.</p>{listed}"
+    problem = PROBLEM.substitute(problem=escape(sheet.problem))
+    if sheet.activation is None:
+        return f"{problem}\n<ul>\n{links}\n</ul>" if links else problem
     manual = "\n".join(
         f"<dt>{escape(label)}</dt><dd>{escape(value)}</dd>" for label, value in sheet.manual.items()
     )
-    return CONTENT.substitute(qr=sheet.qr_svg, links=links, manual=manual)
+    head = problem if sheet.problem else QR.substitute(qr=sheet.qr_svg)
+    return f"{head}\n{BY_HAND.substitute(links=links, manual=manual)}"
 
 
 def _item(label: str, url: str) -> str:

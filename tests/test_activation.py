@@ -110,6 +110,33 @@ def test_a_code_that_would_be_read_as_another_cannot_be_made_either() -> None:
         code.smdp_address = ""
 
 
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"more": "yz"}, "later fields"),
+        ({"more": ["yz"]}, "later fields"),
+        ({"more": ("y", 5)}, "a later field"),
+        ({"matching_id": ("x", "y")}, "the matching id"),
+        ({"matching_id": 5}, "the matching id"),
+        ({"confirmation_required": "1"}, "confirmation_required"),
+        ({"confirmation_required": 1}, "confirmation_required"),
+    ],
+)
+def test_a_part_of_another_type_is_refused(wrong: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason) as caught:
+        ActivationCode(ADDRESS, **wrong)
+    assert "yz" not in str(caught.value)
+
+
+@pytest.mark.parametrize("around", ["\ufeff", "\u200b", " \u2060 \u200e\n", "\xa0\u3000"])
+def test_what_is_invisible_around_a_code_is_dropped(around: str) -> None:
+    assert str(ActivationCode.parse(f"{around}{LPA}{around}")) == LPA
+    halves = {name: f"{around}{value}{around}" for name, value in HALVES.items()}
+    for row in (halves, halves | {"code": f"{around}{LPA}{around}"}):
+        card = structure(row, CardDetail)
+        assert (str(card.activation), card.extra) == (LPA, {})
+
+
 def test_neither_code_nor_links_show_themselves_in_repr() -> None:
     code = ActivationCode.parse(LPA)
     for secret in (code, code.install_links(), [code], {"a": code.install_links()}):
@@ -130,6 +157,7 @@ SAME = [
     {"code": LPA, "sm_dp_address": ADDRESS.upper(), "activationCode": f" {MATCHING_ID} "},
     {"code": LPA, "sm_dp_address": "", "activationCode": None},
     {"code": LPA, "activationCode": MATCHING_ID},
+    {"code": LPA, "sm_dp_address": f"1${ADDRESS.upper()}${MATCHING_ID}$$"},
     {"sm_dp_address": LPA},
     {"sm_dp_address": LPA[4:], "activationCode": ""},
     WHOLE_IN_ADDRESS,
@@ -159,6 +187,10 @@ def test_a_card_has_its_code_from_the_whole_or_from_its_halves(
         {"code": LPA, "sm_dp_address": ADDRESS, "activationCode": MATCHING_ID.lower()},
         {"code": LPA, "sm_dp_address": f"1${ADDRESS}$OTHER-SECRET"},
         {"code": LPA, "sm_dp_address": "2$OTHER-SECRET"},
+        {"code": LPA, "sm_dp_address": f"{LPA}$$1"},
+        {"code": LPA, "sm_dp_address": f"{LPA}$1.3.6.1"},
+        {"code": LPA, "activationCode": f"{LPA}$$$later"},
+        {"code": LPA, "sm_dp_address": f"1${ADDRESS}$"},
         {"code": LPA, "activationCode": 12345},
         {"sm_dp_address": LPA, "activationCode": "OTHER-SECRET"},
     ],
@@ -175,6 +207,29 @@ def test_of_two_codes_that_differ_the_whole_one_wins_and_the_rest_is_kept(
     assert "activation code differs" in record.getMessage()
     for secret in (MATCHING_ID, ADDRESS, "OTHER-SECRET", "other.example", "12345"):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("row", "expected", "extra"),
+    [
+        ({"sm_dp_address": f"LPA:1${ADDRESS}$", "activationCode": "XYZ"}, "XYZ", []),
+        ({"sm_dp_address": f"1${ADDRESS}$$1.3$1", "activationCode": " XYZ "}, "XYZ$1.3$1", []),
+        ({"code": f"LPA:1${ADDRESS}$ ", "activationCode": "XYZ"}, "XYZ", []),
+        ({"code": f"1${ADDRESS}$", **HALVES}, MATCHING_ID, []),
+        ({"code": f"1${ADDRESS}$$$1", **HALVES}, f"{MATCHING_ID}$$1", []),
+        ({"code": f"1${ADDRESS}$", "sm_dp_address": LPA}, MATCHING_ID, ["code"]),
+        ({"code": f"1${ADDRESS}$", "activationCode": ""}, "", []),
+        ({"code": f"1${ADDRESS}$", "activationCode": "a b"}, "", ["activationCode"]),
+        ({"sm_dp_address": ADDRESS, "activationCode": ""}, "", []),
+    ],
+)
+def test_a_code_without_a_matching_id_gets_that_of_the_other_field(
+    row: dict[str, Any], expected: str, extra: list[str]
+) -> None:
+    card = structure(row, CardDetail)
+
+    assert str(card.activation) == f"LPA:1${ADDRESS}${expected}"
+    assert [*card.extra] == extra
 
 
 @pytest.mark.parametrize(
@@ -255,12 +310,20 @@ def test_the_picture_has_its_quiet_zone_and_can_stand_in_a_page() -> None:
 
 
 def test_a_code_too_long_to_draw_and_a_scale_of_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="Data too large") as caught:
-        ActivationCode(ADDRESS, "x" * 3_000).qr_svg()
-    assert "xxx" not in str(caught.value)
-    for draw in (ActivationCode.parse(LPA).qr_svg, ActivationCode.parse(LPA).qr_png):
-        with pytest.raises(ValueError, match="scale"):
-            draw(scale=0)
+    longest = ActivationCode("a.b", "x" * (2_331 - len("LPA:1$a.b$")))
+    assert longest.qr_png(scale=1)
+    too_long = ActivationCode("a.b", f"{longest.matching_id}x")
+    for draw in (too_long.qr_svg, too_long.qr_png, too_long.qr_terminal):
+        with pytest.raises(errors.InvalidRequest, match="too long for a QR code") as caught:
+            draw()
+        assert "xxx" not in str(caught.value)
+    code = ActivationCode.parse(LPA)
+    for scale in (0, -1, float("nan"), float("inf"), 101, True, "4"):
+        for draw in (code.qr_svg, code.qr_png):
+            with pytest.raises(errors.InvalidRequest, match="scale"):
+                draw(scale=scale)  # type: ignore[operator]
+    with pytest.raises(errors.InvalidRequest, match="whole"):
+        code.qr_png(scale=1.5)  # type: ignore[arg-type]
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

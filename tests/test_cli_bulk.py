@@ -79,7 +79,7 @@ def test_a_file_is_shown_asked_about_bought_and_told_line_by_line(
     assert sorted(row["reference"] for row in rows) == references(server)
     cards = {order.other_order_id: " ".join(order.iccids) for order in server.orders}
     assert {row["reference"]: row["iccids"].strip('="') for row in rows} == cards
-    assert [row["price"] for row in rows] == ["12.1"] * FEW + ["24.2"]
+    assert [row["price"] for row in rows] == ["12.10"] * FEW + ["24.20"]
     assert result.stat().st_mode & 0o777 == 0o600
     assert LPA not in result.read_text() + done.err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from command import mioesim, rows_of
 from terminal import at_terminal
 
 from mioesim_async import MioEsimClient, Order
+from mioesim_async.cli.show import print_lines
 from mioesim_async.sandbox import Fault, Sandbox
 
 
@@ -115,6 +117,41 @@ def test_a_mail_is_asked_for_and_only_yes_sends_it(server: Sandbox, order: Order
     assert [sent.email for sent in server.mails] == ["customer@shop.example"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("EP1", "--email", "nope"), "name@example.com"),
+        (("EP1", "8.98E+18", "--email", "a@shop.example"), "turned into a number"),
+        ((" ", "--email", "a@shop.example"), "the order number must be text"),
+    ],
+)
+def test_a_mail_that_cannot_be_sent_is_refused_before_anybody_is_asked(
+    server: Sandbox, arguments: tuple[str, ...], says: str
+) -> None:
+    done = at_terminal("pdf", *arguments, sandbox=server, typed="y\n")
+    assert (done.status, server.mails) == (2, [])
+    assert says in done.out
+    assert "[y/N]" not in done.out
+
+
+@pytest.mark.parametrize("arguments", [("card", ""), ("history", "x"), ("qr", "1"), ("pdf", "E ")])
+def test_what_is_no_name_is_told_without_the_words_of_a_program(
+    server: Sandbox, arguments: tuple[str, ...]
+) -> None:
+    done = mioesim(*arguments, sandbox=server)
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert not re.search(r"item \d|order_num|\(\)|=", done.err)
+
+
+@pytest.mark.parametrize("code", [-30, -2])
+def test_a_setting_is_named_as_a_profile_has_it(server: Sandbox, code: int) -> None:
+    body = json.dumps({"code": code, "msg": "no"}).encode()
+    server.faults.add(Fault.replaced(body), "getHistoryDetail", times=4)
+    done = mioesim("history", server.iccids[0], sandbox=server)
+    assert "Dialect" not in done.err
+    assert re.search(r"(signature|batch_parameter) = .* in the account's profile", done.err)
+
+
 def test_ctrl_c_at_the_question_sends_nothing(server: Sandbox, order: Order) -> None:
     mail = ("pdf", order.order_num, "--email", "customer@shop.example")
     done = at_terminal(*mail, sandbox=server, asked="[y/N]", typed="\x03")
@@ -138,4 +175,29 @@ def test_a_mail_that_may_have_been_sent_is_said_to_be_unknown(
     server.faults.add(Fault.lose_reply(), "handlerEsimPdf")
     done = mioesim("pdf", order.order_num, "--email", "a@shop.example", "-y", sandbox=server)
     assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "the mail may or may not have been sent" in done.err
     assert len(server.mails) == 1
+
+
+def test_a_profile_and_a_sandbox_exclude_each_other() -> None:
+    done = mioesim("query", "--sandbox", "3", "--profile", "shop")
+    assert (done.status, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "--profile" in done.err
+
+
+def test_of_nothing_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_lines([])
+    print_lines([("Order", None)])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("pdf", "The links are printed whole, with --json too."),
+        ("qr", "A file holds the code, also without --show-activation, and gets mode 0600."),
+    ],
+)
+def test_the_help_says_what_is_shown_without_being_asked_for(command: str, says: str) -> None:
+    done = mioesim(command, "--help", COLUMNS="300")
+    assert says in " ".join(done.out.split())

@@ -132,7 +132,7 @@ def test_a_code_with_its_sku_has_a_price_and_is_ordered_by_it(server: Sandbox) -
     (order,) = server.orders
     assert (order.sku_id, order.price_id) == (46, 441)
     assert none.status == 2
-    assert "SKU 46 has no plan with code 1-0-7-1-G" in none.err
+    assert "SKU 46 has no plan with code '1-0-7-1-G'" in none.err
 
 
 # What is sent and told.
@@ -207,8 +207,9 @@ def test_a_card_is_renewed_by_its_iccid_by_its_order_and_by_api_code(server: San
         "renew", *PLAN, "--order", first.main_order_num, "--yes", "--json", sandbox=server
     )
     by_code = mioesim(
-        "renew", "--api-code", "392-0-7-1-G", "--iccid", iccid, "--yes", "--json", sandbox=server
-    )
+        "renew", 45, "--api-code", "392-0-7-1-G", "--iccid", iccid, "--yes", "--json",
+        sandbox=server,
+    )  # fmt: skip
     assert (by_order.status, by_code.status) == (0, 0)
     numbers = [json.loads(done.out)["order_num"] for done in (by_order, by_code)]
     assert numbers == [order.order_num for order in server.orders[1:]]
@@ -224,6 +225,8 @@ def test_a_card_is_renewed_by_its_iccid_by_its_order_and_by_api_code(server: San
         ("order", 45, 442, "--days", 99, "--begin-date", "2040-01-01"),
         ("order", 45, 442, "--days", 5, "--begin-date", "2020-01-01"),
         ("order", *PLAN, "--max-spend", 5),
+        ("order", *PLAN, "--concurrency", 2),
+        ("order", "--api-code", "392-0-7-1-G"),
         ("renew", *PLAN),
         ("renew", 45, 443, "--iccid", "8985200000000000001"),
         ("renew", *PLAN, "--iccid", "8.98E+18"),
@@ -236,6 +239,22 @@ def test_wrong_usage_sends_nothing_that_costs_money(
 
     assert (done.status, done.out) == (2, "")
     assert buying(server) == []
+
+
+def test_faults_name_options_and_not_what_python_calls_them(server: Sandbox) -> None:
+    days = mioesim("order", 45, 442, "--begin-date", "2040-01-01", "--yes", sandbox=server)
+    cards = mioesim("order", *PLAN, "--iccid", "8985200000000000001", "--yes", sandbox=server)
+    search = mioesim("orders", "search", sandbox=server)
+
+    assert "give --days" in days.err
+    assert "physical SIMs (--iccid) need --dp-id" in cards.err
+    assert "give --reference, --from or --to" in search.err
+
+
+def test_prices_stay_whole_where_the_terminal_is_narrow(server: Sandbox) -> None:
+    done = mioesim("order", *PLAN, "--count", 2, "--dry-run", sandbox=server, COLUMNS="40")
+
+    assert re.search(r"12\.10 +24\.20 +yes", done.err)
 
 
 def test_a_refused_order_is_one_line_and_status_1(server: Sandbox) -> None:
@@ -255,6 +274,7 @@ def test_a_lost_answer_says_what_to_run_and_that_finds_the_order(server: Sandbox
     assert lost.status == 4
     assert "mioesim orders reconcile" in lost.err
     assert "lost-1" in lost.err
+    assert "orders.reconcile()" not in lost.err
 
     again = mioesim("order", *PLAN, "--yes", "--reference", "lost-1", "--json", sandbox=server)
     assert again.status == 4

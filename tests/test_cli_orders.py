@@ -45,7 +45,7 @@ def sent(server: Sandbox, endpoint: str) -> list[dict[str, str]]:
 def test_an_order_is_shown_with_its_cards_and_usage_and_without_activation_codes(
     server: Sandbox,
 ) -> None:
-    order = bought(server, count=2)
+    order = bought(server, "shown-1", count=2)
     shown = mioesim("orders", "show", order.order_num, sandbox=server)
     as_json = mioesim("orders", "show", order.order_num, "--json", sandbox=server)
     asked_for = mioesim("orders", "show", order.order_num, "--show-activation", sandbox=server)
@@ -55,6 +55,9 @@ def test_an_order_is_shown_with_its_cards_and_usage_and_without_activation_codes
         assert text in shown.out
     told = json.loads(as_json.out)
     assert told["order"]["order_num"] == order.order_num
+    # The vendor has a number of its own there; the journal knows ours.
+    assert told["order"]["other_order_id"] == "shown-1"
+    assert "shown-1" in shown.out
     assert [plan["iccid"] for plan in told["usage"][0]["plans"]] == order.iccids
     assert LPA not in shown.out + as_json.out
     assert asked_for.out.count(LPA) == 2
@@ -100,6 +103,9 @@ def test_an_order_that_never_arrived_stays_open_until_it_is_said_to_be_absent(
     lost = mioesim("order", *PLAN, "--yes", "--reference", "gone-1", sandbox=server)
     assert lost.status == 4
 
+    (opened,) = json.loads(mioesim("orders", "open", "--json", sandbox=server).out)
+    assert opened["other_order_id"] == "gone-1"
+    assert not {"fingerprint", "attempt", "account"} & opened.keys()
     asked = mioesim("orders", "reconcile", sandbox=server)
     assert asked.status == 4
     assert "gone-1: still open" in asked.out
@@ -141,6 +147,16 @@ def test_all_cards_are_cancelled_without_a_question_and_json_tells_it(server: Sa
     assert json.loads(dry.out)["status"] == "dry run"
     assert json.loads(done.out)["iccids"] == order.iccids
     assert order.status.name == "CANCELLING"
+
+
+def test_an_order_that_is_being_cancelled_is_not_asked_about_again(server: Sandbox) -> None:
+    order = bought(server)
+    assert mioesim("cancel", order.order_num, "--all", "--yes", sandbox=server).status == 0
+    again = mioesim("cancel", order.order_num, "--all", "--yes", sandbox=server)
+
+    assert (again.status, again.out) == (1, "")
+    assert "it was cancelled before" in again.err
+    assert len(sent(server, "refundOrder")) == 1
 
 
 def test_a_card_of_another_order_is_not_cancelled(server: Sandbox) -> None:

@@ -13,13 +13,25 @@ from readers import read_image, read_svg, read_terminal
 from terminal import at_terminal
 
 from mioesim_async import MioEsimClient, Order
-from mioesim_async.sandbox import Sandbox
+from mioesim_async.sandbox import Fault, Sandbox
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Sandbox]:
+def running() -> Iterator[Sandbox]:
     with Sandbox(5) as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def server(running: Sandbox) -> Sandbox:
+    running.faults.clear()
+    return running
+
+
+def answer(server: Sandbox, endpoint: str, data: object) -> None:
+    """Have the vendor say this of a card or an order, for the next two questions."""
+    body = json.dumps({"code": 0, "data": data}).encode()
+    server.faults.add(Fault.replaced(body), endpoint, times=2)
 
 
 @pytest.fixture
@@ -114,6 +126,61 @@ def test_an_order_shows_each_card_and_an_image_takes_one(
     done = mioesim("qr", order.order_num, "-o", tmp_path / "a.html", sandbox=server)
     page = (tmp_path / "a.html").read_text()
     assert (done.status, [card.iccid in page for card in order.cards]) == (0, [True, True])
+
+
+TOO_LONG = f"LPA:1$a.example${'x' * 2_400}"
+
+
+def test_of_a_code_that_is_too_long_there_is_a_page_and_no_picture(
+    server: Sandbox, tmp_path: Path
+) -> None:
+    iccid = server.iccids[0]
+    for ending in ("html", "png", "svg"):
+        server.faults.clear()
+        answer(server, "getESIMDetail", {"iccid": iccid, "code": TOO_LONG})
+        done = mioesim("qr", iccid, "-o", tmp_path / f"a.{ending}", sandbox=server)
+        assert (done.status, "too long for a QR code" in done.err) == (1, True), ending
+        assert "Traceback" not in done.err
+        assert "xxx" not in done.err
+        assert done.err.count("\n") == 1 + (ending == "html")
+    assert [path.name for path in tmp_path.glob("a.*")] == ["a.html"]
+    assert TOO_LONG in (tmp_path / "a.html").read_text()
+
+
+def test_of_an_order_the_cards_are_shown_that_can_be(server: Sandbox) -> None:
+    drawn, too_long, without = server.iccids[:3]
+    rows = [
+        {"iccid": drawn, "code": "LPA:1$a.example$MADE-UP"},
+        {"iccid": too_long, "code": TOO_LONG},
+        {"iccid": without},
+    ]
+    answer(server, "getOrderInfo", {"orderNum": "EP1", "cardApiDtoList": rows})
+    done = mioesim("qr", "EP1", sandbox=server)
+    heading, *lines = done.out.splitlines()
+    assert (done.status, heading) == (1, f"eSIM {drawn}")
+    assert read_terminal("\n".join(lines), color=False) == "LPA:1$a.example$MADE-UP"
+    assert done.err.splitlines() == [
+        f"mioesim: without an activation code: {without}",
+        f"mioesim: too long for a QR code: {too_long}",
+    ]
+
+
+def test_a_card_without_a_code_is_no_wrong_usage(server: Sandbox, tmp_path: Path) -> None:
+    iccid = server.iccids[0]
+    answer(server, "getESIMDetail", {"iccid": iccid})
+    for arguments in ((), ("-o", tmp_path / "a.png")):
+        done = mioesim("qr", iccid, *arguments, sandbox=server)
+        assert (done.status, done.out, done.err.count("\n")) == (1, "", 1)
+        assert f"card {iccid} has no activation code" in done.err
+    assert not [*tmp_path.glob("a.*")]
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(
+    server: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "none" / "card.png"
+    done = mioesim("qr", server.iccids[0], "-o", path, sandbox=server)
+    assert (done.status, done.err) == (2, f"mioesim: {path}: No such file or directory\n")
 
 
 def test_wrong_usage_is_one_line(server: Sandbox, tmp_path: Path) -> None:

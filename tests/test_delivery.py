@@ -155,6 +155,27 @@ def test_an_order_is_one_page_with_all_its_cards_also_those_without_a_code() -> 
     assert [sheet.qr_svg for sheet in sheets[2:]] == ["", ""]
 
 
+def test_a_card_whose_code_is_too_long_for_a_picture_leaves_the_others_theirs() -> None:
+    order = Order(
+        cards=[
+            OrderCard(A, ActivationCode(ADDRESS, "x" * 2_400)),
+            OrderCard(B, ActivationCode.parse(LPA)),
+        ]
+    )
+    text = customer_html(order)
+    page = Page(text)
+
+    assert pictures(text) == [LPA]
+    assert len(page.links) == 4
+    for shown in (page.text, customer_text(order)):
+        assert shown.count("too long for a QR code") == 1
+        assert str(order.cards[0].activation) in shown
+        assert LPA in shown
+    first, second = customer_sheets(order)
+    assert ("too long" in first.problem, first.qr_svg, second.problem) == (True, "", "")
+    assert "too long" in Page(customer_html(order.cards[0])).text
+
+
 @pytest.mark.parametrize("source", [CardDetail(A), OrderCard(A), Order(cards=[OrderCard(A)])])
 @pytest.mark.parametrize("write", [customer_sheets, customer_html, customer_text])
 def test_a_card_without_a_code_is_refused_by_its_iccid(write: Any, source: Any) -> None:
@@ -262,8 +283,12 @@ def test_a_saved_file_is_its_owners_alone(tmp_path: Path, content: str | bytes) 
 
 def test_a_file_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError, match="taken"):
-        save(tmp_path / "taken", "x")
-    with pytest.raises(FileNotFoundError):
-        save(tmp_path / "missing" / "card.html", "x")
+    for path, kind in (
+        (tmp_path / "taken", OSError),
+        (tmp_path / "missing" / "card.html", FileNotFoundError),
+    ):
+        with pytest.raises(kind) as caught:
+            save(path, "x")
+        assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+        assert caught.value.__suppress_context__
     assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]

@@ -226,7 +226,7 @@ def envelope_of(data: Any, *, exact: bool = False) -> Envelope:
 
 def batch(data: Any, *asked: str) -> BatchReply:
     """Read a batch reply about these ICCIDs."""
-    return read_batch(envelope_of(data), asked or (ICCID, OTHER))
+    return read_batch(envelope_of(data), dict.fromkeys(asked or (ICCID, OTHER)))
 
 
 ONE, TWO = {"iccid": ICCID, "usedMB": "1"}, {"iccid": OTHER, "usedMB": "2"}

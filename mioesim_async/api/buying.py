@@ -37,6 +37,13 @@ class Buying:
             return None
         return await journal.find(self._caller.account, other_order_id)
 
+    async def entry_of_order(self, order_num: str) -> JournalEntry | None:
+        """Return the journal's entry of an order of the vendor's; None as in ``entry_of``."""
+        journal = self._purchaser.journal
+        return (
+            None if journal is None else await journal.find_order(self._caller.account, order_num)
+        )
+
     async def open_entries(self) -> list[JournalEntry]:
         """Return the journal's open entries of this account, oldest first; sends nothing.
 

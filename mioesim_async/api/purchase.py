@@ -25,7 +25,7 @@ from mioesim_async.wire.endpoints import GET_ORDER_INFO
 from mioesim_async.wire.envelope import Envelope
 from mioesim_async.wire.signing import canonical
 
-__all__ = ["Purchaser", "claim"]
+__all__ = ["Purchaser", "claim", "fingerprint_of"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -240,7 +240,7 @@ class Purchaser:
             other_order_id=purchase.other_order_id,
             endpoint=purchase.endpoint.path,
             params={name: text for name, text in texts.items() if name in KEPT},
-            fingerprint=fingerprint(purchase.endpoint.path, texts),
+            fingerprint=fingerprint_of(purchase),
             expected_price=purchase.price,
             attempt=uuid.uuid4().hex,
             created_at=now,
@@ -253,6 +253,11 @@ class Purchaser:
             return False
         known = await self.journal.find(entry.account, entry.other_order_id)
         return known is not None and known.state not in REPEATABLE
+
+
+def fingerprint_of(purchase: Purchase) -> str:
+    """Return the fingerprint that a journal keeps of a purchase."""
+    return fingerprint(purchase.endpoint.path, canonical(purchase.params))
 
 
 def _is_whole(order: Order, purchase: Purchase) -> bool:

@@ -49,6 +49,9 @@ def journal_path() -> Path:
 
 
 def _chosen(profile: str | None) -> str | None:
+    if profile is not None and not profile.strip():
+        # Most likely a variable of the shell that is not set: any other account is the wrong one.
+        raise ConfigurationError("--profile has no name; name an account, or leave it out")
     name = profile or os.environ.get("MIOESIM_PROFILE")
     if name or any(os.environ.get(variable) for variable in ENVIRONMENT.values()):
         return name

@@ -7,6 +7,7 @@ import sys
 from typing import IO, Any
 
 from mioesim_async.cli.outputs import printable
+from mioesim_async.cli.stopping import handled
 from mioesim_async.errors import InvalidRequest, MioEsimError
 
 __all__ = ["Declined", "Interrupted", "check_can_ask", "confirm"]
@@ -53,17 +54,15 @@ def _is_terminal(stream: IO[Any] | None) -> bool:
 
 def _answer(question: str) -> str:
     # The event loop's own handler would wait until the line has been read.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        print(question, end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline()
+        with handled(signal.default_int_handler):
+            print(question, end="", file=sys.stderr, flush=True)
+            answer = sys.stdin.readline()
     except UnicodeDecodeError:
         answer = ""
     except KeyboardInterrupt:
         print(file=sys.stderr)
         raise Interrupted("nothing was done") from None
-    finally:
-        signal.signal(signal.SIGINT, before)
     if not answer.endswith("\n"):
         print(file=sys.stderr)
     return answer

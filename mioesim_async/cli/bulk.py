@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -29,10 +29,12 @@ from mioesim_async.cli.results import (
     from_error,
     from_journal,
     from_order,
+    written,
 )
 from mioesim_async.cli.running import say
 from mioesim_async.cli.show import print_json
 from mioesim_async.cli.status import FAILED, OK, UNKNOWN
+from mioesim_async.cli.stopping import end_now
 from mioesim_async.client import MioEsimClient
 
 __all__ = ["BulkOptions", "buy_file"]
@@ -92,10 +94,16 @@ class _Tally:
     done: dict[int, Result] = field(factory=dict)
 
     def add(self, result: Result) -> None:
-        """Write a result at once, so that a killed run keeps it."""
+        """Write a result at once, so that a killed run keeps it.
+
+        Raises:
+            OSError: If it can't be written; then no later one is.
+        """
         self.done[result.number] = result
         if self.file is not None:
-            self.file.write(result)
+            file, self.file = self.file, None
+            file.write(result)
+            self.file = file
 
 
 async def buy_file(options: BulkOptions) -> int:
@@ -125,12 +133,20 @@ async def buy_file(options: BulkOptions) -> int:
             ended = await _buy(client, options, limit, planned, tally)
             if ended is not None:
                 # Purchases that were sent go on; what they come to stands in the journal.
-                await client.aclose()
+                with suppress(asyncio.CancelledError):
+                    await client.aclose()
+                await end_now(client)
             for one in planned:
                 if one.number not in tally.done:
                     entry = await client.orders.entry_of(one.line.other_order_id)
-                    tally.add(from_journal(one, entry, reason="it was not sent"))
-    return _summarised(options, sorted(tally.done.values(), key=lambda one: one.number), ended)
+                    try:
+                        tally.add(from_journal(one, entry, reason="it was not sent"))
+                    except OSError as error:
+                        ended = _unwritten(error)
+    earlier = _spent(planned)
+    return _summarised(
+        options, sorted(tally.done.values(), key=lambda one: one.number), ended, earlier
+    )
 
 
 async def _buy(
@@ -148,7 +164,15 @@ async def _buy(
     except asyncio.CancelledError as error:
         say("interrupted; no further line is sent, waiting for those under way")
         return error
+    except OSError as error:
+        return _unwritten(error)
     return None
+
+
+def _unwritten(error: OSError) -> OSError:
+    why = error.strerror or type(error).__name__
+    say(f"a result can't be written ({why}); no further line is sent")
+    return error
 
 
 async def _place(
@@ -160,14 +184,15 @@ async def _place(
 ) -> None:
     ready: list[Planned] = []
     for one in planned:
-        if one.fault is None and one.price is not None:
+        if one.is_new and one.price is not None:
             ready.append(one)
-        elif one.was_placed or one.is_open:
-            tally.add(from_journal(one, one.entry, reason="no answer was recorded"))
-        else:
+        elif one.is_first:
             tally.add(from_error(one, one.fault or errors.InvalidRequest("its price is unknown")))
+        else:
+            tally.add(await _of_before(client, one, options.manner))
+    left = None if limit is None else max(limit - _spent(planned), Decimal(0))
     stream = client.orders.place_many(
-        [one.line for one in ready], max_spend=limit, concurrency=options.concurrency
+        [one.line for one in ready], max_spend=left, concurrency=options.concurrency
     )
     with _progress(options, len(ready)) as advance:
         async with stream:
@@ -181,10 +206,38 @@ async def _place(
                 advance()
 
 
+async def _of_before(client: MioEsimClient, one: Planned, manner: Manner) -> Result:
+    """Tell of a line that an earlier run sent."""
+    result = from_journal(one, one.entry, reason="no answer was recorded")
+    if result.order is not None:
+        result.order = await with_codes(client, result.order, manner)
+    elif result.order_num is not None and one.was_placed:
+        try:
+            return from_order(one, await client.orders.get(result.order_num))
+        except errors.MioEsimError as error:
+            unread = errors.OrderIncomplete(
+                f"order {result.order_num} was placed, but reading it failed ({error})",
+                order_num=result.order_num,
+            )
+            return from_error(one, unread)
+    return result
+
+
+def _spent(planned: Sequence[Planned]) -> Decimal:
+    """Add up what earlier runs spent on these lines."""
+    return sum((one.spent for one in planned), Decimal(0))
+
+
 def _check_result(options: BulkOptions) -> None:
     result = options.result
     if result is not None and result.exists() and result.samefile(options.file):
         raise errors.InvalidRequest("--result would overwrite --file; name another")
+    if result is not None and (result.is_file() or not result.exists()):
+        # Found out before anybody is asked; what it holds stays until the answer is yes.
+        was_there = result.exists() or result.is_symlink()
+        os.close(os.open(result, os.O_WRONLY | os.O_CREAT, 0o600))
+        if not was_there:
+            result.unlink()
 
 
 @contextmanager
@@ -196,9 +249,15 @@ def _opened(options: BulkOptions) -> Generator[ResultFile | None]:
         return
     # With this mode from the start, and also where the file was there before.
     handle = os.open(options.result, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-        options.result.chmod(0o600)
+    file = os.fdopen(handle, "w", encoding="utf-8", newline="")
+    try:
+        if options.result.is_file():
+            options.result.chmod(0o600)
         yield ResultFile(file, show_activation=show_activation)
+    finally:
+        # Each row was flushed; one that could not be was told of then.
+        with suppress(OSError):
+            file.close()
 
 
 @contextmanager
@@ -238,7 +297,7 @@ def _show(
             say(f"{_counted(len(lines))} {note}: {_numbers(lines)}")
     for one in refused[:SHOWN]:
         say(f"line {one.number}: {one.fault}")
-    earlier = total_of([*before, *unclear])
+    earlier = _spent(planned)
     say(
         f"{_counted(len(new))} to buy for {money(total_of(new))}"
         + (f", after {money(earlier)} for lines of earlier runs" if earlier else "")
@@ -248,7 +307,7 @@ def _show(
 
 def _question(planned: Sequence[Planned], new: Sequence[Planned], limit: Decimal | None) -> str:
     cost = f"{_counted(len(new))} for {money(total_of(new))}"
-    if limit is not None and total_of(planned) > limit:
+    if limit is not None and _spent(planned) + total_of(new) > limit:
         return f"Buy {cost}, as far as {money(limit)} go?"
     return f"Buy {cost}?"
 
@@ -273,18 +332,21 @@ def _dry_run(planned: Sequence[Planned], manner: Manner) -> int:
 
 
 def _summarised(
-    options: BulkOptions, results: Sequence[Result], ended: BaseException | None
+    options: BulkOptions,
+    results: Sequence[Result],
+    ended: BaseException | None,
+    earlier: Decimal,
 ) -> int:
     """Say how it ended, and return the exit status."""
     counts = Counter(result.status for result in results)
-    if options.manner.common.json:
-        print_json(
-            {"counts": dict(counts), "lines": [one.record() for one in results]},
-            show_activation=options.manner.show_activation,
-        )
+    is_written = not isinstance(ended, OSError) and written(
+        lambda: _print_summary(options, results, counts)
+    )
     if isinstance(ended, errors.SpendLimitReached):
         left = [one for one in results if one.status == NOT_SENT]
-        say(f"--max-spend was reached at {money(ended.spent)}; not sent: {_numbers(left)}")
+        say(
+            f"--max-spend was reached at {money(earlier + ended.spent)}; not sent: {_numbers(left)}"
+        )
     say(", ".join(f"{count:,} {status}" for status, count in sorted(counts.items())))
     if options.result is not None:
         say(f"each line's result is in {options.result}")
@@ -300,9 +362,20 @@ def _summarised(
             f"mioesim orders show ORDER{account}"
         )
         return UNKNOWN
+    if not is_written and any(result.is_done for result in results):
+        say("these were bought. Run the same file again to have all results: it buys none twice")
+        return UNKNOWN
     if ended is not None and not isinstance(ended, errors.SpendLimitReached):
         raise ended
     return OK if all(result.is_done for result in results) else FAILED
+
+
+def _print_summary(options: BulkOptions, results: Sequence[Result], counts: Counter[str]) -> None:
+    if options.manner.common.json:
+        print_json(
+            {"counts": dict(counts), "lines": [one.record() for one in results]},
+            show_activation=options.manner.show_activation,
+        )
 
 
 def _counted(count: int) -> str:

@@ -13,10 +13,19 @@ from mioesim_async.cli.account import client_for
 from mioesim_async.cli.ask import check_can_ask, confirm
 from mioesim_async.cli.common import Common
 from mioesim_async.cli.planning import Planned, check_now, money, plan, show_plan
-from mioesim_async.cli.results import Result, advise, from_error, from_journal, from_order, show
+from mioesim_async.cli.results import (
+    Result,
+    advise,
+    from_error,
+    from_journal,
+    from_order,
+    show,
+    written,
+)
 from mioesim_async.cli.running import say
 from mioesim_async.cli.show import print_json
 from mioesim_async.cli.status import FAILED, OK, UNKNOWN, NotLoggedIn
+from mioesim_async.cli.stopping import end_now
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order
@@ -84,29 +93,48 @@ async def buy_one(line: Line, manner: Manner) -> int:
     manner.check()
     late: list[Any] = []
     under_way: list[Planned] = []
+    client = client_for(manner.common.profile, on_late_order=late.append)
     try:
-        async with client_for(manner.common.profile, on_late_order=late.append) as client:
+        async with client:
             await logged_in(client)
             (planned,) = await plan(client, [(0, line)], stock=manner.dry_run)
             if manner.dry_run:
                 return _dry_run(planned, manner)
             result = await _bought(client, planned, manner, under_way)
     except asyncio.CancelledError:
-        # By now the client has waited for what was sent.
-        if not late:
+        left = await _left_behind(client, under_way, late)
+        if left is None:
             say("interrupted; nothing was bought")
             raise
-        result = _result_of(under_way[0], late[0])
-        if _told(result, manner) == UNKNOWN:
+        if _told(left, manner) == UNKNOWN:
             return UNKNOWN
         raise
     return _told(result, manner)
 
 
+async def _left_behind(
+    client: MioEsimClient, under_way: list[Planned], late: list[Any]
+) -> Result | None:
+    """Tell what became of a purchase whose command was interrupted; None if nothing was sent."""
+    # The client has waited for what was sent, unless it was interrupted once more.
+    await end_now(client)
+    if not under_way:
+        return None
+    if late:
+        return _result_of(under_way[0], late[0])
+    entry = await client.orders.entry_of(under_way[0].line.other_order_id)
+    left = from_journal(under_way[0], entry, reason="interrupted while it was under way")
+    return left if left.is_done or left.is_unclear else None
+
+
 async def _bought(
     client: MioEsimClient, planned: Planned, manner: Manner, under_way: list[Planned]
 ) -> Result:
-    """Ask, and buy."""
+    """Ask, and buy.
+
+    Raises:
+        InvalidRequest: If the price is unknown, and there shall be no question.
+    """
     reference = planned.line.other_order_id
     if planned.is_open:
         return from_journal(planned, planned.entry, reason="no answer was recorded")
@@ -114,6 +142,10 @@ async def _bought(
         say(f"reference {reference} was placed before; nothing is bought again")
     else:
         _show(planned)
+        if planned.price is None and manner.yes:
+            raise errors.InvalidRequest(
+                "--yes can't mean a price that nobody knows; leave it out, and answer the question"
+            )
         manner.confirm(_question(planned))
     # Before it is sent: whoever loses this terminal can still look for it.
     say(f"the reference is {reference}")
@@ -202,13 +234,19 @@ def _result_of(planned: Planned, late: Any) -> Result:
 
 def _told(result: Result, manner: Manner) -> int:
     """Print a result, and return the exit status."""
+    is_told = written(lambda: _print(result, manner))
+    if not is_told and result.order_num:
+        say(f"reference {result.reference} is {result.status}: order {result.order_num}")
+    if result.error:
+        say(result.error)
+    advise(result, manner.common.profile)
+    if result.is_unclear or (result.is_done and not is_told):
+        return UNKNOWN
+    return OK if result.is_done else FAILED
+
+
+def _print(result: Result, manner: Manner) -> None:
     if manner.common.json:
         print_json(result.record(), show_activation=manner.show_activation)
     elif result.is_done:
         show(result, show_activation=manner.show_activation)
-    if result.error:
-        say(result.error)
-    advise(result, manner.common.profile)
-    if result.is_unclear:
-        return UNKNOWN
-    return OK if result.is_done else FAILED

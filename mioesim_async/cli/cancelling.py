@@ -9,14 +9,19 @@ from mioesim_async.cli.account import client_for
 from mioesim_async.cli.buying import Manner, logged_in
 from mioesim_async.cli.outputs import printable
 from mioesim_async.cli.planning import money
-from mioesim_async.cli.results import for_account
+from mioesim_async.cli.results import for_account, written
 from mioesim_async.cli.running import say
 from mioesim_async.cli.show import print_json
-from mioesim_async.cli.status import OK, UNKNOWN
+from mioesim_async.cli.status import FAILED, OK, UNKNOWN
+from mioesim_async.cli.stopping import end_now
+from mioesim_async.client import MioEsimClient
 from mioesim_async.models.iccid import check_iccids
-from mioesim_async.models.orders import Order
+from mioesim_async.models.orders import Order, OrderStatus
 
 __all__ = ["cancel_cards"]
+
+GIVEN_BACK = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
+"""All cards of such an order were given back, or are about to be."""
 
 
 async def cancel_cards(
@@ -33,20 +38,30 @@ async def cancel_cards(
     manner.check()
     late: list[object] = []
     cards = named
+    asked = False
+    client = client_for(manner.common.profile, on_late_order=late.append)
     try:
-        async with client_for(manner.common.profile, on_late_order=late.append) as client:
+        async with client:
             await logged_in(client)
             order = await client.orders.get(order_num)
             cards = _cards(order, named)
             _show(order, cards)
+            if order.status in GIVEN_BACK:
+                say("it was cancelled before, as its status says; nothing is asked for again")
+                return FAILED
             if manner.dry_run:
                 say("dry run: nothing was cancelled")
                 return _print(manner, order_num, cards, "dry run", None)
             manner.confirm(f"Cancel {_counted(cards)} of order {order_num}?")
-            answer = await client.orders.cancel(order_num, cards, remark=remark)
+            asked = True
+            answer = await _ask(client, order_num, cards, remark)
     except errors.OutcomeUnknown as error:
         return _unclear(manner, order_num, cards, error)
     except asyncio.CancelledError:
+        # The client has waited for what was sent, unless it was interrupted once more.
+        was_cut = await end_now(client) and asked
+        if was_cut and not late:
+            late.append(errors.OutcomeUnknown("interrupted while the cancellation was under way"))
         if late and isinstance(late[0], errors.OutcomeUnknown):
             return _unclear(manner, order_num, cards, late[0])
         if not late or isinstance(late[0], errors.MioEsimError):
@@ -55,6 +70,16 @@ async def cancel_cards(
             _print(manner, order_num, cards, "asked", str(late[0] or "") or None)
         raise
     return _print(manner, order_num, cards, "asked", answer)
+
+
+async def _ask(
+    client: MioEsimClient, order_num: str, cards: list[str], remark: str | None
+) -> str | None:
+    try:
+        return await client.orders.cancel(order_num, cards, remark=remark)
+    except asyncio.CancelledError:
+        say(f"interrupted; waiting for what becomes of the cancellation of order {order_num}")
+        raise
 
 
 def _cards(order: Order, named: list[str]) -> list[str]:
@@ -93,12 +118,17 @@ def _unclear(manner: Manner, order_num: str, cards: list[str], error: errors.Out
 def _print(
     manner: Manner, order_num: str, cards: list[str], status: str, answer: str | None
 ) -> int:
-    if manner.common.json:
-        print_json(
-            {"order_num": order_num, "iccids": cards, "status": status, "answer": printable(answer)}
-        )
-    elif status == "asked":
-        said = f": {printable(answer)}" if answer else ""
-        print(f"Asked for a refund of {_counted(cards)} of order {order_num}{said}")
-        print(f"What becomes of it: mioesim orders show {order_num}")
+    asked_for = f"sked for a refund of {_counted(cards)} of order {order_num}"
+
+    def tell() -> None:
+        if manner.common.json:
+            told = {"order_num": order_num, "iccids": cards, "status": status}
+            print_json(told | {"answer": printable(answer)})
+        elif status == "asked":
+            print(f"A{asked_for}{f': {printable(answer)}' if answer else ''}")
+            print(f"What becomes of it: mioesim orders show {order_num}")
+
+    if not written(tell) and status == "asked":
+        say(f"a{asked_for}")
+        return UNKNOWN
     return OK

@@ -15,12 +15,14 @@ from mioesim_async.cli.buying import Manner, buy_one
 from mioesim_async.cli.cancelling import cancel_cards
 from mioesim_async.cli.common import COMMON, Common
 from mioesim_async.cli.running import Flag, Positive, app, guarded
+from mioesim_async.cli.words import in_options
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
 
 __all__: list[str] = []
 
 File = Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
 Days = Parameter(name=["--days", "--daypass-days"])
+AT_ONCE = 4
 EachIccid = Parameter(name="--iccid", negative="")
 
 
@@ -46,7 +48,7 @@ def order(
     max_spend: str | None = None,
     result: Path | None = None,
     batch: str | None = None,
-    concurrency: Annotated[int, Positive] = 4,
+    concurrency: Annotated[int | None, Positive] = None,
     yes: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     show_activation: Annotated[bool, Flag] = False,
@@ -74,7 +76,7 @@ def order(
         sku_id: The SKU, a country or region.
         price_id: The plan of that SKU.
         api_code: The plan's code, instead of PRICE_ID. Without a SKU_ID its price is unknown,
-            since several SKUs may have a plan of this code.
+            since several SKUs may have a plan of this code, and --yes is refused.
         count: How many cards; 1, or as many as --iccid.
         days: Days of a day pass.
         begin_date: First day of the plan in GMT+8, as 2027-01-31.
@@ -91,7 +93,7 @@ def order(
         result: Write one row for each line of --file here, for your eyes only (mode 0600);
             without it, to standard output.
         batch: Name of this batch of --file, instead of the file's name.
-        concurrency: How many orders of --file are under way at once.
+        concurrency: How many orders of --file are under way at once; 4 if not given.
         yes: Don't ask.
         dry_run: Show it with its price and whether it is in stock, and buy nothing.
         show_activation: Print activation codes; whoever has one can take the line.
@@ -138,7 +140,7 @@ def renew(
     max_spend: str | None = None,
     result: Path | None = None,
     batch: str | None = None,
-    concurrency: Annotated[int, Positive] = 4,
+    concurrency: Annotated[int | None, Positive] = None,
     yes: Annotated[bool, Flag] = False,
     dry_run: Annotated[bool, Flag] = False,
     show_activation: Annotated[bool, Flag] = False,
@@ -165,7 +167,7 @@ def renew(
         sku_id: The SKU, a country or region.
         price_id: The plan of that SKU.
         api_code: The plan's code, instead of PRICE_ID. Without a SKU_ID its price is unknown,
-            since several SKUs may have a plan of this code.
+            since several SKUs may have a plan of this code, and --yes is refused.
         iccid: The card to renew.
         order_num: The order to renew, instead of a card.
         days: Days of a day pass.
@@ -178,7 +180,7 @@ def renew(
         result: Write one row for each line of --file here, for your eyes only (mode 0600);
             without it, to standard output.
         batch: Name of this batch of --file, instead of the file's name.
-        concurrency: How many renewals of --file are under way at once.
+        concurrency: How many renewals of --file are under way at once; 4 if not given.
         yes: Don't ask.
         dry_run: Show it with its price, and buy nothing.
         show_activation: Print activation codes; whoever has one can take the line.
@@ -241,21 +243,28 @@ class _Bulk(NamedTuple):
     max_spend: str | None
     result: Path | None
     batch: str | None
-    concurrency: int
+    concurrency: int | None
 
 
 async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Manner) -> int:
     values = {name: value for name, value in given.items() if value is not None}
     if bulk.file is None:
-        if bulk.max_spend is not None or bulk.result is not None or bulk.batch is not None:
-            raise errors.InvalidRequest("--max-spend, --result and --batch go with --file")
+        if any(option is not None for option in bulk):
+            raise errors.InvalidRequest(
+                "--max-spend, --result, --batch and --concurrency go with --file"
+            )
         if not {"sku_id", "price_id", "api_code"} & values.keys():
             raise errors.InvalidRequest("give SKU_ID and PRICE_ID, or --api-code, or --file")
         values.setdefault("other_order_id", new_reference())
-        return await buy_one(kind(**values), manner)
+        try:
+            return await buy_one(kind(**values), manner)
+        except errors.InvalidRequest as error:
+            faults = error.faults
+        raise errors.InvalidRequest(*map(in_options, faults))
     if values:
         raise errors.InvalidRequest(f"with --file, these go into its columns: {', '.join(values)}")
+    concurrency = AT_ONCE if bulk.concurrency is None else bulk.concurrency
     options = BulkOptions(
-        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, bulk.concurrency, manner
+        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, concurrency, manner
     )
     return await buy_file(options)

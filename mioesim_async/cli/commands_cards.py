@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
+from mioesim_async.api.order_checks import check_email, check_text, gather
 from mioesim_async.cli.ask import confirm
 from mioesim_async.cli.common import COMMON, Common
 from mioesim_async.cli.running import Flag, app, say
 from mioesim_async.cli.show import amount, fixed, moment, print_json, print_lines, print_table
 from mioesim_async.cli.status import FAILED, OK
 from mioesim_async.client import MioEsimClient
-from mioesim_async.delivery import customer_html, customer_sheets, customer_text, save
-from mioesim_async.errors import InvalidRequest
+from mioesim_async.delivery import (
+    CustomerSheet,
+    customer_html,
+    customer_sheets,
+    customer_text,
+    save,
+)
+from mioesim_async.errors import InvalidRequest, MioEsimError, OutcomeUnknown
 from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.cards import CardDetail
+from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.models.orders import Order, OrderStatus
 
 __all__: list[str] = []
 
 HIDDEN = "hidden; --show-activation shows it"
+ORDER = "the order number"
 ENDINGS = {".svg": "svg", ".png": "png", ".html": "html", ".htm": "html", ".txt": "text"}
+
+
+class NothingToShow(MioEsimError):
+    """There is no activation code, or none that can be drawn: no fault of the user's."""
 
 
 @app.command
@@ -41,7 +55,7 @@ def card(
     """
 
     async def work(client: MioEsimClient) -> int:
-        found = await client.cards.detail(iccid)
+        found = await client.cards.detail(clean_iccid(iccid))
         if common.json:
             print_json(found, show_activation=show_activation)
         else:
@@ -77,7 +91,7 @@ def history(iccid: str, *, common: Common = COMMON) -> int:
     """
 
     async def work(client: MioEsimClient) -> int:
-        plans = await client.cards.history(iccid)
+        plans = await client.cards.history(clean_iccid(iccid))
         if common.json:
             print_json(plans)
         elif not plans:
@@ -121,15 +135,17 @@ def qr(
 ) -> int:
     """Show the QR code of a card, or of each card of an order, for the customer to scan.
 
-    Whoever sees it can take the line. A file gets mode 0600.
+    Whoever sees it can take the line. A file holds the code, also without
+    --show-activation, and gets mode 0600.
 
     Args:
         card_or_order: An ICCID, or an order number, which starts with a letter.
         output: Write to a file: .svg or .png for one card's QR code, .html for the
             customer's page, .txt for the customer's text.
-        text: Print the customer's text instead: codes and links; needs --show-activation.
-        html: Print the customer's page instead; needs --show-activation.
-        show_activation: Show activation codes as text, too.
+        text: Make the customer's text instead: codes and links; to print it, add
+            --show-activation.
+        html: Make the customer's page instead; to print it, add --show-activation.
+        show_activation: Print activation codes as text, too.
         common: Options of every command.
     """
 
@@ -141,7 +157,7 @@ def qr(
                 "it to a file with --output"
             )
         source = await _card_or_order(client, card_or_order.strip())
-        sheets = await asyncio.to_thread(customer_sheets, source)
+        sheets = _sheets(source)
         if output is not None and kind is not None:
             content = await asyncio.to_thread(CONTENTS[kind], source)
             await asyncio.to_thread(save, output, content)
@@ -153,11 +169,8 @@ def qr(
             print(CONTENTS[kind](source))
         else:
             for sheet in sheets:
-                _print_qr(sheet.iccid, sheet.activation, show_activation=show_activation)
-        without = [sheet.iccid for sheet in sheets if sheet.activation is None]
-        if without:
-            say(f"without an activation code: {', '.join(iccid or '?' for iccid in without)}")
-        return FAILED if without else OK
+                _print_qr(sheet, show_activation=show_activation)
+        return _tell_of_problems(sheets)
 
     return common.run(work)
 
@@ -177,18 +190,43 @@ def _kind(output: Path | None, *, text: bool, html: bool) -> str | None:
 
 async def _card_or_order(client: MioEsimClient, name: str) -> CardDetail | Order:
     if name[:1].isalpha():
+        check_text(ORDER, name)
         return await client.orders.get(name)
-    return await client.cards.detail(name)
+    return await client.cards.detail(clean_iccid(name))
+
+
+def _sheets(source: CardDetail | Order) -> list[CustomerSheet]:
+    try:
+        return customer_sheets(source)
+    except InvalidRequest as error:
+        raise NothingToShow(str(error)) from None
 
 
 def _only_code(source: CardDetail | Order) -> ActivationCode:
-    codes = [sheet.activation for sheet in customer_sheets(source)]
-    if len(codes) != 1 or codes[0] is None:
+    sheets = _sheets(source)
+    if len(sheets) != 1:
         raise InvalidRequest(
-            f"the order has {len(codes)} cards, and an image has one QR code: name a card by "
+            f"the order has {len(sheets)} cards, and an image has one QR code: name a card by "
             "its ICCID, or write a page with --output FILE.html"
         )
-    return codes[0]
+    (sheet,) = sheets
+    if sheet.activation is None or sheet.problem:
+        raise NothingToShow(
+            f"card {sheet.iccid} {sheet.problem}: write a page with --output FILE.html"
+        )
+    return sheet.activation
+
+
+def _tell_of_problems(sheets: list[CustomerSheet]) -> int:
+    """Name the cards without a QR code, and return the exit status."""
+    with_problems = [sheet for sheet in sheets if sheet.problem]
+    for what, cards in (
+        ("without an activation code", [s for s in with_problems if s.activation is None]),
+        ("too long for a QR code", [s for s in with_problems if s.activation is not None]),
+    ):
+        if cards:
+            say(f"{what}: {', '.join(card.iccid or '?' for card in cards)}")
+    return FAILED if with_problems else OK
 
 
 CONTENTS: dict[str, Callable[[CardDetail | Order], str | bytes]] = {
@@ -200,8 +238,9 @@ CONTENTS: dict[str, Callable[[CardDetail | Order], str | bytes]] = {
 """How to make what is asked for."""
 
 
-def _print_qr(iccid: str, code: ActivationCode | None, *, show_activation: bool) -> None:
-    if code is None:
+def _print_qr(sheet: CustomerSheet, *, show_activation: bool) -> None:
+    code = sheet.activation
+    if code is None or sheet.problem:
         return
     console = Console()
     plain = code.qr_terminal(color=False)
@@ -211,7 +250,7 @@ def _print_qr(iccid: str, code: ActivationCode | None, *, show_activation: bool)
             f"the QR code is {width} columns wide and the terminal {console.width}: make it "
             "wider, or write a file with --output FILE.png"
         )
-    print(f"eSIM {iccid}")
+    print(f"eSIM {sheet.iccid}")
     print(code.qr_terminal() if console.color_system else plain)
     if show_activation:
         print(code)
@@ -225,10 +264,11 @@ def pdf(
     yes: Annotated[bool, Parameter(name=["--yes", "-y"], negative="", show_default=False)] = False,
     common: Common = COMMON,
 ) -> int:
-    """List where the PDFs of an order's cards are, or have the vendor mail them.
+    """Print links to the PDFs of an order's cards, or have the vendor mail them.
 
-    Whoever opens a link or gets the mail sees the activation code. A mail is asked for
-    before it is sent, and never sent twice.
+    Whoever opens a link or gets the mail sees the activation code and can take the line. The
+    links are printed whole, with --json too. A mail is asked for before it is sent, and never
+    sent twice.
 
     Args:
         order_num: The order.
@@ -246,15 +286,27 @@ def pdf(
             else:
                 print_table((fixed("ICCID"), fixed("PDF")), links.items())
             return OK
-        await client.orders.email_pdf(order_num, email, iccids or None)
+        try:
+            await client.orders.email_pdf(order_num, email, iccids or None)
+        except OutcomeUnknown as error:
+            raise MioEsimError(
+                "the mail may or may not have been sent, and was not sent again; ask whether it "
+                f"came before you repeat it. The cause: {error.last_error}"
+            ) from None
         if common.json:
             print_json({"order_num": order_num, "email": email, "sent": True})
         else:
             print(f"The vendor mails the PDFs of order {order_num} to {email}.")
         return OK
 
-    cards = f"{len(iccids):,} cards" if iccids else "all cards"
-    question = f"Mail the PDFs of {cards} of order {order_num} to {email}?"
-    if email is None or yes:
-        return common.run(work)
-    return common.run(work, first=lambda: confirm(question))
+    def first() -> None:
+        gather(
+            partial(check_text, ORDER, order_num),
+            *[partial(clean_iccid, iccid) for iccid in iccids],
+            *[partial(check_email, address) for address in (email,) if address is not None],
+        )
+        if email is not None and not yes:
+            cards = f"{len(iccids):,} cards" if iccids else "all cards"
+            confirm(f"Mail the PDFs of {cards} of order {order_num} to {email}?")
+
+    return common.run(work, first=first)

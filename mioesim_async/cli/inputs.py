@@ -7,7 +7,7 @@ import csv
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, BinaryIO
 
@@ -30,10 +30,12 @@ class Source:
     Attributes:
         items: The ICCIDs as they were written.
         total: How many there are at most, or None where nobody knows.
+        close: Closes the file, also if nothing was read of it.
     """
 
     items: Iterable[str] | AsyncIterator[str]
     total: int | None
+    close: Callable[[], None] = lambda: None
 
 
 def open_source(iccids: tuple[str, ...], file: Path | None, column: str | None) -> Source:
@@ -63,7 +65,7 @@ def open_source(iccids: tuple[str, ...], file: Path | None, column: str | None) 
     except BaseException:
         raw.close()
         raise
-    return Source(items, _count_lines(file))
+    return Source(items, _count_lines(file), raw.close)
 
 
 def _is_csv(file: Path, column: str | None) -> bool:

@@ -12,10 +12,13 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from attrs import asdict
+
 from mioesim_async import errors
 from mioesim_async.api.order_checks import Line
 from mioesim_async.cli.inputs import SEPARATORS, unquoted
 from mioesim_async.cli.planning import check_now
+from mioesim_async.models.iccid import clean_iccid, shown
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 
 __all__ = ["read_lines"]
@@ -148,7 +151,9 @@ def _columns(path: Path, kind: type[Line], header: list[str]) -> list[str]:
     known = {_folded(name): name for name in FIELDS[kind]}
     known |= {name: field for name, field in ALSO.items() if field in FIELDS[kind]}
     columns = [known.get(_folded(name), "") for name in header]
-    unknown = [repr(name.strip()) for name, field in zip(header, columns, strict=True) if not field]
+    unknown = [
+        shown(name.strip()) for name, field in zip(header, columns, strict=True) if not field
+    ]
     faults = [f"{path.name} has unknown columns: {', '.join(unknown)}"] if unknown else []
     faults += [
         f"{path.name} has two columns for {name}"
@@ -178,19 +183,35 @@ def _line(
         try:
             values[name] = FIELDS[kind][name](text)
         except ValueError as error:
-            faults.append(f"{name} must be {error}, not {text[:40]!r}")
+            faults.append(f"{name} must be {error}, not {shown(text)}")
     if faults:
         raise errors.InvalidRequest(*faults)
-    values.setdefault(REFERENCE, _reference(kind, cells, batch, seen))
-    return kind(**values)
+    line = kind(**values)
+    if REFERENCE not in values:
+        line.other_order_id = _reference(line, batch, seen)
+    return line
 
 
-def _reference(kind: type[Line], cells: Mapping[str, str], batch: str, seen: Counter[str]) -> str:
+def _reference(line: Line, batch: str, seen: Counter[str]) -> str:
     """Make the same reference for the same line, whenever its file is run.
 
-    It is made of what the line says and not of its place, so that a file may be corrected and
-    run again; lines that say the same are told apart by counting them.
+    It is made of what the line means, and neither of its place nor of how it is written, so
+    that a file may be corrected, saved by a spreadsheet and run again; lines that mean the
+    same are told apart by counting them.
     """
-    said = json.dumps([kind.__name__, batch, sorted(cells.items())])
+    means = asdict(line, filter=lambda one, _: one.name not in (REFERENCE, "package"))
+    if means.get("iccid"):
+        means["iccid"] = _cleaned(means["iccid"])
+    if means.get("iccids"):
+        means["iccids"] = sorted(map(_cleaned, means["iccids"]))
+    said = json.dumps([type(line).__name__, batch, sorted(means.items())], default=str)
     seen[said] += 1
     return hashlib.sha256(f"{said}{seen[said]}".encode()).hexdigest()[:32]
+
+
+def _cleaned(iccid: str) -> str:
+    try:
+        return clean_iccid(iccid)
+    except errors.InvalidRequest:
+        # Whoever checks the line tells it, with all its other faults.
+        return iccid

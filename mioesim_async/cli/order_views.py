@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Any
 
 from mioesim_async import errors
+from mioesim_async.api.purchase import claim
 from mioesim_async.cli.account import client_for
 from mioesim_async.cli.buying import logged_in
 from mioesim_async.cli.common import Common
@@ -22,11 +24,16 @@ from mioesim_async.cli.show import (
     print_table,
 )
 from mioesim_async.cli.status import FAILED, OK, UNKNOWN
+from mioesim_async.cli.words import in_commands
 from mioesim_async.journal.entry import JournalEntry
+from mioesim_async.models.converter import to_dict
 from mioesim_async.models.orders import Order, OrderUsage, PlanUsage
 from mioesim_async.models.scalars import GMT8
 
 __all__ = ["list_open", "reconcile_orders", "search_orders", "show_order"]
+
+JOURNALS_OWN = ("account", "attempt", "fingerprint")
+"""Fields of an entry that mean something to the journal alone."""
 
 
 async def show_order(order_num: str, common: Common, *, show_activation: bool) -> int:
@@ -39,6 +46,8 @@ async def show_order(order_num: str, common: Common, *, show_activation: bool) -
     async with client_for(common.profile) as client:
         await logged_in(client)
         order = await client.orders.get(order_num)
+        if (entry := await client.orders.entry_of_order(order.order_num)) is not None:
+            claim(order, entry.other_order_id)
         try:
             usage = (await client.orders.usage(order_num=order_num)).rows
         except errors.MioEsimError as error:
@@ -170,7 +179,7 @@ async def reconcile_orders(assume_absent_after: timedelta | None, common: Common
 
 
 def _in_words(reason: str) -> str:
-    return printable(reason.replace("assume_absent_after=", "--assume-absent-after")) or ""
+    return printable(in_commands(reason)) or ""
 
 
 async def list_open(common: Common) -> int:
@@ -182,7 +191,7 @@ async def list_open(common: Common) -> int:
     async with client_for(common.profile) as client:
         entries = await client.orders.open_entries()
     if common.json:
-        print_json(entries)
+        print_json([_without_own(to_dict(one)) for one in entries])
     elif not entries:
         print("Nothing is open.")
     else:
@@ -192,6 +201,10 @@ async def list_open(common: Common) -> int:
         )
         say("find out what became of them with: mioesim orders reconcile")
     return OK
+
+
+def _without_own(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in JOURNALS_OWN}
 
 
 def _open_row(entry: JournalEntry) -> tuple[str, ...]:

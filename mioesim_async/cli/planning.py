@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from decimal import Decimal
 
 from attrs import define, evolve
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.table import Column
 
 from mioesim_async import errors
 from mioesim_async.api.order_checks import Line, Purchase, check_line, of_today
 from mioesim_async.api.pricing import PackageFinder
+from mioesim_async.api.purchase import fingerprint_of
 from mioesim_async.cli.outputs import printable
-from mioesim_async.cli.show import amount
+from mioesim_async.cli.show import amount, fixed, number, print_table
 from mioesim_async.client import MioEsimClient
 from mioesim_async.fanout.outage import is_fatal
-from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
+from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry
 from mioesim_async.models.api_code import ApiCode
+from mioesim_async.models.iccid import shown
 from mioesim_async.models.order_lines import OrderLine
 
 __all__ = ["Planned", "check_now", "money", "plan", "show_plan", "total_of"]
 
 NO_PRICE = "unknown"
+TITLES = ("Data", "Days", "Cards", "Each", "Total")
 
 
 @define
@@ -36,7 +37,8 @@ class Planned:
         line: The line, with its package where the catalogue has it.
         number: Its line in the file, from 1; 0 where there is no file.
         price: What it costs in all, or None.
-        fault: Why the vendor's catalogue says that it can't be had, or None.
+        fault: Why it can't be had, or None: by the vendor's catalogue, or since its reference
+            is that of another order.
         entry: What the journal knows of its reference, or None.
         in_stock: Whether there are so many cards; None where that was not asked.
     """
@@ -51,12 +53,24 @@ class Planned:
     @property
     def was_placed(self) -> bool:
         """Whether it was bought before."""
-        return self.entry is not None and self.entry.state is EntryState.PLACED
+        return self._is_known({EntryState.PLACED})
 
     @property
     def is_open(self) -> bool:
         """Whether it may have been bought before."""
-        return self.entry is not None and self.entry.state in UNSETTLED
+        return self._is_known(UNSETTLED)
+
+    @property
+    def spent(self) -> Decimal:
+        """What was spent under its reference before, as far as that is known."""
+        if self.entry is None or self.entry.state in REPEATABLE:
+            return Decimal(0)
+        prices = (self.entry.expected_price, self.price)
+        return next((price for price in prices if price is not None), Decimal(0))
+
+    def _is_known(self, states: Set[EntryState]) -> bool:
+        clashes = isinstance(self.fault, errors.DuplicateOrder)
+        return self.entry is not None and self.entry.state in states and not clashes
 
     @property
     def is_first(self) -> bool:
@@ -111,18 +125,34 @@ async def plan(
     finder = PackageFinder(client.catalogue, client.partners)
     refused = await _read_catalogue(finder, [line for _, line in lines])
     planned: list[Planned] = []
-    for number, line in lines:
-        one = Planned(line, number, entry=await client.orders.entry_of(line.other_order_id))
+    for place, line in lines:
+        one = Planned(line, place, entry=await client.orders.entry_of(line.other_order_id))
         try:
             if (fault := refused.get(_shelf(line))) is not None:
                 raise fault
             await _price(one, finder)
         except (errors.ApiError, errors.InvalidRequest) as error:
             one.fault = error.with_traceback(None)
+        one.fault = _clash(one) or one.fault
         planned.append(one)
     if stock:
         await _ask_stock(client, planned)
     return planned
+
+
+def _clash(one: Planned) -> errors.DuplicateOrder | None:
+    """Say so if the reference is that of another order: then it would not be sent."""
+    line, entry = one.line, one.entry
+    if entry is None or _is_by_code_of_sku(line):
+        return None
+    if fingerprint_of(check_now(evolve(line, package=None))) == entry.fingerprint:
+        return None
+    return errors.DuplicateOrder(
+        f"reference {line.other_order_id} was used before with other parameters (order "
+        f"{entry.order_num or 'not known'}); take another reference for another order",
+        other_order_id=line.other_order_id,
+        order_num=entry.order_num,
+    )
 
 
 def _shelf(line: Line) -> tuple[int | None, int | None]:
@@ -150,7 +180,9 @@ async def _price(one: Planned, finder: PackageFinder) -> None:
     line, package = one.line, await finder.find(one.line)
     if _is_by_code_of_sku(line):
         if package is None:
-            raise errors.InvalidRequest(f"SKU {line.sku_id} has no plan with code {line.api_code}")
+            raise errors.InvalidRequest(
+                f"SKU {line.sku_id} has no plan with code {shown(line.api_code)}"
+            )
         line = evolve(line, price_id=package.price_id, api_code=None)
     line = evolve(line, package=package)
     purchase = check_now(line)
@@ -190,16 +222,12 @@ def money(value: Decimal | None) -> str:
 
 def show_plan(lines: Sequence[Planned], *, stock: bool = False) -> None:
     """Show on standard error what would be bought, lines of the same plan as one row."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("Plan", overflow="fold")
-    table.add_column("SKU / price", no_wrap=True)
-    for title in ("Data", "Days", "Cards", "Each", "Total"):
-        table.add_column(title, justify="right", no_wrap=True)
-    if stock:
-        table.add_column("Stock", no_wrap=True)
-    for group in _grouped(lines):
-        table.add_row(*[Text(cell) for cell in _row(group, stock=stock)])
-    Console(stderr=True).print(table)
+    columns: list[str | Column] = ["Plan", fixed("SKU / price"), *map(number, TITLES)]
+    print_table(
+        [*columns, fixed("Stock")] if stock else columns,
+        [_row(group, stock=stock) for group in _grouped(lines)],
+        stderr=True,
+    )
 
 
 def _grouped(lines: Sequence[Planned]) -> Iterable[list[Planned]]:

@@ -25,7 +25,6 @@ from mioesim_async.cli.outputs import WRITERS, Writer, printable
 from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
-from mioesim_async.sandbox import Sandbox
 
 __all__ = ["Format", "QueryOptions", "query_cards"]
 
@@ -97,11 +96,18 @@ async def query_cards(options: QueryOptions) -> int:
         OSError: If a file can't be read or written.
     """
     _ = options.writes  # Wrong usage starts nothing.
+    if options.sandbox is not None and options.profile is not None:
+        raise errors.InvalidRequest(
+            "--sandbox has an account of its own: leave --profile or --sandbox out"
+        )
     if options.sandbox is not None and options.column is not None and options.file is None:
         raise errors.InvalidRequest("--column needs a CSV file or standard input")
     async with AsyncExitStack() as stack:
         named = options.iccids or options.file
         if options.sandbox is not None:
+            # A server takes longer to import than the rest of the command.
+            from mioesim_async.sandbox import Sandbox
+
             sandbox = Sandbox(options.sandbox, record=False)
             source = (
                 open_source(options.iccids, options.file, options.column)
@@ -117,6 +123,7 @@ async def query_cards(options: QueryOptions) -> int:
             client = await stack.enter_async_context(
                 client_for(options.profile, max_in_flight=_slots_for(options.concurrency))
             )
+        stack.callback(source.close)
         # Checks what was given, before the login sends a byte.
         stream = client.cards.query_many(source.items, concurrency=options.concurrency)
         started = time.monotonic()

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import shlex
+import sys
+from collections.abc import Callable
 from decimal import Decimal
 from typing import IO, Any
 
 from attrs import define, field
 
 from mioesim_async import errors
+from mioesim_async.api.recorded import order_of
 from mioesim_async.cli.outputs import inert, printable
 from mioesim_async.cli.planning import Planned, money
 from mioesim_async.cli.running import say
 from mioesim_async.cli.show import print_lines
+from mioesim_async.cli.words import in_commands
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.models.orders import Order
 
@@ -26,6 +30,7 @@ __all__ = [
     "from_journal",
     "from_order",
     "show",
+    "written",
 ]
 
 PLACED = "placed"
@@ -100,7 +105,7 @@ def from_error(planned: Planned, error: errors.MioEsimError) -> Result:
     )
     result = _result(planned, status)
     result.order_num = getattr(error, "order_num", None)
-    result.error = printable(" ".join(str(error).split()))
+    result.error = printable(in_commands(" ".join(str(error).split())))
     return result
 
 
@@ -108,9 +113,10 @@ def from_journal(planned: Planned, entry: JournalEntry | None, *, reason: str) -
     """Tell what the journal knows of a line whose answer nobody waited for."""
     if entry is not None and entry.state is EntryState.PLACED:
         result = _result(planned, BEFORE if planned.was_placed else PLACED)
-        cards = (entry.order or {}).get("cards") or []
-        result.iccids = [str(card.get("iccid", "")) for card in cards]
         result.order_num = entry.order_num
+        if entry.order is not None:
+            result.order = order_of(entry.order)
+            result.iccids = [card.iccid for card in result.order.cards]
         return result
     is_open = entry is not None and entry.state in UNSETTLED
     result = _result(planned, UNKNOWN if is_open else NOT_SENT)
@@ -119,7 +125,8 @@ def from_journal(planned: Planned, entry: JournalEntry | None, *, reason: str) -
 
 
 def _result(planned: Planned, status: str) -> Result:
-    return Result(planned.number, planned.line.other_order_id, status, price=planned.price)
+    price = planned.price if planned.is_first else planned.spent
+    return Result(planned.number, planned.line.other_order_id, status, price=price)
 
 
 def show(result: Result, *, show_activation: bool) -> None:
@@ -161,6 +168,17 @@ def advise(result: Result, profile: str | None) -> None:
         )
 
 
+def written(tell: Callable[[], object]) -> bool:
+    """Print a result; if that fails, as on a full disk, say so and return False."""
+    try:
+        tell()
+        sys.stdout.flush()
+    except OSError as error:
+        say(f"the result can't be written: {error.strerror or type(error).__name__}")
+        return False
+    return True
+
+
 class ResultFile:
     """One row for each line, as CSV that spreadsheets read right; each row is flushed."""
 
@@ -180,7 +198,7 @@ class ResultFile:
             result.status,
             inert(printable(result.order_num)),
             _cell(result.iccids),
-            None if result.price is None else f"{result.price:f}",
+            None if result.price is None else money(result.price).replace(",", ""),
             inert(result.error),
         ]
         if self._show_activation:

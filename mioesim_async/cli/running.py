@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -16,6 +18,8 @@ from mioesim_async import __version__, errors
 from mioesim_async.cli.ask import Interrupted
 from mioesim_async.cli.outputs import printable
 from mioesim_async.cli.status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
+from mioesim_async.cli.stopping import stoppable
+from mioesim_async.cli.words import in_commands
 
 __all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
 
@@ -33,6 +37,9 @@ WRONG_USAGE = (
     NotADirectoryError,
     PermissionError,
 )
+DIALECT = re.compile(r"Dialect\((\w+)=([^)]+)\)((?:, '\w+')*(?: and '\w+')?)")
+"""A setting, as programs make it, with other values to try."""
+
 Flag = Parameter(negative="", show_default=False)
 """An option without a value, which has no ``--no-`` form."""
 Positive = Parameter(validator=lambda _, value: _check_positive(value))
@@ -58,7 +65,7 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
         logging.getLogger("mioesim_async").addHandler(logging.lastResort)
     try:
         return _in_a_loop(work)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone, as head does.
@@ -75,7 +82,7 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
 
 def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(work())
+        return runner.run(stoppable(work()))
 
 
 def _drop_what_cannot_be_written() -> None:
@@ -101,7 +108,8 @@ def _one_line(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = ". ".join([str(error), *getattr(error, "__notes__", [])])
-    return printable(" ".join(text.split())) or ""
+    text = DIALECT.sub(r"\1 = \2\3 in the account's profile", " ".join(text.split()))
+    return printable(text) or ""
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -113,8 +121,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def say(message: str) -> None:
-    """Tell a person something that is no result, in one line."""
-    print(f"mioesim: {printable(' '.join(message.split()))}", file=sys.stderr)
+    """Tell a person something that is no result, in one line, if anybody is left to read it."""
+    with suppress(OSError):
+        print(f"mioesim: {printable(in_commands(' '.join(message.split())))}", file=sys.stderr)
 
 
 def run(arguments: list[str]) -> int:

@@ -66,7 +66,11 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
 
 
 def print_table(
-    columns: Sequence[str | Column], rows: Iterable[Sequence[Any]], *, title: str = ""
+    columns: Sequence[str | Column],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str = "",
+    stderr: bool = False,
 ) -> None:
     """Print rows for people; what is not known is left empty.
 
@@ -83,7 +87,7 @@ def print_table(
         cells = [cell_len(str(cell)) for cell in (column.header, *column.cells)]
         column.min_width = max(cells) if column.no_wrap else min(max(cells), NARROWEST)
         column.overflow = "fold"
-    console = Console()
+    console = Console(stderr=stderr)
     needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 2
     console.width = max(console.width, needed)
     if title:
@@ -94,7 +98,7 @@ def print_table(
 def print_lines(entries: Iterable[tuple[str, Any]]) -> None:
     """Print what is known of one thing, a line each; values are never folded."""
     known = [(label, _cell(value)) for label, value in entries if value is not None]
-    width = max(len(label) for label, _ in known)
+    width = max((len(label) for label, _ in known), default=0)
     console = Console()
     for label, value in known:
         line = Text(f"{label:{width}}", style="bold").append(f"  {value}", style="not bold")

@@ -10,15 +10,21 @@ from urllib.parse import quote
 from attrs import Attribute, define, field
 from attrs.validators import optional
 
-from mioesim_async.errors import ConfigurationError
+from mioesim_async.errors import ConfigurationError, InvalidRequest
 
 if TYPE_CHECKING:
     from segno import QRCode
 
-__all__ = ["ActivationCode", "InstallLinks"]
+__all__ = ["ActivationCode", "InstallLinks", "trimmed"]
 
 QUIET_ZONE = 4
 """Modules around a QR code, as its standard asks."""
+
+MAX_DRAWN = 2331
+"""Bytes that the largest QR code with error correction M holds (ISO/IEC 18004)."""
+
+MAX_SCALE = 100
+"""Pixels of a module; a usual code is then 4,900 pixels wide, enough for a poster."""
 
 PLAIN: dict[str, Any] = {"xmldecl": False, "nl": False, "svgclass": None, "lineclass": None}
 """An SVG element that a page's styles don't touch."""
@@ -30,6 +36,11 @@ IOS = "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata="
 ANDROID = "https://esimsetup.android.com/esim_qrcode_provisioning?carddata="
 
 FIELD = re.compile(r"[!-#%-~]*")
+MARKS = "\u200b\u200e\u200f\u2060\ufeff"
+"""Invisible marks that are pasted along, and the byte order mark of a file."""
+
+AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + MARKS
+
 RULES = {
     "smdp_address": (re.compile(r"[A-Za-z0-9._:-]+"), "the SM-DP+ address", "a host name"),
     "matching_id": (FIELD, "the matching id", "printable ASCII without spaces and '$'"),
@@ -38,11 +49,35 @@ RULES = {
 }
 
 
+def trimmed(text: str) -> str:
+    """Drop white space and invisible marks at both ends."""
+    return text.strip(AROUND)
+
+
 def _check(_: object, attribute: Attribute[Any], value: Any) -> None:
     pattern, what, rule = RULES[attribute.name]
-    for text in value if isinstance(value, tuple) else (value,):
-        if not pattern.fullmatch(text):
-            raise ValueError(f"{what} of an activation code is {rule}")
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise ValueError(f"{what} of an activation code is {rule}")
+
+
+def _check_more(made: object, attribute: Attribute[Any], value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise ValueError("the later fields of an activation code are a tuple of text")
+    for text in value:
+        _check(made, attribute, text)
+
+
+def _check_flag(_: object, attribute: Attribute[Any], value: Any) -> None:
+    if type(value) is not bool:
+        raise ValueError(f"{attribute.name} of an activation code is True or False")
+
+
+def _check_scale(scale: Any, kinds: type | tuple[type, ...]) -> None:
+    is_one = isinstance(scale, kinds) and type(scale) is not bool
+    if not (is_one and 0 < scale <= MAX_SCALE):
+        raise InvalidRequest(
+            f"the scale must be a number above 0 and up to {MAX_SCALE}; a whole one for PNG"
+        )
 
 
 @define
@@ -73,8 +108,9 @@ class ActivationCode:
 
     The ``qr_...`` methods need the extra ``qr``, and raise ``ConfigurationError`` without
     it. All make a QR code with error correction M and a quiet zone of 4 modules, whose
-    content is exactly ``str()``. That takes some milliseconds of the processor: on an event
-    loop, use ``await asyncio.to_thread(code.qr_svg)``.
+    content is exactly ``str()``. A code of more than 2,331 characters can't be drawn: that
+    raises ``InvalidRequest``, which is a ``ValueError`` too. Drawing takes some milliseconds
+    of the processor: on an event loop, use ``await asyncio.to_thread(code.qr_svg)``.
 
     Attributes:
         smdp_address: Host name of the SM-DP+ server.
@@ -87,17 +123,19 @@ class ActivationCode:
     smdp_address: str = field(validator=_check)
     matching_id: str = field(default="", validator=_check)
     oid: str | None = field(default=None, validator=optional(_check))
-    confirmation_required: bool = False
-    more: tuple[str, ...] = field(default=(), validator=_check)
+    confirmation_required: bool = field(default=False, validator=_check_flag)
+    more: tuple[str, ...] = field(default=(), validator=_check_more)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``LPA:1$SM-DP+$MatchingID[$OID][$1]``; the prefix may be missing, in any case.
 
+        White space and invisible marks around it are dropped.
+
         Raises:
             ValueError: If it is no activation code; the message does not repeat it.
         """
-        code = text.strip()
+        code = trimmed(text)
         if code[:4].upper() == "LPA:":
             code = code[4:].lstrip()
         version, *parts = code.split("$")
@@ -126,8 +164,9 @@ class ActivationCode:
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
-            ValueError: If the scale is not positive, or the code too long (2,331 characters).
+            InvalidRequest: If the scale is not above 0 and up to 100, or the code too long.
         """
+        _check_scale(scale, (int, float))
         image, qr = io.BytesIO(), self._qr()
         qr.save(image, kind="svg", scale=scale, border=QUIET_ZONE, light="#fff", **PLAIN)
         width, height = qr.symbol_size(scale, QUIET_ZONE)
@@ -143,8 +182,9 @@ class ActivationCode:
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
-            ValueError: If the scale is not positive, or the code too long (2,331 characters).
+            InvalidRequest: If the scale is not above 0 and up to 100, or the code too long.
         """
+        _check_scale(scale, int)
         image = io.BytesIO()
         self._qr().save(image, kind="png", scale=scale, border=QUIET_ZONE)
         return image.getvalue()
@@ -162,7 +202,7 @@ class ActivationCode:
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
-            ValueError: If the code is too long (2,331 characters).
+            InvalidRequest: If the code is too long.
         """
         drawn = io.StringIO()
         self._qr().terminal(drawn, border=QUIET_ZONE, compact=True)
@@ -171,7 +211,17 @@ class ActivationCode:
             lines = [f"{WHITE_ON_BLACK}{line}{RESET}" for line in lines]
         return "\n".join(lines)
 
+    @property
+    def is_drawable(self) -> bool:
+        """Whether it is short enough for a QR code: 2,331 characters."""
+        return len(str(self)) <= MAX_DRAWN
+
     def _qr(self) -> QRCode:
+        if not self.is_drawable:
+            raise InvalidRequest(
+                f"the activation code is too long for a QR code, which holds {MAX_DRAWN:,} "
+                "characters; use its links, or enter it by hand"
+            )
         try:
             import segno  # noqa: PLC0415 - an extra
         except ImportError:

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from attrs import evolve
+
 from mioesim_async.models import scalars
-from mioesim_async.models.activation import ActivationCode
+from mioesim_async.models.activation import ActivationCode, trimmed
 from mioesim_async.models.cards import CardDetail, CardStatus, DpStatus, PastPlan
 from mioesim_async.models.reader import LAYOUTS, Layout, Wire, report_once
 
@@ -19,6 +21,7 @@ def _iccid(value: object) -> str | None:
     return value or None if isinstance(value, str) else None
 
 
+@scalars.remembered
 def _dp_status(value: object) -> DpStatus | None:
     raw = scalars.text(value)
     return None if raw is None else DpStatus(raw)
@@ -26,61 +29,82 @@ def _dp_status(value: object) -> DpStatus | None:
 
 ACTIVATION_FIELDS = ("code", "smdpaddress", "activationcode")
 scalars.AS_IT_IS[_iccid] = str
-scalars.SEEN[_dp_status] = DpStatus._value2member_map_
 
 
 def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
     """Build the code from the whole LPA string, or from its two halves.
 
-    ``code`` is preferred; a whole LPA string may also sit in either half. Fields that say
-    the same are used up; where one says something else, they stay in ``extra``.
+    ``code`` is preferred; a whole LPA string may also sit in either half. One without a
+    matching id is completed with that of the other half, and taken only if nothing has one.
+    Fields that say the same are used up; where one says something else, they stay in
+    ``extra``.
     """
     keys = {key.replace("_", "").lower(): key for key in extra}
     found = {name: extra[keys[name]] for name in ACTIVATION_FIELDS if name in keys}
+    taken: tuple[tuple[str, ...], ActivationCode] | None = None
     for names, text in _candidates(found):
         try:
             activation = ActivationCode.parse(text)
         except ValueError:
             report_once("card", "activation code", "can't be read")
             continue
-        values["activation"] = activation
-        others = [name for name in found if name not in names]
-        if not all(_agrees(activation, name, found[name]) for name in others):
-            report_once("card", "a second activation code", "differs from the one that was taken")
-            others = []
-        for name in (*names, *others):
-            del extra[keys[name]]
+        if activation.matching_id:
+            taken = names, activation
+            break
+        taken = taken or (names, activation)
+    if taken is None:
         return
+    names, activation = taken
+    values["activation"] = activation
+    others = [name for name in found if name not in names]
+    if not all(_agrees(activation, name, found[name]) for name in others):
+        report_once("card", "a second activation code", "differs from the one that was taken")
+        others = []
+    for name in (*names, *others):
+        del extra[keys[name]]
 
 
 def _candidates(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Give what may be an activation code with the fields that it is made of, best first."""
-    code, address, matching = (
-        text.strip() if isinstance(text := found.get(name), str) else None
-        for name in ACTIVATION_FIELDS
-    )
-    if code:
-        yield ("code",), code
-    for name, text in (("smdpaddress", address), ("activationcode", matching)):
-        if text and "$" in text:
+    texts = {name: trimmed(text) for name, text in found.items() if isinstance(text, str)}
+    address, matching = texts.get("smdpaddress"), texts.get("activationcode")
+    half = matching if matching and "$" not in matching else None
+    for name, text in texts.items():
+        if text and (name == "code" or "$" in text):
+            if half and (completed := _completed(text, half)):
+                yield (name, "activationcode"), completed
             yield (name,), text
     if address and matching is not None and "$" not in address + matching:
         yield ("smdpaddress", "activationcode"), f"1${address}${matching}"
+
+
+def _completed(whole: str, matching: str) -> str | None:
+    """Put a matching id into a code that has an empty one; None if it has one."""
+    parts = whole.split("$")
+    if len(parts) < 3 or trimmed(parts[2]):
+        return None
+    return "$".join([*parts[:2], matching, *parts[3:]])
 
 
 def _agrees(activation: ActivationCode, name: str, value: object) -> bool:
     """Tell whether a field says the same as the code, or nothing."""
     if not isinstance(value, str):
         return value is None
-    address, matching, text = activation.smdp_address, activation.matching_id, value.strip()
+    text = trimmed(value)
     if not text:
         return True
     if name == "code" or "$" in text:
         with suppress(ValueError):
-            other = ActivationCode.parse(text)
-            return (other.smdp_address.lower(), other.matching_id) == (address.lower(), matching)
+            return _comparable(ActivationCode.parse(text)) == _comparable(activation)
         return False
-    return text == matching if name == "activationcode" else text.lower() == address.lower()
+    if name == "activationcode":
+        return text == activation.matching_id
+    return text.lower() == activation.smdp_address.lower()
+
+
+def _comparable(code: ActivationCode) -> ActivationCode:
+    # Names of hosts are the same in any case.
+    return evolve(code, smdp_address=code.smdp_address.lower())
 
 
 CARD = {

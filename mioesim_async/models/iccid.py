@@ -8,7 +8,7 @@ from typing import TypeGuard, cast
 
 from mioesim_async.errors import InvalidRequest
 
-__all__ = ["are_clean", "check_iccids", "clean_iccid", "is_clean"]
+__all__ = ["are_clean", "check_iccids", "clean_iccid", "is_clean", "shown"]
 
 MIN_DIGITS, MAX_DIGITS = 16, 22
 """Samples have 16 to 20 digits (observed); E.118 padding may add two."""
@@ -33,21 +33,21 @@ def clean_iccid(raw: object) -> str:
         return raw
     if not isinstance(raw, str):
         raise InvalidRequest(
-            f"{_shown(raw)} is a {type(raw).__name__}; pass ICCIDs as text, numbers lose digits"
+            f"{shown(raw)} is a {type(raw).__name__}; pass ICCIDs as text, numbers lose digits"
         )
     text = NOISE.sub("", raw).rstrip("Ff")
     if _is_digits(text):
         if MIN_DIGITS <= len(text) <= MAX_DIGITS:
             return text
         raise InvalidRequest(
-            f"{_shown(raw)} has {len(text)} digits; an ICCID has {MIN_DIGITS} to {MAX_DIGITS}"
+            f"{shown(raw)} has {len(text)} digits; an ICCID has {MIN_DIGITS} to {MAX_DIGITS}"
         )
     if re.fullmatch(r"[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+", text):
         raise InvalidRequest(
-            f"{_shown(raw)} was turned into a number by a spreadsheet and lost digits; "
+            f"{shown(raw)} was turned into a number by a spreadsheet and lost digits; "
             "export the column as text"
         )
-    raise InvalidRequest(f"{_shown(raw)} is not an ICCID: only digits may remain")
+    raise InvalidRequest(f"{shown(raw)} is not an ICCID: only digits may remain")
 
 
 def is_clean(raw: object) -> TypeGuard[str]:
@@ -59,8 +59,8 @@ def _is_digits(text: str) -> bool:
     return text.isdigit() and text.isascii()
 
 
-def _shown(raw: object) -> str:
-    # An item may be anything, an activation code too: show it only where it looks harmless.
+def shown(raw: object) -> str:
+    """Return how a message may show an item: it may be anything, an activation code too."""
     if not isinstance(raw, str):
         return "the item"
     text = raw if len(raw) <= 40 else raw[:37] + "..."

@@ -6,9 +6,8 @@ object are all taken (assumed).
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from itertools import repeat
-from operator import contains
+from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 from attrs import Factory, define
@@ -23,6 +22,7 @@ from mioesim_async.wire.envelope import Envelope
 __all__ = ["BatchReply", "card_data", "only_row", "read_batch", "rows_of"]
 
 MAX_DEPTH = 4
+ICCID = attrgetter("iccid")
 WRAPPED = ("rows", "list", "records", "data")
 SPELLINGS = ("iccid", "ICCID", "iccId", "Iccid", "iccID", "icc_id")
 
@@ -48,7 +48,7 @@ Named = list[tuple[Any, Any]]
 """Rows with the ICCID that each is about, as it came; None where it has none."""
 
 
-def read_batch(envelope: Envelope, asked: Collection[str]) -> BatchReply:
+def read_batch(envelope: Envelope, asked: Mapping[str, object]) -> BatchReply:
     """Sort the rows of a batch reply to the ICCIDs that were asked for."""
     cards = _usual_cards(envelope.data, asked)
     if cards is not None:
@@ -83,16 +83,15 @@ def read_batch(envelope: Envelope, asked: Collection[str]) -> BatchReply:
     return reply
 
 
-def _usual_cards(data: Any, asked: Collection[str]) -> dict[str, CardStatus] | None:
+def _usual_cards(data: Any, asked: Mapping[str, object]) -> dict[str, CardStatus] | None:
     """Read a list of rows about different cards that were asked for; None if it is anything else.
 
     All at once, where a reply with surprises is read row by row.
     """
     if not isinstance(data, list) or (cards := clean_rows(data, CardStatus)) is None:
         return None
-    named = {card.iccid: card for card in cards}
-    plain = all(map(contains, data, repeat("iccid"))) and all(map(asked.__contains__, named))
-    return named if plain and len(named) == len(data) else None
+    named = dict(zip(map(ICCID, cards), cards, strict=True))
+    return named if len(named) == len(data) and named.keys() <= asked.keys() else None
 
 
 def card_data(envelope: Envelope) -> Any:

@@ -19,7 +19,6 @@ __all__ = [
     "AS_IT_IS",
     "DECIMAL_TEXT",
     "GMT8",
-    "SEEN",
     "decimal",
     "digits",
     "end_time",
@@ -53,26 +52,40 @@ MAX_SEEN = 512
 """Larger ones don't stay in the processor's cache, and then remembering costs what it saves."""
 
 
+class Memo(dict[Any, Any]):
+    """What a reader gives, by what it was given; texts that it has read are remembered."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Reader) -> None:
+        super().__init__()
+        self._read = read
+
+    def __missing__(self, value: Any) -> Any:
+        found = self._read(value)
+        if found is not None and type(value) is str:
+            if len(self) == MAX_SEEN:
+                # Forgetting all is cheaper than to keep track of which are used.
+                self.clear()
+            self[value] = found
+        return found
+
+
 def remembered(read: Callable[[Any], V]) -> Callable[[Any], V]:
     """Make a reader remember some hundred texts that it has read; cards share their dates."""
-    seen: dict[str, Any] = {}
+    memo = Memo(read)
 
     @wraps(read)
     def remember(value: Any) -> V:
-        found = read(value)
-        if found is not None and type(value) is str:
-            if len(seen) == MAX_SEEN:
-                # Forgetting all is cheaper than to keep track of which are used.
-                seen.clear()
-            seen[value] = found
+        found: V = memo[value] if type(value) is str else read(value)
         return found
 
-    SEEN[remember] = seen
+    MEMOS[remember] = memo
     return remember
 
 
-SEEN: dict[Reader, dict[str, Any]] = {}
-"""What a reader gives for texts that it has read before."""
+MEMOS: dict[Reader, Memo] = {}
+"""What readers remember, for those who look it up themselves."""
 
 
 def text(value: object) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from mioesim_async.models.scalars import AS_IT_IS, DECIMAL_TEXT, SEEN
+from mioesim_async.models.scalars import AS_IT_IS, DECIMAL_TEXT, MEMOS
 
 __all__ = ["Reader", "ShapeReaders"]
 
@@ -138,9 +138,9 @@ def _expression(i: int, read: Reader, names: dict[str, Any]) -> str:
         names[f"t{i}"] = AS_IT_IS[read]
         full = f" and v{i}" if AS_IT_IS[read] is str else ""
         return f"v{i} if type(v{i}) is t{i}{full} else r{i}(v{i})"
-    if read in SEEN:
-        names[f"s{i}"] = SEEN[read].get
-        return f"s{i}(v{i}) or r{i}(v{i})"
+    if read in MEMOS:
+        names[f"m{i}"] = MEMOS[read]
+        return f"m{i}[v{i}]"
     if read in DECIMAL_TEXT:
         digits = f"v{i}.isascii() and v{i}.replace('.', '', 1).isdigit()"
         text = f"float(v{i}) if type(v{i}) is str and {digits} and len(v{i}) < {LONGEST_NUMBER}"

@@ -11,7 +11,7 @@ from mioesim_async.models.order_replies import numbers_in
 from mioesim_async.transport.config import RetryPolicy
 from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.request import Progress
-from mioesim_async.wire.endpoints import Endpoint
+from mioesim_async.wire.endpoints import Endpoint, Safety
 
 __all__ = ["Call", "contended", "cut_short", "too_late", "unknown"]
 
@@ -78,10 +78,14 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
     # What a renewal names is the order that it renews, not the one that it makes.
     told = [number for number in numbers_in(data) if number != asked]
     order_num = (told[0] if told else None) if reference else asked
-    where = f"reference {reference}" if reference else "the account's last orders"
+    if reference is None and call.endpoint.safety is Safety.WRITE:
+        advice = "it may have reached somebody, so think before you repeat it"
+    else:
+        where = f"reference {reference}" if reference else "the account's last orders"
+        advice = f"before you repeat it, look for {where}"
     return errors.OutcomeUnknown(
         f"{path} may or may not have been executed, and was not sent again; "
-        f"before you repeat it, look for {where}. The cause: {failed}",
+        f"{advice}. The cause: {failed}",
         other_order_id=reference,
         order_num=order_num,
         data=data,

@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from aiolimiter import AsyncLimiter
 from attrs import evolve
 
 from mioesim_async import errors
@@ -21,7 +20,7 @@ from mioesim_async.transport.exchange import Exchange
 from mioesim_async.transport.login import TokenKeeper
 from mioesim_async.transport.look import MethodLook
 from mioesim_async.transport.manager import SessionManager
-from mioesim_async.transport.pace import Pace, RetryBudget, sweep_slots
+from mioesim_async.transport.pace import Pace, RetryBudget, limiter, sweep_slots
 from mioesim_async.transport.purchases import LateAnswer, Purchases
 from mioesim_async.transport.records import AttemptRecord, ClientStats, Hook, Meter
 from mioesim_async.transport.request import Progress, Request
@@ -68,8 +67,7 @@ class Caller:
         self._max_in_flight = max_in_flight
         self._gate = asyncio.Semaphore(max_in_flight)
         self._sweep_gate = asyncio.Semaphore(self.sweep_slots)
-        # One call per so many seconds, and no burst at the start.
-        self._limiter = None if rate_limit is None else AsyncLimiter(1, 1 / rate_limit)
+        self._limiter = None if rate_limit is None else limiter(rate_limit)
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
         self._purchases = Purchases(clock, on_late)

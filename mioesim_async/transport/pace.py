@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 from mioesim_async.transport.clock import Clock
 
-__all__ = ["Pace", "RetryBudget", "sweep_slots"]
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
+
+__all__ = ["Pace", "RetryBudget", "limiter", "sweep_slots"]
 
 MINUTE = 60.0
 FREE_RETRIES = 10
@@ -109,3 +113,12 @@ class RetryBudget:
             self._retries -= retries
         seconds.append([second, 0, 0])
         return seconds[-1]
+
+
+def limiter(rate: float) -> AsyncLimiter:
+    """Make what bounds the requests a second."""
+    # Few need it, and it takes longer to import than most of this package.
+    from aiolimiter import AsyncLimiter  # noqa: PLC0415
+
+    # One call per so many seconds, and no burst at the start.
+    return AsyncLimiter(1, 1 / rate)

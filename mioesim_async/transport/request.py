@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import aiohttp
-from attrs import define, field, frozen
+from attrs import define, field
 
 __all__ = ["FORM", "Progress", "RawReply", "Request"]
 
 FORM = "application/x-www-form-urlencoded"
 
 
-@frozen
+@define
 class Request:
     """One request, ready to be sent.
 
@@ -35,7 +35,7 @@ class Request:
     fresh: bool = False
 
 
-@frozen
+@define
 class RawReply:
     """One reply, read to its end."""
 

@@ -8,7 +8,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
-from attrs import field, frozen
+from attrs import define, field
 
 from mioesim_async.errors import ProtocolError
 
@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
-@frozen
+@define
 class Envelope:
     """One reply.
 

@@ -1,0 +1,100 @@
+"""The command that runs a sandbox."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from mioesim_async.cli.running import Flag, Port, Positive, app, guarded
+from mioesim_async.cli.status import INTERRUPTED, OK
+from mioesim_async.errors import InvalidRequest
+from mioesim_async.sandbox import Sandbox
+from mioesim_async.sandbox.specs import parse_fault
+
+__all__: list[str] = []
+
+STOCK = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)", re.ASCII)
+
+
+@app.command(name="sandbox")
+def serve_sandbox(
+    *,
+    cards: Annotated[int, Positive] = 1000,
+    seed: int = 0,
+    host: str = "127.0.0.1",
+    port: Annotated[int, Port] = 0,
+    fault: Annotated[tuple[str, ...], Parameter(negative="", allow_leading_hyphen=True)] = (),
+    capacity: Annotated[int | None, Positive] = None,
+    order_form: str = "order",
+    search: str = "by reference",
+    stock: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    debug: Annotated[bool, Flag] = False,
+) -> int:
+    """Run a sandbox by itself, and print the environment variables that lead to it.
+
+    Args:
+        cards: How many cards its account has.
+        seed: Another seed makes other cards.
+        host: Address to listen on.
+        port: Port to listen on; 0 for a free one.
+        fault: What shall go wrong, as ``name[=value][@endpoint][*times]``, such as
+            ``http=503@queryIccidInformation*10``; without times, for ever. May be repeated.
+        capacity: Answer 429 to more calls at once than that.
+        order_form: Form of the reply to orders: order, number, object with number only, list,
+            strange or nothing.
+        search: How orders are searched: by reference, ignores references or lists all.
+        stock: How many cards are left of a package, as ``SKU/PRICE=N``. May be repeated.
+        debug: Show logs and tracebacks.
+    """
+
+    def serve() -> Coroutine[Any, Any, int]:
+        sandbox = Sandbox(
+            cards,
+            seed,
+            host=host,
+            port=port,
+            record=False,
+            capacity=capacity,
+            order_form=order_form,
+            search=search,
+        )
+        sandbox.stock.update(map(_stock_of, stock))
+        for spec in map(parse_fault, fault):
+            sandbox.faults.add(spec.fault, spec.endpoint, times=spec.times)
+        return _serve(sandbox)
+
+    status = guarded(serve, debug=debug)
+    # Ctrl-C is how a server is stopped.
+    return OK if status == INTERRUPTED else status
+
+
+def _stock_of(text: str) -> tuple[tuple[int, int], int]:
+    found = STOCK.fullmatch(text)
+    if found is None:
+        raise InvalidRequest(f"--stock takes SKU/PRICE=N, such as 45/441=3; not {text!r}")
+    sku_id, price_id, left = map(int, found.groups())
+    return (sku_id, price_id), left
+
+
+async def _serve(sandbox: Sandbox) -> int:
+    async with sandbox:
+        account = sandbox.credentials
+        variables = {
+            "MIOESIM_BASE_URL": sandbox.url,
+            "MIOESIM_PHONE_NUMBER": account.phone_number,
+            "MIOESIM_PASSWORD": account.password,
+            "MIOESIM_SECRET_KEY": account.secret_key,
+        }
+        for name, value in variables.items():
+            print(f"export {name}={shlex.quote(value)}")
+        print(
+            f"# {len(sandbox.iccids)} cards, the first is {sandbox.iccids[0]}; Ctrl-C stops",
+            flush=True,
+        )
+        await asyncio.Event().wait()
+    return OK
