@@ -249,6 +249,44 @@ async def test_an_order_that_could_not_be_read_back_is_read_when_asked_for_again
         assert sent(sandbox) == 1
 
 
+async def test_an_order_that_is_read_back_without_cards_is_no_contradiction(
+    clock: SandboxClock, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        Sandbox(10, clock=clock, order_form="number") as sandbox,
+        sandbox.client(order_journal=journal) as client,
+    ):
+        # An eSIM may still be on its way to the order.
+        early = b'{"code":0,"data":{"status":0}}'
+        sandbox.faults.add(Fault.replaced(early), "getOrderInfo")
+        assert not (await buy(client, "shop-1")).cards
+        assert "another attempt" not in caplog.text
+        assert (await buy(client, "shop-1")).cards
+        assert sent(sandbox) == 1
+
+
+async def test_an_answer_to_an_attempt_that_was_replaced_is_told_in_the_log(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    sandbox.faults.add(Fault.slow(20), "addEsimOrder")
+    async with sandbox.client(order_journal=journal) as client:
+        task = asyncio.create_task(buy(client, "shop-1"))
+        while not sent(sandbox):
+            await asyncio.sleep(0)
+        (entry,) = await journal.open_entries()
+        # Somebody was sure too early, and sent it again.
+        at = dt.datetime.now(dt.UTC)
+        await journal.settle(
+            entry.account, entry.other_order_id, entry.attempt, EntryState.ABSENT, at=at
+        )
+        second = await buy(client, "shop-1")
+        sandbox.clock.advance(20)
+        first = await task
+    assert first.order_num != second.order_num
+    assert f"placed as order {first.order_num} is recorded nowhere" in caplog.text
+
+
 async def test_success_without_a_number_stays_open(
     sandbox: Sandbox, buyer: MioEsimClient, journal: OrderJournal
 ) -> None:
@@ -295,6 +333,7 @@ async def test_a_journal_that_fails_after_the_answer_does_not_lose_the_order(
     order = await buy(buyer, "shop-1")
     assert order.cards[0].activation is not None
     assert "could not record" in caplog.text
+    assert "another attempt" not in caplog.text
     with pytest.raises(errors.OutcomeUnknown):
         await buy(buyer, "shop-1")
     assert sent(sandbox) == 1

@@ -313,9 +313,10 @@ async def test_stock_is_told_and_a_fault_is_not_taken_for_no_stock(
     sandbox.stock[PLAN["sku_id"], PLAN["price_id"]] = 2
     assert await client.orders.check_stock(**PLAN, count=2)
     assert not await client.orders.check_stock(**PLAN, count=3)
-    sandbox.faults.add(Fault.refuse(-2), "verifyResource")
-    with pytest.raises(errors.MissingParameter):
-        await client.orders.check_stock(**PLAN, count=1)
+    for code, cls in ((-2, errors.MissingParameter), (-8, errors.QueryFailed)):
+        sandbox.faults.add(Fault.refuse(code), "verifyResource")
+        with pytest.raises(cls):
+            await client.orders.check_stock(**PLAN, count=1)
 
 
 async def test_orders_are_found_by_reference_and_by_day(

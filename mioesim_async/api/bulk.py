@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from datetime import date
 from decimal import Decimal
 from typing import Any, Self
 
@@ -286,7 +287,7 @@ class OrderStream(Closing):
         self._purse.settle(outcome.price, outcome.error)
         return outcome
 
-    def _today(self) -> Any:
+    def _today(self) -> date:
         return of_today(self._purchaser.caller.clock.time())
 
 

@@ -390,4 +390,9 @@ class Orders(Buying):
         return await self.check_stock(sku_id=plan.sku_id, price_id=plan.price_id, count=line.count)
 
 
-NOT_ABOUT_STOCK = (errors.MissingParameter, errors.SignatureError, errors.TokenContention)
+NOT_ABOUT_STOCK = (
+    errors.MissingParameter,
+    errors.QueryFailed,
+    errors.SignatureError,
+    errors.TokenContention,
+)

@@ -124,7 +124,6 @@ class Purchaser:
         """Record what it came to; a journal that fails now must not lose the order."""
         if self.journal is None:
             return
-        changed = False
         try:
             changed = await self.journal.settle(
                 entry.account,
@@ -143,10 +142,13 @@ class Purchaser:
                 state.value,
                 order_num,
             )
+            return
         if not changed and order_num is not None:
             logger.warning(
-                "reference %s was placed as order %s, and its journal entry says otherwise",
+                "the order journal has another attempt of reference %s, so that it is %s as order "
+                "%s is recorded nowhere",
                 entry.other_order_id,
+                state.value,
                 order_num,
             )
 
@@ -220,8 +222,8 @@ class Purchaser:
             failed = error
         else:
             claim(order, purchase.other_order_id)
-            whole = order if _is_whole(order, purchase) else None
-            await self._settle(entry, EntryState.PLACED, order_num=number, order=whole)
+            if _is_whole(order, purchase):
+                await self._settle(entry, EntryState.PLACED, order_num=number, order=order)
             return order
         raise errors.OrderIncomplete(
             f"order {number} was placed, but reading it failed ({failed}); read it with "
@@ -240,7 +242,7 @@ class Purchaser:
             other_order_id=purchase.other_order_id,
             endpoint=purchase.endpoint.path,
             params={name: text for name, text in texts.items() if name in KEPT},
-            fingerprint=fingerprint_of(purchase),
+            fingerprint=fingerprint(purchase.endpoint.path, texts),
             expected_price=purchase.price,
             attempt=uuid.uuid4().hex,
             created_at=now,

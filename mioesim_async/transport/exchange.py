@@ -27,11 +27,6 @@ class Exchange:
         self._send = send
 
     @property
-    def texts(self) -> dict[str, str]:
-        """The parameters, as text."""
-        return self._call.texts
-
-    @property
     def was_sent(self) -> bool:
         """Whether a byte may have left, and was not proven to have done nothing."""
         return self._call.progress.sent
