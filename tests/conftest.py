@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from mioesim_async import MioEsimClient
+from mioesim_async import MioEsimClient, OrderJournal
 from mioesim_async.models import reader
 from mioesim_async.sandbox import Sandbox, SandboxClock
 
@@ -63,6 +63,19 @@ async def sandbox(clock: SandboxClock) -> AsyncIterator[Sandbox]:
 async def client(sandbox: Sandbox) -> AsyncIterator[MioEsimClient]:
     """A client of that sandbox, on its clock."""
     async with sandbox.client() as running:
+        yield running
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> OrderJournal:
+    """An order journal in a file of its own."""
+    return OrderJournal(tmp_path / "orders.db")
+
+
+@pytest.fixture
+async def buyer(sandbox: Sandbox, journal: OrderJournal) -> AsyncIterator[MioEsimClient]:
+    """A client of the sandbox that keeps that journal."""
+    async with sandbox.client(order_journal=journal) as running:
         yield running
 
 

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from mioesim_async import MioEsimClient, Order, Package
+import pytest
+
+from mioesim_async import MioEsimClient, Order, Package, errors
+from mioesim_async.sandbox import Fault, Sandbox
 
 PLAN: dict[str, int] = {"sku_id": 45, "price_id": 441}
 """A plan of the sandbox's that has no conditions."""
@@ -36,3 +39,10 @@ async def cancel_after(work: Coroutine[Any, Any, Order], turns: int) -> Order:
         await asyncio.sleep(0)
     task.cancel()
     return await task
+
+
+async def lose(sandbox: Sandbox, client: MioEsimClient, fault: Fault, reference: str) -> None:
+    """Place an order whose outcome stays unknown."""
+    sandbox.faults.add(fault, "addEsimOrder")
+    with pytest.raises(errors.OutcomeUnknown):
+        await buy(client, reference)

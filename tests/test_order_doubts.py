@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
-from shopping import PLAN, buy
+from shopping import PLAN, buy, lose
 
 from mioesim_async import MioEsimClient, OrderJournal, OrderLine, Package, errors
 from mioesim_async.journal import EntryState
@@ -21,23 +19,6 @@ from mioesim_async.models.orders import Order
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 OLD, NEW = "EP20260101000001", "EP20260101000002"
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> OrderJournal:
-    return OrderJournal(tmp_path / "orders.db")
-
-
-@pytest.fixture
-async def buyer(sandbox: Sandbox, journal: OrderJournal) -> AsyncIterator[MioEsimClient]:
-    async with sandbox.client(order_journal=journal) as client:
-        yield client
-
-
-async def lose(sandbox: Sandbox, client: MioEsimClient, fault: Fault, reference: str) -> None:
-    sandbox.faults.add(fault, "addEsimOrder")
-    with pytest.raises(errors.OutcomeUnknown):
-        await buy(client, reference)
 
 
 def answer(data: Any) -> Fault:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,6 @@ from shopping import PLAN, buy
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState, JournalEntry
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> OrderJournal:
-    return OrderJournal(tmp_path / "orders.db")
-
-
-@pytest.fixture
-async def buyer(sandbox: Sandbox, journal: OrderJournal) -> AsyncIterator[MioEsimClient]:
-    async with sandbox.client(order_journal=journal) as client:
-        yield client
 
 
 def sent(sandbox: Sandbox) -> int:

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
-from shopping import buy
+from shopping import buy, lose
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> OrderJournal:
-    return OrderJournal(tmp_path / "orders.db")
-
-
-@pytest.fixture
-async def buyer(sandbox: Sandbox, journal: OrderJournal) -> AsyncIterator[MioEsimClient]:
-    async with sandbox.client(order_journal=journal) as client:
-        yield client
-
-
-async def lose(sandbox: Sandbox, client: MioEsimClient, fault: Fault, reference: str) -> None:
-    sandbox.faults.add(fault, "addEsimOrder")
-    with pytest.raises(errors.OutcomeUnknown):
-        await buy(client, reference)
 
 
 async def test_an_order_with_exactly_our_reference_is_adopted(
