@@ -7,6 +7,7 @@ import datetime as dt
 import hashlib
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ import aiohttp
 from benchmarks.answers import ICCIDS_PER_BATCH, iccid
 from mioesim_async import Credentials, Dialect, MioEsimClient
 
-__all__ = ["CONTENDERS", "DETAILS", "Job", "hand_written", "make_client", "signed"]
+__all__ = ["CONTENDERS", "DETAILS", "Job", "batch", "make_client", "signed"]
 
 CONCURRENCY = 8
 QUERY = "/api_esim/queryIccidInformation"
@@ -23,11 +24,12 @@ DETAIL = "/api_esim/getESIMDetail"
 KEY = "1234567890qwertyuiopasdfghjklzxc"
 TOKEN = "29281-9EFE5E41"
 
-Job = Callable[[int], Awaitable[int]]
-"""Asks for so many batches, and returns how many cards came."""
+Job = Callable[[list[list[str]]], Awaitable[int]]
+"""Asks for batches of ICCIDs, and returns how many cards came."""
 
 
 def batch(number: int) -> list[str]:
+    """Make the ICCIDs of one request; this is no part of what is measured."""
     first = number * ICCIDS_PER_BATCH
     return [iccid(one) for one in range(first, first + ICCIDS_PER_BATCH)]
 
@@ -48,12 +50,12 @@ def make_client(url: str, **options: Any) -> MioEsimClient:
     )
 
 
-async def concurrently(ask: Callable[[list[str]], Awaitable[int]], batches: int) -> int:
+async def concurrently(ask: Callable[[list[str]], Awaitable[int]], batches: list[list[str]]) -> int:
     """Ask for the batches by as many workers as requests may be under way."""
-    left = iter(range(batches))
+    left = iter(batches)
 
     async def work() -> int:
-        return sum([await ask(batch(number)) for number in left])
+        return sum([await ask(iccids) for iccids in left])
 
     return sum(await asyncio.gather(*[work() for _ in range(CONCURRENCY)]))
 
@@ -109,9 +111,9 @@ async def query_many(url: str) -> AsyncGenerator[Job]:
     """``client.cards.query_many`` over a generator's cards, one outcome each."""
     async with make_client(url) as client:
 
-        async def job(batches: int) -> int:
+        async def job(batches: list[list[str]]) -> int:
             found = 0
-            iccids = [one for number in range(batches) for one in batch(number)]
+            iccids = [*chain.from_iterable(batches)]
             async with client.cards.query_many(iccids, concurrency=CONCURRENCY) as outcomes:
                 async for outcome in outcomes:
                     found += outcome.card is not None
@@ -160,10 +162,10 @@ async def requests_sample(url: str) -> AsyncGenerator[Job]:
     """The vendor's sample: requests, a connection for each call, one call after the other."""
     import requests
 
-    async def job(batches: int) -> int:
+    async def job(batches: list[list[str]]) -> int:
         found = 0
-        for number in range(batches):
-            params = signed({"iccids": ",".join(batch(number))})
+        for iccids in batches:
+            params = signed({"iccids": ",".join(iccids)})
             reply = requests.get(url + QUERY, params=params, timeout=30).json()
             for card in reply["data"]:
                 found += card["iccid"] is not None
@@ -187,14 +189,14 @@ async def hand_written_detail(url: str) -> AsyncGenerator[Job]:
     """One call after the other, over one session."""
     async with aiohttp.ClientSession() as session:
 
-        async def job(calls: int) -> int:
-            for number in range(calls):
-                params = signed({"iccid": iccid(number)})
+        async def job(batches: list[list[str]]) -> int:
+            for asked, *_ in batches:
+                params = signed({"iccid": asked})
                 async with session.get(url + DETAIL, params=params) as response:
                     reply = await response.json()
-                if reply["code"] != 0 or reply["data"]["iccid"] != iccid(number):
+                if reply["code"] != 0 or reply["data"]["iccid"] != asked:
                     raise RuntimeError(reply["message"])
-            return calls
+            return len(batches)
 
         yield job
 
@@ -204,11 +206,11 @@ async def detail(url: str) -> AsyncGenerator[Job]:
     """``client.cards.detail``, one call after the other."""
     async with make_client(url) as client:
 
-        async def job(calls: int) -> int:
-            for number in range(calls):
-                card = await client.cards.detail(iccid(number))
+        async def job(batches: list[list[str]]) -> int:
+            for asked, *_ in batches:
+                card = await client.cards.detail(asked)
                 assert card.activation is not None
-            return calls
+            return len(batches)
 
         yield job
 

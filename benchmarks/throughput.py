@@ -36,9 +36,9 @@ class Setting:
 
 
 SETTINGS = (
-    Setting(0.05, 32, 40, 0.95),
-    Setting(0.005, 8, 200, 0.85),
-    Setting(0.2, 64, 20, 0.97),
+    Setting(0.05, 32, 80, 0.95),
+    Setting(0.005, 8, 400, 0.85),
+    Setting(0.2, 64, 45, 0.97),
 )
 
 

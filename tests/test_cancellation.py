@@ -67,7 +67,7 @@ async def assert_nothing_leaked(client: MioEsimClient, steps: Steps) -> None:
     caller = client._caller
     assert caller._gate._value == SLOTS
     assert caller._sweep_gate._value == caller.sweep_slots
-    assert not caller._reads
+    assert not caller._reads.under_way
     assert not caller.has_purchases
     assert not client.cards._running
     assert caller._keeper._flight is None

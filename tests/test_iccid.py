@@ -332,3 +332,8 @@ async def test_a_detail_whose_iccid_is_a_number_of_twenty_digits_is_read() -> No
 
     detail = await Cards(Answers()).detail(TWENTY)  # type: ignore[arg-type]
     assert (detail.iccid, detail.used_mb) == (TWENTY, 1.0)
+
+
+@pytest.mark.parametrize("data", [[TWO, ONE], {OTHER: {"usedMB": 2}, ICCID: {"usedMB": 1}}])
+def test_cards_come_in_the_order_in_which_they_were_asked_for(data: Any) -> None:
+    assert [*batch(data).cards] == [ICCID, OTHER]

@@ -44,6 +44,17 @@ CLEAN: dict[str, st.SearchStrategy[Any]] = {
     "skuId": st.sampled_from([45, "45", None]),
     "apn": VALUES,
 }
+ALIKE = st.sampled_from([1, True, 1.0, "1", 0, False, ""])
+"""Values that Python takes for the same, and that are read differently."""
+
+
+def rows_of_one_shape(keys: list[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    values = st.tuples(*[CLEAN[key] | ALIKE for key in keys])
+    row = values.map(lambda values: {"iccid": ICCIDS[0], **dict(zip(keys, values, strict=True))})
+    return st.lists(row, min_size=2, max_size=8)
+
+
+ONE_SHAPE = st.lists(st.sampled_from(sorted(CLEAN)), unique=True).flatmap(rows_of_one_shape)
 CLEAN_ROWS = st.fixed_dictionaries({"iccid": st.sampled_from(ICCIDS)}, optional=CLEAN)
 
 
@@ -76,6 +87,14 @@ def test_rows_that_hold_no_surprise_are_all_read_the_fast_way(rows: list[dict[st
         assert card in fast
         fast.remove(card)
     assert fast == []
+
+
+@settings(max_examples=600)
+@given(rows=ONE_SHAPE)
+def test_no_row_is_taken_for_the_one_before_it(rows: list[dict[str, Any]]) -> None:
+    expected = [slow_card(row) for row in rows]
+    fast = clean_rows(copy.deepcopy(rows), CardStatus)
+    assert fast is None or fast == expected
 
 
 @given(

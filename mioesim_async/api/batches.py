@@ -58,6 +58,9 @@ class Outcomes(Generic[C]):
     @property
     def counts(self) -> tuple[int, int]:
         """How many were found, and how many failed."""
+        if len(self.cards) == len(self.iccids):
+            # Each item is another card, and was found.
+            return len(self.iccids), 0
         kept = self._kept()
         failed = sum(map(self.failed.__contains__, kept)) if self.failed else 0
         return sum(map(self.cards.__contains__, kept)), failed + len(self.refused)

@@ -89,7 +89,7 @@ class Cards(Group):
                     "/api_esim/queryIccidInformation"
                 )
             logger.warning("%d rows of a reply can't be read and were left out: %s", unread, first)
-        return [card for card in map(reply.cards.get, asked) if card is not None]
+        return [*reply.cards.values()]
 
     def query_many(
         self,

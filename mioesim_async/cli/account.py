@@ -11,7 +11,6 @@ import platformdirs
 from mioesim_async.cli.profiles import default_profile, profiles_path, read_profile
 from mioesim_async.client import ENVIRONMENT, MioEsimClient
 from mioesim_async.errors import ConfigurationError
-from mioesim_async.journal.sqlite import OrderJournal
 from mioesim_async.tokens.file import FileTokenStore
 
 __all__ = ["client_for", "journal_path"]
@@ -30,7 +29,11 @@ def client_for(profile: str | None = None, **arguments: Any) -> MioEsimClient:
     Raises:
         ConfigurationError: If no account is configured, or it can't work.
     """
-    arguments.setdefault("order_journal", OrderJournal(journal_path()))
+    if "order_journal" not in arguments:
+        # SQLite takes as long to start as the smallest of the commands that need none.
+        from mioesim_async.journal.sqlite import OrderJournal
+
+        arguments["order_journal"] = OrderJournal(journal_path())
     if not os.environ.get("MIOESIM_TOKEN_STORE"):
         path = platformdirs.user_state_path("mioesim_async") / "tokens.json"
         arguments.setdefault("token_store", FileTokenStore(path))

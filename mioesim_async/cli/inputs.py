@@ -19,6 +19,8 @@ __all__ = ["Source", "open_source"]
 
 SEPARATORS = ",;\t"
 COUNT_CHUNK = 1 << 20
+BLOCK = 1 << 16
+DIGITS_IN_LINES = b"0123456789\r\n"
 LONGEST_LINE = 1 << 26
 STDIN = "<stdin>"
 
@@ -57,11 +59,11 @@ def open_source(iccids: tuple[str, ...], file: Path | None, column: str | None) 
         mode = os.fstat(sys.stdin.fileno()).st_mode
         if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
             return Source(_from_pipe(column), None)
-        lines = _text(sys.stdin.buffer)
-        return Source(_picked(lines, column, csv_file=column is not None, name=STDIN), None)
+        items = _items_of(sys.stdin.buffer, column, csv_file=column is not None, name=STDIN)
+        return Source(items, None)
     raw = file.open("rb")
     try:
-        items = _picked(_text(raw), column, csv_file=_is_csv(file, column), name=file.name)
+        items = _items_of(raw, column, csv_file=_is_csv(file, column), name=file.name)
     except BaseException:
         raw.close()
         raise
@@ -98,12 +100,13 @@ def _count_lines(file: Path) -> int | None:
     return lines or None
 
 
-def _picked(
-    lines: Iterator[str], column: str | None, *, csv_file: bool, name: str
+def _items_of(
+    raw: IO[bytes] | BinaryIO, column: str | None, *, csv_file: bool, name: str
 ) -> Iterator[str]:
-    """Yield the ICCIDs of lines; the header is read, and refused, before the first is asked for."""
+    """Yield the ICCIDs; the header is read, and refused, before the first is asked for."""
     if not csv_file:
-        return (item for line in lines for item in _items_of_line(line))
+        return _items_of_text(raw)
+    lines = _text(raw)
     separator, index = _column_of(next(lines, ""), column, name)
     return _cells(csv.reader(lines, delimiter=separator), index, name)
 
@@ -118,6 +121,19 @@ def _cells(rows: Iterator[list[str]], index: int, name: str) -> Iterator[str]:
     else:
         return
     raise InvalidRequest(f"{name} is not a CSV file: {fault}")
+
+
+def _items_of_text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
+    name = getattr(raw, "name", STDIN)
+    with raw:
+        while lines := raw.readlines(BLOCK):
+            block = b"".join(lines)
+            if block.translate(None, DIGITS_IN_LINES):
+                for line in lines:
+                    yield from _items_of_line(_decoded(line, name))
+            else:
+                # Nothing but ICCIDs, a line each, as most files are: taken apart in one go.
+                yield from block.decode("ascii").split()
 
 
 def _items_of_line(line: str) -> list[str]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
-from typing import IO, Any, Protocol
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 import orjson
 from rich.console import Console
@@ -29,6 +27,7 @@ FIELDS = (
     "order_num",
     "sku_id",
 )
+V = TypeVar("V")
 MAX_TABLE_ROWS = 50
 HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -72,46 +71,75 @@ def printable(text: str | None) -> str | None:
 
 
 class CsvWriter:
-    """CSV that spreadsheets read right: an ICCID is written as ``="898..."``, so it stays text."""
+    """CSV that spreadsheets read right: an ICCID is written as ``="898..."``, so it stays text.
+
+    Most cells need no quotes, and the csv module takes longer to find that out than to read the
+    card: rows are put together here, in half the time.
+    """
 
     def __init__(self, file: IO[str]) -> None:
         """Write the header."""
-        self._csv = csv.writer(file, lineterminator="\n")
-        self._csv.writerow(["iccid", "result", *FIELDS, "error"])
+        self._write = file.write
+        self._write(",".join(["iccid", "result", *FIELDS, "error"]) + "\n")
+        self._status = _Last[str](_cell)
+        self._starts = _Last[datetime](_moment)
+        self._ends = _Last[datetime](_moment)
 
     def write(self, outcome: CardOutcome) -> None:
         """Write one row."""
         iccid, card, error = outcome.iccid, outcome.card, outcome.error
-        shown = f'="{iccid}"' if iccid.isdigit() else inert(printable(iccid))
+        shown = f'"=""{iccid}"""' if iccid.isdigit() else _cell(iccid)
         if card is None:
-            why = None if error is None else printable(str(error))
-            self._csv.writerow((shown, _result(outcome), *[None] * len(FIELDS), why))
+            why = "" if error is None else _cell(str(error))
+            self._write(f"{shown},{_result(outcome)}{',' * len(FIELDS)},{why}\n")
             return
-        starts, ends = card.starts_at, card.ends_at
-        self._csv.writerow(
-            (
-                shown,
-                "found",
-                inert(printable(card.dp_status)),
-                card.used_mb,
-                card.remaining_mb,
-                card.total_mb,
-                None if starts is None else _written(starts),
-                None if ends is None else _written(ends),
-                inert(printable(card.order_num)),
-                card.sku_id,
-                None,
-            )
+        status, starts, ends = card.dp_status, card.starts_at, card.ends_at
+        if status is not self._status.value:
+            self._status.set(status)
+        if starts is not self._starts.value:
+            self._starts.set(starts)
+        if ends is not self._ends.value:
+            self._ends.set(ends)
+        used, left, total = card.used_mb, card.remaining_mb, card.total_mb
+        order, sku = card.order_num, card.sku_id
+        self._write(
+            f"{shown},found,{self._status.cell},{'' if used is None else used},"
+            f"{'' if left is None else left},{'' if total is None else total},"
+            f"{self._starts.cell},{self._ends.cell},"
+            f"{order if order and order.isascii() and order.isalnum() else _cell(order)},"
+            f"{'' if sku is None else sku},\n"
         )
 
     def close(self) -> None:
         """Do nothing: each row is whole."""
 
 
-# Cards share their times, and writing one takes as long as the rest of the row.
-@lru_cache(maxsize=512)
-def _written(moment: datetime) -> str:
+class _Last(Generic[V]):
+    """The last value of a column and its cell: cards in a row often have one in common."""
+
+    __slots__ = ("_to_cell", "cell", "value")
+
+    def __init__(self, to_cell: Callable[[V], str]) -> None:
+        self._to_cell = to_cell
+        self.value: V | None = None
+        self.cell = ""
+
+    def set(self, value: V | None) -> None:
+        self.value = value
+        self.cell = "" if value is None else self._to_cell(value)
+
+
+def _moment(moment: datetime) -> str:
     return moment.isoformat(" ")
+
+
+def _cell(text: str | None) -> str:
+    """Write a cell of text."""
+    shown = inert(printable(text)) or ""
+    if "," in shown or '"' in shown:
+        doubled = shown.replace('"', '""')
+        return f'"{doubled}"'
+    return str(shown)
 
 
 def inert(cell: str | None) -> str | None:

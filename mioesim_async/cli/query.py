@@ -9,11 +9,10 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 from attrs import Factory, define, frozen
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +24,9 @@ from mioesim_async.cli.outputs import WRITERS, Writer, printable
 from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["Format", "QueryOptions", "query_cards"]
 
@@ -75,6 +77,8 @@ class Totals:
     used_mb: float = 0.0
     remaining_mb: float = 0.0
     first_error: errors.MioEsimError | None = None
+    _status: str | None = None
+    _name: str = "(none)"
 
     def add(self, outcome: CardOutcome) -> None:
         """Count one outcome."""
@@ -82,8 +86,11 @@ class Totals:
         if card is None:
             self.first_error = self.first_error or outcome.error
             return
-        # As plain text, since an enum's members hash slowly.
-        self.statuses[str(card.dp_status or "(none)")] += 1
+        if card.dp_status is not self._status:
+            self._status = card.dp_status
+            self._name = str(self._status or "(none)")
+        # By plain text, since an enum's members hash slowly.
+        self.statuses[self._name] += 1
         self.used_mb += card.used_mb or 0.0
         self.remaining_mb += card.remaining_mb or 0.0
 
@@ -121,7 +128,11 @@ async def query_cards(options: QueryOptions) -> int:
         else:
             source = open_source(options.iccids, options.file, options.column)
             client = await stack.enter_async_context(
-                client_for(options.profile, max_in_flight=_slots_for(options.concurrency))
+                client_for(
+                    options.profile,
+                    max_in_flight=_slots_for(options.concurrency),
+                    order_journal=None,
+                )
             )
         stack.callback(source.close)
         # Checks what was given, before the login sends a byte.
@@ -203,6 +214,15 @@ async def _copy(
 
 
 def _progress(console: Console) -> Progress:
+    # Only a terminal has one.
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

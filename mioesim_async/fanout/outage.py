@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 import backoff
 
@@ -123,9 +122,8 @@ class HostHealth:
             pause = max(wait / 2 + backoff.full_jitter(wait / 2), asked)
             await self._clock.sleep(min(pause, left))
             if self.answers == heard:
-                with suppress(TimeoutError):
-                    async with TimeLimit(self._clock, max(left - pause, SHORTEST_PROBE)):
-                        await probe()
+                with TimeLimit(self._clock, max(left - pause, SHORTEST_PROBE)):
+                    await probe()
             if self.answers > heard:
                 logger.warning("the host answers again; going on")
                 return

@@ -143,7 +143,7 @@ class ActivationCode:
             raise ValueError("an activation code starts with '1$', after an optional 'LPA:'")
         if len(parts) < 2:
             raise ValueError("an activation code has an address and a matching id after '1$'")
-        address, matching_id, *rest = (part.strip() for part in parts)
+        address, matching_id, *rest = map(str.strip, parts)
         oid, flag, *more = [*rest, "", ""][: max(2, len(rest))]
         if flag not in ("", "1"):
             raise ValueError("the confirmation flag of an activation code is '1' or absent")

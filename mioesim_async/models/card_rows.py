@@ -41,8 +41,9 @@ def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
     """
     keys = {key.replace("_", "").lower(): key for key in extra}
     found = {name: extra[keys[name]] for name in ACTIVATION_FIELDS if name in keys}
+    texts = {name: trimmed(text) for name, text in found.items() if isinstance(text, str)}
     taken: tuple[tuple[str, ...], ActivationCode] | None = None
-    for names, text in _candidates(found):
+    for names, text in _candidates(texts):
         try:
             activation = ActivationCode.parse(text)
         except ValueError:
@@ -57,16 +58,18 @@ def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
     names, activation = taken
     values["activation"] = activation
     others = [name for name in found if name not in names]
-    if not all(_agrees(activation, name, found[name]) for name in others):
+    if others and not all(
+        _agrees(activation, name, texts[name]) if name in texts else found[name] is None
+        for name in others
+    ):
         report_once("card", "a second activation code", "differs from the one that was taken")
         others = []
     for name in (*names, *others):
         del extra[keys[name]]
 
 
-def _candidates(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+def _candidates(texts: dict[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
     """Give what may be an activation code with the fields that it is made of, best first."""
-    texts = {name: trimmed(text) for name, text in found.items() if isinstance(text, str)}
     address, matching = texts.get("smdpaddress"), texts.get("activationcode")
     half = matching if matching and "$" not in matching else None
     for name, text in texts.items():
@@ -86,11 +89,8 @@ def _completed(whole: str, matching: str) -> str | None:
     return "$".join([*parts[:2], matching, *parts[3:]])
 
 
-def _agrees(activation: ActivationCode, name: str, value: object) -> bool:
+def _agrees(activation: ActivationCode, name: str, text: str) -> bool:
     """Tell whether a field says the same as the code, or nothing."""
-    if not isinstance(value, str):
-        return value is None
-    text = trimmed(value)
     if not text:
         return True
     if name == "code" or "$" in text:

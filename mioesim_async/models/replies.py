@@ -32,7 +32,7 @@ class BatchReply:
     """What one batch reply said of the cards that were asked for.
 
     Attributes:
-        cards: By the ICCID that was asked for.
+        cards: By the ICCID that was asked for, in the order in which they were asked for.
         bad: Rows that can't be read, by ICCID.
         nameless: Rows that can't be read and don't say which card they are about.
         unasked: Cards that nobody asked for.
@@ -80,6 +80,7 @@ def read_batch(envelope: Envelope, asked: Mapping[str, object]) -> BatchReply:
     for iccid in reply.cards.keys() & reply.bad.keys():
         del reply.bad[iccid]
         reply.cards[iccid].extra.setdefault("more_rows", []).extend(unread[iccid])
+    reply.cards = _in_order(reply.cards, asked)
     return reply
 
 
@@ -90,8 +91,19 @@ def _usual_cards(data: Any, asked: Mapping[str, object]) -> dict[str, CardStatus
     """
     if not isinstance(data, list) or (cards := clean_rows(data, CardStatus)) is None:
         return None
-    named = dict(zip(map(ICCID, cards), cards, strict=True))
-    return named if len(named) == len(data) and named.keys() <= asked.keys() else None
+    iccids = [*map(ICCID, cards)]
+    if iccids == [*asked]:
+        # These have been hashed.
+        return dict(zip(asked, cards, strict=True))
+    named = dict(zip(iccids, cards, strict=True))
+    usual = len(named) == len(data) and named.keys() <= asked.keys()
+    return _in_order(named, asked) if usual else None
+
+
+def _in_order(
+    cards: Mapping[str, CardStatus], asked: Mapping[str, object]
+) -> dict[str, CardStatus]:
+    return {iccid: cards[iccid] for iccid in asked if iccid in cards}
 
 
 def card_data(envelope: Envelope) -> Any:

@@ -44,6 +44,8 @@ STAMP = re.compile(
     re.ASCII,
 )
 AMERICAN = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:\s*\(GMT\+8\))?", re.ASCII)
+EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - as naive as the texts
+EPOCH_GMT8 = datetime(1970, 1, 1, tzinfo=GMT8)
 LAST_MOMENT = time(23, 59, 59, 999999)
 
 Reader = Callable[[Any], Any]
@@ -218,13 +220,12 @@ DECIMAL_TEXT: frozenset[Reader] = frozenset({number, megabytes_or_number})
 
 def _moment(value: object, of_day: time | None) -> datetime | None:
     if type(value) is str and len(value) == 21 and value[4:20:3] == "-- ::.":
-        # The usual "2024-12-24 17:30:14.0", in a fifth of the pattern's time.
+        # The usual "2024-12-24 17:30:14.0", in a sixth of the pattern's time.
         try:
-            moment = datetime.fromisoformat(value)
+            # replace(tzinfo=) would take six times as long as the sum.
+            return EPOCH_GMT8 + (datetime.fromisoformat(value) - EPOCH)
         except ValueError:
             pass
-        else:
-            return datetime.combine(moment, moment.time(), GMT8)
     if value is None or value == "":
         return None
     if not isinstance(value, str):

@@ -12,11 +12,12 @@ import aiohttp
 import orjson
 
 from mioesim_async import errors
-from mioesim_async.transport.clock import Clock, TimeLimit
+from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.config import Credentials, Timeouts
 from mioesim_async.transport.manager import SessionManager
 from mioesim_async.transport.request import FORM, Progress, RawReply, Request
 from mioesim_async.transport.retry import parse_retry_after
+from mioesim_async.transport.watch import AttemptLimit, Watch
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope, parse_envelope
@@ -48,17 +49,17 @@ class Sender:
         self._base_url = base_url
         self._manager = manager
         self._clock = clock
-        self._seconds = dict.fromkeys(Safety, timeouts.attempt)
-        self._seconds[Safety.MONEY] = timeouts.money
-        self._sockets = {
-            safety: aiohttp.ClientTimeout(
-                total=None,
-                sock_connect=_finite(timeouts.connect),
-                sock_read=_finite(timeouts.money if safety is Safety.MONEY else timeouts.read),
-            )
-            for safety in Safety
-        }
+        self._watch = Watch(clock, whole=timeouts.attempt, silence=timeouts.read)
+        self._money_watch = Watch(clock, whole=timeouts.money, silence=timeouts.money)
         self._connect = timeouts.connect
+        self._sockets = aiohttp.ClientTimeout(
+            total=None, sock_connect=None if self._connect == math.inf else self._connect
+        )
+
+    def close(self) -> None:
+        """End what is timed."""
+        self._watch.close()
+        self._money_watch.close()
 
     def prepare(
         self,
@@ -78,23 +79,23 @@ class Sender:
             "password": self._credentials.password,
         }
         if dialect.login_encoding == "json":
-            url, limits = self._base_url + LOGIN.path, self._sockets[Safety.AUTH]
+            url = self._base_url + LOGIN.path
             signature = sign(texts, self._credentials.secret_key, dialect.signature or "plain")
             body = orjson.dumps(texts | {"sign": signature})
-            return Request("POST", url, body, "application/json", limits, signature)
+            return Request("POST", url, body, "application/json", self._sockets, signature)
         method = "GET" if dialect.login_encoding == "query" else "POST"
         return self._request(LOGIN, method, texts, dialect)
 
     def _request(
         self, endpoint: Endpoint, method: str, texts: Mapping[str, str], dialect: Dialect
     ) -> Request:
-        url, limits = self._base_url + endpoint.path, self._sockets[endpoint.safety]
+        url = self._base_url + endpoint.path
         scheme = dialect.signature or "plain"
         text, signature = signed_query(texts, self._credentials.secret_key, scheme)
         if method == "GET":
-            return Request("GET", f"{url}?{text}", None, "", limits, signature)
+            return Request("GET", f"{url}?{text}", None, "", self._sockets, signature)
         fresh = endpoint.safety is Safety.MONEY
-        return Request("POST", url, text.encode(), FORM, limits, signature, fresh)
+        return Request("POST", url, text.encode(), FORM, self._sockets, signature, fresh)
 
     async def send(
         self, endpoint: Endpoint, request: Request, progress: Progress, token: str = ""
@@ -139,32 +140,37 @@ class Sender:
         raise endpoint.refusal(code, message, envelope.data)
 
     async def _exchange(self, endpoint: Endpoint, request: Request, progress: Progress) -> RawReply:
-        seconds = self._seconds[endpoint.safety]
-        limit = TimeLimit(self._clock)
+        money = endpoint.safety is Safety.MONEY
+        watch = self._money_watch if money else self._watch
+        limit = AttemptLimit(self._clock, progress)
 
         def sent() -> None:
-            limit.set(seconds)
-            progress.sent_at = self._clock.monotonic()
+            limit.set(math.inf)
+            progress.sent_at = watch.add(limit)
 
         progress.on_sent = sent
         progress.on_connecting = lambda: limit.set(self._connect)
-        try:
-            async with limit:
+        with limit:
+            try:
                 reply = await self._manager.send(request, progress)
+            except errors.MioEsimError as error:
+                raise error.at(endpoint.path)
+            finally:
+                watch.remove(limit)
             progress.status, progress.size = reply.status, len(reply.body)
             return reply
-        except errors.MioEsimError as error:
-            raise error.at(endpoint.path)
-        except TimeoutError:
-            pass
         if not progress.sent:
             raise errors.ConnectError(
                 f"no connection through the proxy within {self._connect:g} s; check the proxy"
             ).at(endpoint.path)
-        name = "money" if endpoint.safety is Safety.MONEY else "attempt"
+        if limit.was_silent:
+            raise errors.AttemptTimeout(
+                f"{endpoint.path}: the host sent nothing for {watch.silence:g} s; "
+                "try again later, or raise Timeouts(read=...)"
+            ).at(endpoint.path)
         raise errors.AttemptTimeout(
-            f"{endpoint.path} was not answered within {seconds:g} s; "
-            f"try again later, or raise Timeouts({name}=...)"
+            f"{endpoint.path} was not answered within {watch.whole:g} s; "
+            f"try again later, or raise Timeouts({'money' if money else 'attempt'}=...)"
         ).at(endpoint.path)
 
     def _refused_status(self, endpoint: Endpoint, reply: RawReply) -> errors.MioEsimError:
@@ -195,7 +201,3 @@ class Sender:
                 for written in (percent_encode(secret), quote_plus(secret)):
                     text = re.sub(re.escape(written), "***", text, flags=re.IGNORECASE)
         return ACTIVATION_CODE.sub("***", text)
-
-
-def _finite(seconds: float) -> float | None:
-    return None if seconds == math.inf else seconds

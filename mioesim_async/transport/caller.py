@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -14,7 +13,7 @@ from mioesim_async import errors
 from mioesim_async.tokens.store import TokenStore, account_key
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, contended, too_late, unknown
-from mioesim_async.transport.clock import Clock, TimeLimit
+from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.transport.exchange import Exchange
 from mioesim_async.transport.login import TokenKeeper
@@ -22,6 +21,7 @@ from mioesim_async.transport.look import MethodLook
 from mioesim_async.transport.manager import SessionManager
 from mioesim_async.transport.pace import Pace, RetryBudget, limiter, sweep_slots
 from mioesim_async.transport.purchases import LateAnswer, Purchases
+from mioesim_async.transport.reads import Read, Reads
 from mioesim_async.transport.records import AttemptRecord, ClientStats, Hook, Meter
 from mioesim_async.transport.request import Progress, Request
 from mioesim_async.transport.retry import Action, classify, decide
@@ -82,9 +82,7 @@ class Caller:
             clock=clock,
             send=self._send_login,
         )
-        self._reads: set[TimeLimit] = set()
-        self._idle = asyncio.Event()
-        self._closed = False
+        self._reads = Reads(clock)
 
     @property
     def dialect(self) -> Dialect:
@@ -118,14 +116,17 @@ class Caller:
             ClientClosed: After ``aclose``.
             WrongLoop: From another event loop than the first.
         """
-        if self._closed:
+        if self._reads.closed:
             raise errors.ClientClosed("the client is closed; make a new one")
         self.manager.check_usable()
 
     async def login(self) -> None:
         """Make sure that there is a live token."""
         self.check_usable()
-        await self._as_read(TimeLimit(self.clock), self._keeper.get())
+        with Read(self._reads, None, None) as read:
+            await self._keeper.get()
+            return
+        raise read.error()
 
     @property
     def has_purchases(self) -> bool:
@@ -134,21 +135,10 @@ class Caller:
 
     async def aclose(self, grace: float = 0.0) -> None:
         """Let reads finish for so many seconds, end those that don't, and wait for purchases."""
-        self._closed = True
-        try:
-            if self._reads and grace > 0:
-                self._idle.clear()
-                with suppress(TimeoutError):
-                    async with TimeLimit(self.clock, grace):
-                        await self._idle.wait()
-        finally:
-            for limit in self._reads:
-                limit.stop()
-        while self._reads:
-            self._idle.clear()
-            await self._idle.wait()
+        await self._reads.aclose(grace)
         await self._purchases.wait()
         await self._keeper.aclose()
+        self._sender.close()
 
     async def call(
         self,
@@ -179,10 +169,15 @@ class Caller:
         self._budget.count_call()
         if endpoint.safety in (Safety.MONEY, Safety.WRITE):
             return await self._purchases.run(call, self._gated(call), deadline)
+        read = Read(self._reads, call, deadline)
         if pace is None:
-            return await self._within(call, deadline, gated=True)
-        async with self._sweep_gate, self._gate:
-            return await self._within(call, deadline, gated=False)
+            with read:
+                return await self._gated(call)
+        else:
+            async with self._sweep_gate, self._gate:
+                with read:
+                    return await self._run(call)
+        raise read.error()
 
     async def purchase(
         self,
@@ -211,40 +206,12 @@ class Caller:
         return await self._purchases.run(call, conduct(exchange), deadline)
 
     async def _gated(self, call: Call) -> Envelope:
-        async with self._gate:
+        # As in "async with", which would be two more coroutines.
+        await self._gate.acquire()
+        try:
             return await self._run(call)
-
-    async def _within(self, call: Call, deadline: float | None, *, gated: bool) -> Envelope:
-        """Run a read until its deadline passes or the client closes."""
-        limit = TimeLimit(self.clock, deadline)
-        if deadline is not None:
-            call.expires = self.clock.monotonic() + deadline
-        try:
-            return await self._as_read(limit, self._gated(call) if gated else self._run(call))
-        except errors.MioEsimError:
-            raise
-        except TimeoutError:
-            pass
-        raise too_late(call)
-
-    async def _as_read(self, limit: TimeLimit, work: Coroutine[Any, Any, R]) -> R:
-        """Await what may finish within the grace, and ends when the client closes."""
-        try:
-            async with limit:
-                self._reads.add(limit)
-                if self._closed:
-                    limit.stop()
-                return await work
-        except errors.MioEsimError:
-            raise
-        except TimeoutError:
-            if not limit.stopped:
-                raise
         finally:
-            self._reads.discard(limit)
-            if not self._reads:
-                self._idle.set()
-        raise errors.ClientClosed("the client was closed during the call")
+            self._gate.release()
 
     async def _run(self, call: Call) -> Envelope:
         """Attempt until the call is answered or the rules say stop."""

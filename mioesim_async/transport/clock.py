@@ -41,13 +41,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own clock."""
 
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
-        return time.monotonic()
-
-    def time(self) -> float:
-        """Return seconds since the epoch (UTC)."""
-        return time.time()
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
@@ -59,16 +54,19 @@ class SystemClock:
 
 
 class TimeLimit:
-    """``asyncio.timeout`` on a clock that can be handed in, to be set later or not at all.
+    """A block that ends when its time has passed, by a clock that can be handed in.
 
-    Leaving it after the time has passed raises ``TimeoutError``, by the rules of
-    ``asyncio.timeout``: a cancellation from outside always passes through.
+    As in ``asyncio.timeout``, a cancellation from outside always passes through. Nothing is
+    raised at the end: what follows the block runs, and ``cut_short`` tells.
 
     Attributes:
+        cut_short: The block was ended before it had finished, by time or by ``stop``.
         stopped: It was ended by ``stop``, and not by time.
     """
 
-    __slots__ = ("_cancelling", "_clock", "_expired", "_seconds", "_task", "_timer", "stopped")
+    __slots__ = (
+        "_cancelling", "_clock", "_expired", "_seconds", "_task", "_timer", "cut_short", "stopped"
+    )  # fmt: skip
 
     def __init__(self, clock: Clock, seconds: float | None = None) -> None:
         """Limit the block to so many seconds from its start; None: until ``set`` says."""
@@ -78,26 +76,28 @@ class TimeLimit:
         self._cancelling = 0
         self._expired = False
         self._timer: Timer | None = None
+        self.cut_short = False
         self.stopped = False
 
     def stop(self) -> None:
         """End the block now."""
         self.stopped = True
-        self._expire()
+        self.expire()
 
     def set(self, seconds: float) -> None:
         """Limit the block to so many seconds from now."""
         if self._timer is not None:
             self._timer.cancel()
         if seconds != math.inf:
-            self._timer = self._clock.call_later(max(seconds, 0.0), self._expire)
+            self._timer = self._clock.call_later(max(seconds, 0.0), self.expire)
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """End the block, as its time has passed."""
         if self._task is not None and not self._expired:
             self._expired = True
             self._task.cancel()
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         """Start."""
         # Not an asyncio.timeout inside this one: with two limits a call, that takes 2.5 us.
         task = self._task = asyncio.current_task()
@@ -108,17 +108,17 @@ class TimeLimit:
             self.set(self._seconds)
         return self
 
-    async def __aexit__(
+    def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> None:
-        """Stop, and raise ``TimeoutError`` if the time had passed."""
+    ) -> bool:
+        """Stop, and go on behind the block if the time had passed."""
         if self._timer is not None:
             self._timer.cancel()
         task, self._task = self._task, None
         if self._expired and task is not None:
             others = task.uncancel() > self._cancelling
-            if not others and kind is not None and issubclass(kind, asyncio.CancelledError):
-                raise TimeoutError from error
+            self.cut_short = not others and isinstance(error, asyncio.CancelledError)
+        return self.cut_short

@@ -20,11 +20,12 @@ class MethodLook:
     or HTML is tried by POST next, and POST is kept only if that succeeds.
     """
 
-    __slots__ = ("_endpoint", "_keeper", "_met_by_get")
+    __slots__ = ("_is_by_get", "_keeper", "_met_by_get")
 
     def __init__(self, endpoint: Endpoint, keeper: TokenKeeper) -> None:
         """Start with what is known of the host."""
-        self._endpoint = endpoint
+        # What is documented as POST tells nothing about the reads that are documented as GET.
+        self._is_by_get = endpoint.safety is Safety.READ and endpoint.method == "GET"
         self._keeper = keeper
         self._met_by_get: errors.MioEsimError | None = None
 
@@ -39,11 +40,6 @@ class MethodLook:
     def is_under_way(self) -> bool:
         """Whether the last attempt was by POST, to see if that is understood."""
         return self._met_by_get is not None
-
-    @property
-    def _is_by_get(self) -> bool:
-        # What is documented as POST tells nothing about the reads that are documented as GET.
-        return self._endpoint.safety is Safety.READ and self._endpoint.method == "GET"
 
     @property
     def _is_open(self) -> bool:

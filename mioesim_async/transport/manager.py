@@ -170,9 +170,7 @@ class SessionManager(Closing):
             TransportError: If the network fails; no message or cause holds a URL.
             ProtocolError: If the body is larger than 32 MiB.
             ClientClosed: After ``aclose``.
-            WrongLoop: From another event loop than the first.
         """
-        self.check_usable()
         session = self._money_session if request.fresh else self._session
         if session is None or session.closed:
             session = await self._open(request)
@@ -189,8 +187,11 @@ class SessionManager(Closing):
                 proxy=self._proxy,
                 **self._lent_ssl,
             ) as response:
+                progress.content = response.content
                 body = await read_body(response)
-                return RawReply(response.status, response.headers.get("Retry-After"), body)
+                status = response.status
+                wait = None if status == 200 else response.headers.get("Retry-After")
+                return RawReply(status, wait, body)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = explain(error, progress, request)
         except RuntimeError as error:
@@ -203,6 +204,7 @@ class SessionManager(Closing):
         except UnicodeError:
             fault = ConfigurationError("the host name in base_url is none")
         finally:
+            progress.content = None
             _progress.reset(token)
         # Raised outside the handler: aiohttp's errors print URLs, with token and signature.
         raise fault

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mioesim_async import errors
 from mioesim_async.transport.call import Call, cut_short, too_late
 from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.wire.endpoints import Safety
@@ -54,16 +53,12 @@ class Purchases:
         task.add_done_callback(self._tasks.discard)
         if deadline is not None:
             call.expires = self._clock.monotonic() + deadline
-        try:
-            async with TimeLimit(self._clock, deadline):
+        with TimeLimit(self._clock, deadline):
+            try:
                 return await asyncio.shield(task)
-        except errors.MioEsimError:
-            raise
-        except asyncio.CancelledError:
-            self._leave(call, task)
-            raise
-        except TimeoutError:
-            self._leave(call, task)
+            except asyncio.CancelledError:
+                self._leave(call, task)
+                raise
         if call.progress.sent or call.order_num is not None:
             raise cut_short(call)
         # It ends at once, and whoever tries again must find it ended.

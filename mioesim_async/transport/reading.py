@@ -8,7 +8,7 @@ from contextlib import suppress
 import aiohttp
 from yarl import URL
 
-from mioesim_async.errors import AttemptTimeout, ConnectError, ConnectionLost, MioEsimError
+from mioesim_async.errors import ConnectError, ConnectionLost, MioEsimError
 from mioesim_async.transport.request import Progress, Request
 from mioesim_async.wire.envelope import MAX_BODY_BYTES, too_large
 
@@ -51,11 +51,6 @@ def explain(
     """Make our error of aiohttp's, before or after a byte may have left."""
     host = URL(request.url).authority
     name = type(error).__name__
-    if isinstance(error, aiohttp.SocketTimeoutError):
-        return AttemptTimeout(
-            f"{host} sent nothing for {request.timeout.sock_read:g} s; "
-            "try again later, or raise Timeouts(read=...)"
-        )
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return ConnectError(
             f"no connection to {host} within {request.timeout.sock_connect:g} s; "

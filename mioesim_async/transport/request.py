@@ -56,6 +56,7 @@ class Progress:
         status: HTTP status of the reply.
         size: Size of the reply's body.
         code: The vendor's code.
+        content: The reply's body, while it is read.
     """
 
     on_sent: Callable[[], None] | None = None
@@ -65,3 +66,9 @@ class Progress:
     status: int | None = None
     size: int = 0
     code: int | str | None = None
+    content: aiohttp.StreamReader | None = None
+
+    @property
+    def heard(self) -> int:
+        """How much of a reply has come so far: its head counts as one byte."""
+        return 0 if self.content is None else 1 + self.content.total_bytes

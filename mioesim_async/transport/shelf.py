@@ -45,10 +45,12 @@ class Shelf:
         """Hold the store's lock, or go without it if it can't be had."""
         held = None
         try:
-            async with TimeLimit(self._clock, LOCK_PATIENCE):
+            with TimeLimit(self._clock, LOCK_PATIENCE) as limit:
                 waiting = self._store.lock(self._key)
                 await waiting.__aenter__()
                 held = waiting
+            if limit.cut_short:
+                self._note(TimeoutError())
         except Exception as error:
             self._note(error)
         try:

@@ -1,0 +1,63 @@
+"""What ``mioesim query`` writes to files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+
+from mioesim_async.cli.outputs import CsvWriter, inert, printable
+from mioesim_async.errors import InvalidRequest
+from mioesim_async.models.cards import CardOutcome, CardStatus, DpStatus
+from mioesim_async.models.scalars import GMT8
+
+TEXTS = st.text(max_size=12) | st.sampled_from(
+    ["", "=1+1", 'a"b', "a,b", "a\nb", "a\r", "\ud800", "EP2026", "-", "'", " x ", "٣"]
+)
+NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+MOMENTS = st.none() | st.datetimes(timezones=st.just(GMT8))
+CARDS = st.builds(
+    CardStatus,
+    iccid=st.just("8985000000000000001"),
+    dp_status=st.none() | st.sampled_from([*DpStatus]) | TEXTS.map(DpStatus),
+    used_mb=NUMBERS,
+    remaining_mb=NUMBERS,
+    total_mb=NUMBERS,
+    starts_at=MOMENTS,
+    ends_at=MOMENTS,
+    order_num=st.none() | TEXTS,
+    sku_id=st.none() | st.integers(),
+)
+OUTCOMES = (
+    st.builds(CardOutcome, st.just("8985000000000000001"), CARDS)
+    | st.builds(CardOutcome, TEXTS)
+    | st.builds(CardOutcome, TEXTS, st.none(), TEXTS.map(InvalidRequest))
+)
+
+
+def row(outcome: CardOutcome) -> list[Any]:
+    """What a row says, cell by cell, the slow and obvious way."""
+    iccid, card, error = outcome.iccid, outcome.card, outcome.error
+    shown = f'="{iccid}"' if iccid.isdigit() else inert(printable(iccid))
+    if card is None:
+        result = "missing" if error is None else "failed"
+        return [shown, result, *[None] * 8, None if error is None else inert(printable(str(error)))]
+    times = [None if at is None else at.isoformat(" ") for at in (card.starts_at, card.ends_at)]
+    amounts = [card.used_mb, card.remaining_mb, card.total_mb]
+    texts = [inert(printable(text)) for text in (card.dp_status, card.order_num)]
+    return [shown, "found", texts[0], *amounts, *times, texts[1], card.sku_id, None]
+
+
+@settings(max_examples=400)
+@given(st.lists(OUTCOMES, max_size=6))
+def test_csv_files_hold_what_the_csv_module_writes(outcomes: list[CardOutcome]) -> None:
+    written, expected = io.StringIO(), io.StringIO()
+    writer = CsvWriter(written)
+    reference = csv.writer(expected, lineterminator="\n")
+    reference.writerow(written.getvalue().strip().split(","))
+    for outcome in outcomes:
+        writer.write(outcome)
+        reference.writerow(row(outcome))
+    assert written.getvalue() == expected.getvalue()
