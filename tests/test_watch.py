@@ -12,10 +12,12 @@ from plain_caller import until
 from mioesim_async import Credentials, Dialect, MioEsimClient, RetryPolicy, Timeouts, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.transport.request import Progress
+from mioesim_async.transport.watch import AttemptLimit, Watch
 
 ICCID = "8985000000000000001"
 LOGIN = b'{"code": 1, "data": {"token": "29281-9EFE5E41"}}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+STEP = 0.05
 KNOWN = Dialect(signature="plain", login_encoding="form", read_method="GET")
 
 
@@ -75,8 +77,8 @@ async def hear(client: MioEsimClient, host: Slow, piece: bytes) -> None:
 
 async def pass_time(clock: SandboxClock, seconds: float) -> None:
     """Let time pass in steps, as it does, so that whatever looks now and then does look."""
-    for _ in range(8):
-        clock.advance(seconds / 8)
+    for _ in range(round(seconds / STEP)):
+        clock.advance(STEP)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
@@ -107,6 +109,36 @@ async def test_a_host_that_falls_silent_at_any_point_is_given_up_after_the_read_
         await pass_time(clock, 10)
         with pytest.raises(errors.AttemptTimeout, match=r"sent nothing for 8 s.*read="):
             await call
+
+
+async def test_a_host_is_not_called_silent_because_the_loop_was_held_up() -> None:
+    clock, host = SandboxClock(), Slow()
+    async with asking(clock, host, Timeouts(read=8, attempt=60)) as (client, call):
+        assert client._caller._sender._watch.silence == 8
+        clock.advance(30)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not call.done()
+        host.send(HEAD % 2 + b"{}")
+        with pytest.raises(errors.ProtocolError):
+            await call
+
+
+async def test_silence_is_noticed_at_its_limit_or_up_to_an_eighth_later_and_never_early() -> None:
+    clock = SandboxClock()
+    watch = Watch(clock, whole=60, silence=8)
+    first, second = AttemptLimit(clock, Progress()), AttemptLimit(clock, Progress())
+    watch.add(first)
+    await pass_time(clock, 0.8)
+    watch.add(second)
+    await pass_time(clock, 7.1)
+    assert not first.was_silent
+    await pass_time(clock, 0.8)
+    assert first.was_silent
+    assert not second.was_silent
+    await pass_time(clock, 1.2)
+    assert second.was_silent
+    watch.close()
 
 
 async def test_one_timer_watches_all_attempts_and_none_outlives_the_client() -> None:

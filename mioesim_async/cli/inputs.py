@@ -20,7 +20,7 @@ __all__ = ["Source", "open_source"]
 SEPARATORS = ",;\t"
 COUNT_CHUNK = 1 << 20
 BLOCK = 1 << 16
-DIGITS_IN_LINES = b"0123456789\r\n"
+DIGITS_IN_LINES = b"0123456789\n"
 LONGEST_LINE = 1 << 26
 STDIN = "<stdin>"
 
@@ -78,11 +78,13 @@ def _text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
     name = getattr(raw, "name", STDIN)
     with raw:
         for line in raw:
-            # The codec that knows byte order marks is Python code, and slow.
-            yield line.decode("ascii") if line.isascii() else _decoded(line, name)
+            yield _decoded(line, name)
 
 
 def _decoded(line: bytes, name: object) -> str:
+    if line.isascii():
+        # The codec that knows byte order marks is Python code, and slow.
+        return line.decode("ascii")
     try:
         return line.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -126,14 +128,24 @@ def _cells(rows: Iterator[list[str]], index: int, name: str) -> Iterator[str]:
 def _items_of_text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
     name = getattr(raw, "name", STDIN)
     with raw:
-        while lines := raw.readlines(BLOCK):
-            block = b"".join(lines)
+        for lines in _blocks(raw):
+            block = b"".join(lines).replace(b"\r\n", b"\n")
             if block.translate(None, DIGITS_IN_LINES):
                 for line in lines:
                     yield from _items_of_line(_decoded(line, name))
             else:
                 # Nothing but ICCIDs, a line each, as most files are: taken apart in one go.
                 yield from block.decode("ascii").split()
+
+
+def _blocks(raw: IO[bytes] | BinaryIO) -> Iterator[list[bytes]]:
+    """Give lines in blocks; one by one where the next may be long in coming."""
+    if stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        while lines := raw.readlines(BLOCK):
+            yield lines
+    else:
+        for line in raw:
+            yield [line]
 
 
 def _items_of_line(line: str) -> list[str]:

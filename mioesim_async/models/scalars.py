@@ -224,7 +224,8 @@ def _moment(value: object, of_day: time | None) -> datetime | None:
         try:
             # replace(tzinfo=) would take six times as long as the sum.
             return EPOCH_GMT8 + (datetime.fromisoformat(value) - EPOCH)
-        except ValueError:
+        except (ValueError, TypeError):
+            # TypeError: it named another time zone.
             pass
     if value is None or value == "":
         return None

@@ -87,7 +87,8 @@ class Timeouts:
 
     Attributes:
         connect: For the TCP and TLS handshakes.
-        read: Between two pieces of a reply.
+        read: Until the head of a reply is whole, and between two pieces of its body. Noticed
+            an eighth of it late at most.
         attempt: For the whole attempt, from the moment it has its connection.
         money: The same two for orders, renewals and refunds, which are worth waiting for.
     """

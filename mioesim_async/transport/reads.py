@@ -25,13 +25,17 @@ class Read(TimeLimit):
         self._call = call
 
     def __enter__(self) -> Self:
-        """Start, and end at once in a client that is closed."""
+        """Start.
+
+        Raises:
+            ClientClosed: In a client that was closed.
+        """
+        if self._reads.closed:
+            raise self._closed()
         super().__enter__()
         if self._call is not None and self._seconds is not None:
             self._call.expires = self._clock.monotonic() + self._seconds
         self._reads.under_way.add(self)
-        if self._reads.closed:
-            self.stop()
         return self
 
     def __exit__(
@@ -47,8 +51,11 @@ class Read(TimeLimit):
     def error(self) -> errors.MioEsimError:
         """Make the error of a block that was cut short."""
         if self.stopped or self._call is None:
-            return errors.ClientClosed("the client was closed during the call")
+            return self._closed()
         return too_late(self._call)
+
+    def _closed(self) -> errors.ClientClosed:
+        return errors.ClientClosed("the client was closed during the call")
 
 
 class Reads:

@@ -70,5 +70,5 @@ class Progress:
 
     @property
     def heard(self) -> int:
-        """How much of a reply has come so far: its head counts as one byte."""
+        """How much of a reply has come so far: its head counts as one, as soon as it is whole."""
         return 0 if self.content is None else 1 + self.content.total_bytes

@@ -14,7 +14,7 @@ from mioesim_async.transport.request import Progress
 __all__ = ["AttemptLimit", "Watch"]
 
 LOOKS = 8
-"""Silence is noticed within an eighth of its limit."""
+"""So many looks make up the limit of silence; it is noticed one look late at most."""
 
 
 class AttemptLimit(TimeLimit):
@@ -24,7 +24,7 @@ class AttemptLimit(TimeLimit):
         was_silent: It was ended because nothing came for too long.
     """
 
-    __slots__ = ("ends_at", "heard", "heard_at", "progress", "was_silent")
+    __slots__ = ("ends_at", "heard", "progress", "quiet", "was_silent")
 
     def __init__(self, clock: Clock, progress: Progress) -> None:
         """Limit the block as soon as a watch is told of it."""
@@ -33,7 +33,7 @@ class AttemptLimit(TimeLimit):
         self.was_silent = False
         self.ends_at = math.inf
         self.heard = 0
-        self.heard_at = 0.0
+        self.quiet = 0.0
 
 
 class Watch:
@@ -45,7 +45,7 @@ class Watch:
         Args:
             clock: Where time comes from.
             whole: Seconds that an attempt may take.
-            silence: Seconds between two pieces of a reply.
+            silence: Seconds until the head of a reply, and between two pieces of its body.
         """
         self.whole = whole
         self.silence = silence
@@ -54,14 +54,17 @@ class Watch:
         # In the order in which they end.
         self._limits: dict[AttemptLimit, None] = {}
         self._timer: Timer | None = None
+        self._looked_at = 0.0
 
     def add(self, limit: AttemptLimit) -> float:
         """Start to watch an attempt, and return the time."""
-        now = limit.heard_at = self._clock.monotonic()
+        now = self._clock.monotonic()
         limit.ends_at = now + self.whole
         self._limits[limit] = None
         if self._timer is None and self._pause != math.inf:
             self._timer = self._clock.call_later(self._pause, self._look)
+            self._looked_at = now
+        limit.quiet = self._looked_at - now
         return now
 
     def remove(self, limit: AttemptLimit) -> None:
@@ -77,12 +80,16 @@ class Watch:
 
     def _look(self) -> None:
         now = self._clock.monotonic()
+        # While the loop was held up nobody listened: the host may have answered long ago.
+        passed = min(now - self._looked_at, self._pause)
+        self._looked_at = now
         for limit in [*self._limits]:
             heard = limit.progress.heard
-            if heard > limit.heard:
-                limit.heard, limit.heard_at = heard, now
-            limit.was_silent = now < limit.ends_at and now - limit.heard_at >= self.silence
-            if limit.was_silent or now >= limit.ends_at:
+            limit.quiet = 0.0 if heard > limit.heard else limit.quiet + passed
+            limit.heard = heard
+            is_over = now >= limit.ends_at
+            limit.was_silent = limit.quiet >= self.silence and not is_over
+            if is_over or limit.was_silent:
                 del self._limits[limit]
                 limit.expire()
         first = next(iter(self._limits), None)

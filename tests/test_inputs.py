@@ -1,0 +1,70 @@
+"""ICCIDs out of text files, whatever their lines look like."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from mioesim_async.cli import inputs
+from mioesim_async.cli.inputs import open_source
+
+ICCID = "8985000000000000001"
+LINES = st.sampled_from(
+    [ICCID, ICCID * 2, "", " ", f"{ICCID} ", f"{ICCID}F", f"{ICCID}, {ICCID}", f"# {ICCID}",
+     f"{ICCID};{ICCID}", f"8985-{ICCID}", f'="{ICCID}"', "\u0663", f"{ICCID}\r{ICCID}"]
+)  # fmt: skip
+ENDS = st.sampled_from(["\n", "\r\n"])
+TEXTS = st.lists(st.tuples(LINES, ENDS).map("".join), max_size=12)
+
+
+def line_by_line(text: str) -> list[str]:
+    """What a file holds, the slow and obvious way."""
+    found: list[str] = []
+    for line in text.removeprefix("\ufeff").split("\n"):
+        content = line.partition("#")[0].replace(";", ",")
+        cells = [cell.strip() for cell in content.split(",")]
+        found += [cell.removeprefix("=").strip("\"'") for cell in cells if cell]
+    return found
+
+
+@settings(max_examples=300)
+@given(start=st.sampled_from(["", "\ufeff"]), lines=TEXTS, end=LINES)
+def test_a_file_is_read_alike_in_blocks_and_line_by_line(
+    start: str, lines: list[str], end: str
+) -> None:
+    text = start + "".join(lines) + end
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "BLOCK", 50)
+        file = Path(folder) / "iccids.txt"
+        file.write_bytes(text.encode())
+        source = open_source((), file, None)
+        assert not hasattr(source.items, "__anext__")
+        assert [*source.items] == line_by_line(text)
+
+
+def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    was_read = threading.Event()
+
+    def write() -> None:
+        with pipe.open("w") as file:
+            file.write(f"{ICCID}\n")
+            file.flush()
+            if was_read.wait(5):
+                file.write(f"{ICCID[:-1]}2\n")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    items = iter(open_source((), pipe, None).items)
+    try:
+        assert next(items) == ICCID
+    finally:
+        was_read.set()
+    assert [*items] == [f"{ICCID[:-1]}2"]
+    writer.join()
