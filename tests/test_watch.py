@@ -141,6 +141,17 @@ async def test_silence_is_noticed_at_its_limit_or_up_to_an_eighth_later_and_neve
     watch.close()
 
 
+async def test_a_limit_that_is_as_long_as_the_silence_is_what_is_told_of() -> None:
+    clock = SandboxClock()
+    watch = Watch(clock, whole=8, silence=8)
+    limit = AttemptLimit(clock, Progress())
+    watch.add(limit)
+    await pass_time(clock, 9)
+    assert not watch._limits
+    assert not limit.was_silent
+    watch.close()
+
+
 async def test_one_timer_watches_all_attempts_and_none_outlives_the_client() -> None:
     async with Sandbox(30, clock=SandboxClock()) as sandbox:
         sandbox.faults.add(Fault.slow(10), "queryIccidInformation", times=None)
