@@ -91,3 +91,19 @@ def _unclosed_is_an_error() -> Iterator[None]:
         warnings.simplefilter("error", ResourceWarning)
         yield
         gc.collect()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Sandbox]:
+    """A sandbox in a thread of its own, for commands in processes of theirs."""
+    with Sandbox(10) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def server(running: Sandbox) -> Sandbox:
+    """The same, as if nobody had asked it for anything."""
+    running.requests.clear()
+    running.faults.clear()
+    running.orders.clear()
+    return running

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,6 @@ from mioesim_async.sandbox.shop import PLANS
 
 LPA = "LPA:1$"
 PLAN = ("45", "441")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(10) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def server(running: Sandbox) -> Sandbox:
-    running.requests.clear()
-    running.faults.clear()
-    running.orders.clear()
-    return running
 
 
 @pytest.fixture

@@ -27,14 +27,6 @@ def running() -> Iterator[Sandbox]:
 
 
 @pytest.fixture
-def server(running: Sandbox) -> Sandbox:
-    running.requests.clear()
-    running.faults.clear()
-    running.orders.clear()
-    return running
-
-
-@pytest.fixture
 def file(tmp_path: Path) -> Path:
     """Four lines that say the same, and one that does not."""
     path = tmp_path / "orders.csv"

@@ -6,7 +6,6 @@ import csv
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ from command import Done, mioesim, started, wait_until
 from mioesim_async.sandbox import Fault, Sandbox
 
 BUY = ("order", "45", "441", "--yes", "--reference")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(10) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def server(running: Sandbox) -> Sandbox:
-    running.requests.clear()
-    running.faults.clear()
-    running.orders.clear()
-    return running
 
 
 def interrupted_twice(process: subprocess.Popen[bytes], server: Sandbox, waiting: str) -> Done:

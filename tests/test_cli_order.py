@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,6 @@ from mioesim_async.sandbox import Fault, Sandbox
 PLAN = ("45", "441")
 ORDER = "addEsimOrder"
 LPA = "LPA:1$"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(10) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def server(running: Sandbox) -> Sandbox:
-    running.requests.clear()
-    running.faults.clear()
-    running.orders.clear()
-    return running
 
 
 def buying(server: Sandbox) -> list[dict[str, str]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
-import pytest
 from asking import answered
 from command import mioesim
 
@@ -14,20 +12,6 @@ from mioesim_async.sandbox.records import SandboxOrder
 
 PLAN = ("45", "441")
 LPA = "LPA:1$"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(10) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def server(running: Sandbox) -> Sandbox:
-    running.requests.clear()
-    running.faults.clear()
-    running.orders.clear()
-    return running
 
 
 def bought(server: Sandbox, reference: str = "ref-1", count: int = 1) -> SandboxOrder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,20 +14,6 @@ from mioesim_async.sandbox import Fault, Sandbox
 
 LPA = "LPA:1$sandbox.example$SECRET"
 FULL = Path("/dev/full")
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Sandbox]:
-    with Sandbox(10) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def server(running: Sandbox) -> Sandbox:
-    running.requests.clear()
-    running.faults.clear()
-    running.orders.clear()
-    return running
 
 
 @pytest.fixture

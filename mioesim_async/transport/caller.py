@@ -206,12 +206,8 @@ class Caller:
         return await self._purchases.run(call, conduct(exchange), deadline)
 
     async def _gated(self, call: Call) -> Envelope:
-        # As in "async with", which would be two more coroutines.
-        await self._gate.acquire()
-        try:
+        async with self._gate:
             return await self._run(call)
-        finally:
-            self._gate.release()
 
     async def _run(self, call: Call) -> Envelope:
         """Attempt until the call is answered or the rules say stop."""

@@ -170,6 +170,7 @@ class SessionManager(Closing):
             TransportError: If the network fails; no message or cause holds a URL.
             ProtocolError: If the body is larger than 32 MiB.
             ClientClosed: After ``aclose``.
+            WrongLoop: If the session that was passed in is of another event loop.
         """
         session = self._money_session if request.fresh else self._session
         if session is None or session.closed:
