@@ -60,6 +60,8 @@ class MioEsimClient(Closing):
         credentials: Credentials,
         *,
         base_url: str = DEFAULT_BASE_URL,
+        account: str | None = None,
+        allow_insecure_http: bool = False,
         dialect: Dialect | None = None,
         session_manager: SessionManager | None = None,
         token_store: TokenStore | None = None,
@@ -77,6 +79,12 @@ class MioEsimClient(Closing):
         Args:
             credentials: The account.
             base_url: The host; siblings of the vendor's exist.
+            account: What you call the account, the phone number apart. Token store and journal
+                keep accounts apart by both. If None, it is the host and port of ``base_url``:
+                give a name where one account is reached by several URLs, such as through a proxy
+                of your own.
+            allow_insecure_http: Allow a ``base_url`` with ``http://`` that is not on this
+                machine. Password, token and activation codes then travel in clear.
             dialect: What is known of how the host wants to be spoken to.
             session_manager: A pool to share. The client then doesn't close it.
             token_store: Where the account's one live token is kept. Clients of an account
@@ -85,8 +93,9 @@ class MioEsimClient(Closing):
                 reference is bought at most once, also across processes.
             retry: When reads are tried again.
             timeouts: Limits of attempts; they win over the session manager's.
-            max_in_flight: Most calls under way at once. Sweeps take at most three quarters
-                of them, so that orders and single reads always find a free slot.
+            max_in_flight: Most reads under way at once. Sweeps take at most three quarters
+                of them, so that single reads always find a free slot. Purchases have as many
+                slots of their own, and connections of their own: no number of reads delays one.
             rate_limit: Most requests a second, evenly spaced; None for no limit.
             hooks: Called with an ``AttemptRecord`` after each attempt; one that raises is
                 logged and breaks nothing.
@@ -112,7 +121,8 @@ class MioEsimClient(Closing):
         self._manager = session_manager or SessionManager(timeouts=timeouts)
         self._caller = Caller(
             credentials,
-            base_url=clean_base_url(base_url),
+            base_url=clean_base_url(base_url, allow_insecure_http=allow_insecure_http),
+            account=account,
             dialect=dialect or Dialect(),
             manager=self._manager,
             store=token_store or MemoryTokenStore(),
@@ -228,6 +238,14 @@ class MioEsimClient(Closing):
             unlisted_endpoint(path, safety), params or {}, deadline=deadline
         )
         return envelope.data
+
+    @property
+    def account(self) -> str:
+        """The key of the account, by which token store and journal know it.
+
+        It is made of the phone number and of ``account=``, or else of host and port.
+        """
+        return self._caller.account
 
     @property
     def dialect(self) -> Dialect:

@@ -11,6 +11,7 @@
     ├── RateLimited               HTTP 429, and the wait asked for is too long or not allowed
     ├── ProtocolError             a reply that cannot be read
     ├── OutcomeUnknown            a purchase or a mail may or may not have happened
+    ├── JournalUnavailable        the order journal can't be used now; nothing was sent
     ├── OrderIncomplete           placed, but the follow-up read failed
     ├── DuplicateOrder            a reference used again with other parameters
     ├── SpendLimitReached         the next line would pass the limit
@@ -34,6 +35,10 @@
 
 No message, ``repr`` or cause holds a password, secret key, token, signature or
 activation code. Errors survive ``pickle`` and ``copy``.
+
+Every error that leaves a purchase, a renewal, a cancellation or a line of ``place_many`` has
+``was_placed``: False (it was refused, or never sent), True (it was placed, and only reading it
+back failed) or None (nobody knows).
 """
 
 from __future__ import annotations
@@ -53,6 +58,7 @@ __all__ = [
     "DuplicateOrder",
     "HttpStatusError",
     "InvalidRequest",
+    "JournalUnavailable",
     "MioEsimError",
     "MissingParameter",
     "NotFound",
@@ -85,10 +91,15 @@ class MioEsimError(Exception):
         tally: Where a sweep ended early, its counts so far (a ``SweepStats``); else None.
         report: Where ``query_all`` ended early, the ``CardReport`` so far; else None.
         other_order_id: Of an order or renewal, its reference; else None.
+        was_placed: Of a purchase, a renewal or a cancellation, what this call came to. False: it
+            was refused, or never sent. True: it was placed, and only reading it back failed.
+            None: nobody knows, or the order journal has an entry of the reference that is open
+            or placed. None also for every call that buys nothing.
     """
 
     endpoint: str = ""
     other_order_id: str | None = None
+    was_placed: bool | None = None
     tally: Any = None
     report: Any = None
 
@@ -210,6 +221,13 @@ class OutcomeUnknown(MioEsimError):
         self.last_error = last_error
 
 
+class JournalUnavailable(MioEsimError):
+    """The order journal can't be used at the moment, so nothing was sent; try later.
+
+    ``was_placed`` is None: the journal may know an earlier order of the same reference.
+    """
+
+
 class OrderIncomplete(MioEsimError):
     """The order was placed, but reading it back failed; read it with its number.
 
@@ -232,6 +250,7 @@ class OrderIncomplete(MioEsimError):
     ) -> None:
         """Keep both numbers of the order, and what was answered."""
         super().__init__(message)
+        self.was_placed = True
         self.order_num = order_num
         self.other_order_id = other_order_id
         self.data = data

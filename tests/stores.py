@@ -10,11 +10,11 @@ from pathlib import Path
 
 from mioesim_async import Dialect, FileTokenStore, StoredToken
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.tokens.store import account_key
+from mioesim_async.wire.account import account_key
 
 __all__ = ["KEY", "LEASE", "TOKEN", "at", "held_elsewhere", "spawned", "until"]
 
-KEY = account_key("https://host.example", "13900000000")
+KEY = account_key("13900000000", "host.example")
 TOKEN = StoredToken("made-up-token", 1_700_000_000.5, Dialect("encoded", "json", "POST", "ids"))
 LEASE = 1.0
 

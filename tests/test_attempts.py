@@ -16,7 +16,6 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.wire import envelope as envelope_module
 
 QUERY = "queryIccidInformation"
 BUY = "/api_esim/addEsimOrder"
@@ -180,18 +179,20 @@ async def test_a_silent_host_is_an_attempt_timeout(sandbox: Sandbox, clock: Sand
             await call
 
 
-async def test_a_body_over_the_limit_is_refused_while_it_is_read(
-    sandbox: Sandbox, client: MioEsimClient, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("cards", "limit"), [(1, 264 * 1024), (100, 1056 * 1024)])
+async def test_a_reply_is_refused_while_it_is_read_if_it_is_too_large_for_what_was_asked(
+    sandbox: Sandbox, client: MioEsimClient, cards: int, limit: int
 ) -> None:
-    from mioesim_async.transport import reading
-
-    monkeypatch.setattr(reading, "MAX_BODY_BYTES", 4096)
-    assert envelope_module.MAX_BODY_BYTES == 32 * 1024 * 1024
     await client.login()
-    with pytest.raises(errors.ProtocolError, match="larger than 4,096") as caught:
-        await client.cards.query(sandbox.iccids[:100])
+    sandbox.faults.add(Fault.huge(limit + 1), QUERY)
+    with pytest.raises(errors.ProtocolError, match=f"larger than {limit:,}") as caught:
+        await client.cards.query(sandbox.iccids[:cards])
     assert caught.value.reason == "too_large"
     assert asked(sandbox) == 1, "it would be as large again"
+    sandbox.faults.add(Fault.huge(limit), QUERY)
+    with pytest.raises(errors.ProtocolError) as caught:
+        await client.cards.query(sandbox.iccids[:cards])
+    assert caught.value.reason == "shape", "it was read whole"
 
 
 async def test_a_deadline_counts_everything_and_is_checked_before_sleeping(

@@ -71,7 +71,7 @@ async def assert_nothing_leaked(client: MioEsimClient, steps: Steps) -> None:
     assert not caller.has_purchases
     assert not client.cards._running
     assert caller._keeper._flight is None
-    for session in (client._manager._session, client._manager._money_session):
+    for session in (client._manager._session, client._manager._reserved_session):
         if session is not None:
             connector = session.connector
             assert connector is not None

@@ -20,7 +20,7 @@ import pytest
 from journals import ACCOUNT, NOW, intent, placed, write_locked
 
 from mioesim_async import EntryState, OrderJournal
-from mioesim_async.errors import ConfigurationError
+from mioesim_async.errors import ConfigurationError, JournalUnavailable
 from mioesim_async.journal import rows, sqlite
 from mioesim_async.sandbox import SandboxClock
 
@@ -141,7 +141,7 @@ async def test_a_file_that_can_t_be_a_journal_is_refused_and_left_as_it_was(
 ) -> None:
     make(journal.path)
     before = journal.path.read_bytes() if journal.path.is_file() else b""
-    with pytest.raises(ConfigurationError, match=why) as caught:
+    with pytest.raises((ConfigurationError, JournalUnavailable), match=why) as caught:
         await journal.begin(intent())
     assert str(journal.path) in str(caught.value)
     assert before == (journal.path.read_bytes() if journal.path.is_file() else b"")
@@ -149,7 +149,7 @@ async def test_a_file_that_can_t_be_a_journal_is_refused_and_left_as_it_was(
 
 async def test_a_place_that_can_t_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"file/orders\.db can't be used.*disk"):
+    with pytest.raises(JournalUnavailable, match=r"file/orders\.db can't be used.*disk"):
         await OrderJournal(tmp_path / "file" / "orders.db").begin(intent())
 
 
@@ -165,7 +165,7 @@ async def test_a_full_disk_is_told_and_nothing_is_recorded(
         put(db, row)
 
     monkeypatch.setattr(rows, "put", full)
-    with pytest.raises(ConfigurationError, match="disk is full; make room"):
+    with pytest.raises(JournalUnavailable, match="disk is full; make room"):
         await journal.begin(intent("ref-2", params={"skuId": "7" * 100_000}))
     assert await journal.find(ACCOUNT, "ref-2") is None
 
@@ -181,7 +181,7 @@ async def test_a_read_only_file_is_told(
         return prepare(db)
 
     monkeypatch.setattr(rows, "prepare", read_only)
-    with pytest.raises(ConfigurationError, match="readonly database; its directory"):
+    with pytest.raises(JournalUnavailable, match="readonly database; its directory"):
         await journal.begin(intent("ref-2"))
 
 
@@ -189,7 +189,7 @@ async def test_an_entry_that_can_t_be_read_is_told(journal: OrderJournal) -> Non
     await journal.begin(intent())
     with closing(sqlite3.connect(journal.path, isolation_level=None)) as db:
         db.execute("UPDATE entries SET created_at = 'noon'")
-    with pytest.raises(ConfigurationError, match="an entry in it can't be read"):
+    with pytest.raises(JournalUnavailable, match="an entry in it can't be read"):
         await journal.open_entries()
 
 
@@ -223,7 +223,7 @@ async def test_a_file_that_is_held_too_long_is_told(
 ) -> None:
     await journal.begin(intent())
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.0)
-    with write_locked(journal.path), pytest.raises(ConfigurationError, match="locked; find out"):
+    with write_locked(journal.path), pytest.raises(JournalUnavailable, match="locked; find out"):
         await journal.begin(intent("ref-2"))
 
 

@@ -51,6 +51,7 @@ def test_what_costs_money_is_only_repeated_when_nothing_was_sent(safety: Safety)
         Failure.SERVER_ERROR,
         Failure.UNREADABLE,
         Failure.TOO_LARGE,
+        Failure.STATUS,
         Failure.UNCLEAR,
     }
 

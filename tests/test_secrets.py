@@ -131,6 +131,7 @@ async def test_no_failed_connection_tells_a_secret(
         async with MioEsimClient(
             account,
             base_url=base_url,
+            allow_insecure_http=True,
             dialect=Dialect(login_encoding="query"),
             retry=RetryPolicy(max_attempts=1),
         ) as client:

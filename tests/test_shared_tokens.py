@@ -16,8 +16,8 @@ from stores import at, spawned, until
 from mioesim_async import Dialect, MemoryTokenStore, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.tokens.store import account_key
 from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
+from mioesim_async.wire.account import account_key, label_of_host
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
 PROCESSES = 8
@@ -93,7 +93,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def key_of(sandbox: Sandbox) -> str:
-    return account_key(sandbox.url, sandbox.credentials.phone_number)
+    return account_key(sandbox.credentials.phone_number, label_of_host(sandbox.url))
 
 
 async def logs_in_elsewhere(sandbox: Sandbox) -> str:

@@ -16,9 +16,9 @@ from stores import until
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.tokens.store import account_key
 from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.transport.shelf import LOCK_PATIENCE, TRY_AGAIN
+from mioesim_async.wire.account import account_key, label_of_host
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
 
@@ -76,7 +76,7 @@ class Flaky(MemoryTokenStore):
 
 
 def key_of(sandbox: Sandbox) -> str:
-    return account_key(sandbox.url, sandbox.credentials.phone_number)
+    return account_key(sandbox.credentials.phone_number, label_of_host(sandbox.url))
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:

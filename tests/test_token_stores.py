@@ -19,7 +19,7 @@ from stores import KEY, TOKEN, at, held_elsewhere, spawned
 from mioesim_async import Dialect, FileTokenStore, StoredToken
 from mioesim_async.sandbox import Sandbox
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.tokens.store import account_key
+from mioesim_async.wire.account import account_key, label_of_host
 
 Store = FileTokenStore | RedisTokenStore
 
@@ -103,7 +103,7 @@ async def test_a_token_comes_back_with_its_time_and_dialect(store: Store, place:
 async def test_nothing_stored_is_none(store: Store) -> None:
     assert await store.load(KEY) is None
     await store.save(KEY, TOKEN)
-    assert await store.load(account_key("https://host.example", "another")) is None
+    assert await store.load(account_key("another", "host.example")) is None
 
 
 async def test_fields_of_a_later_version_are_passed_over(store: Store, place: str) -> None:
@@ -136,7 +136,7 @@ async def test_what_can_t_be_read_is_told_without_repeating_it(
 async def test_a_client_logs_in_by_itself_when_the_store_is_corrupt_and_mends_it(
     sandbox: Sandbox, store: Store, place: str, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    key = account_key(sandbox.url, sandbox.credentials.phone_number)
+    key = account_key(sandbox.credentials.phone_number, label_of_host(sandbox.url))
     await put(place, key, content)
     async with sandbox.client(token_store=store) as client:
         for iccid in sandbox.iccids[:5]:
@@ -199,7 +199,7 @@ async def test_nobody_reads_half_a_file(tmp_path: Path) -> None:
 
 async def test_accounts_in_one_file_keep_each_other_s_tokens(tmp_path: Path) -> None:
     stores = [FileTokenStore(tmp_path / "tokens.json") for _ in range(2)]
-    keys = [account_key("https://host.example", str(number)) for number in range(10)]
+    keys = [account_key(str(number), "host.example") for number in range(10)]
     await asyncio.gather(
         *[stores[number % 2].save(key, evolve(TOKEN, token=key)) for number, key in enumerate(keys)]
     )
@@ -258,7 +258,7 @@ async def test_waiting_for_another_process_does_not_block_the_loop(
         for _ in range(30):
             await asyncio.sleep(0.01)
             assert not entered.is_set()
-        async with store.lock(account_key("https://host.example", "another")):
+        async with store.lock(account_key("another", "host.example")):
             assert not entered.is_set(), "another account has a lock of its own"
         assert process.stdin is not None
         process.stdin.close()

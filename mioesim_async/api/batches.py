@@ -257,6 +257,7 @@ async def query_cards(
         deadline=deadline,
         pace=pace,
         probe=probe,
+        items=len(iccids),
     )
     try:
         reply = read_batch(envelope, iccids)

@@ -26,17 +26,6 @@ Lines = Iterable[Line] | AsyncIterable[Line]
 Price = Callable[[Line], Awaitable[Package | None]]
 InStock = Callable[[OrderLine], Awaitable[bool | None]]
 
-COST_NOTHING = (
-    errors.InvalidRequest,
-    errors.ConfigurationError,
-    errors.ClientClosed,
-    errors.DeadlineExceeded,
-    errors.RateLimited,
-    errors.ConnectError,
-    errors.ApiError,
-)
-"""Errors of a purchase that prove that it was not made."""
-
 
 @define
 class LineOutcome:
@@ -125,7 +114,7 @@ class _Purse:
         self.under_way -= 1
         if error is None:
             self.stats.placed += 1
-        elif isinstance(error, COST_NOTHING):
+        elif isinstance(error, errors.MioEsimError) and error.was_placed is False:
             self.stats.failed += 1
             price = Decimal(0)
         else:
@@ -284,6 +273,9 @@ class OrderStream(Closing):
         except BaseException as error:
             self._purse.settle(outcome.price, error)
             raise
+        if outcome.error is not None and outcome.error.was_placed is None:
+            reference = getattr(ticket.line, "other_order_id", None)
+            await self._purchaser.tell_of(outcome.error, reference)
         self._purse.settle(outcome.price, outcome.error)
         return outcome
 

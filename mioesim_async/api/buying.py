@@ -106,8 +106,10 @@ class Buying:
             OutcomeUnknown: If it may or may not have been placed; it is not sent again.
             OrderIncomplete: If it was placed, but could not be read back; has the number.
             DuplicateOrder: If the reference stands in the journal with other parameters.
-            ApiError: If the vendor refused it; nothing was bought.
-            MioEsimError: If it was not sent.
+            JournalUnavailable: If the journal can't be used now; nothing was sent, try later.
+            ApiError: If the vendor refused it.
+            MioEsimError: If it was not sent. Of each of these, ``was_placed`` says what this
+                call came to: False, True, or None if nobody knows.
         """
         line = OrderLine(
             sku_id=sku_id,
@@ -244,9 +246,13 @@ class Buying:
         return await self._buy(line, deadline)
 
     async def _buy(self, line: Line, deadline: float | None) -> Order:
-        self._caller.check_usable()
-        today = of_today(self._caller.clock.time())
-        return await self._purchaser.buy(check_line(line, today=today), deadline)
+        try:
+            self._caller.check_usable()
+            purchase = check_line(line, today=of_today(self._caller.clock.time()))
+        except errors.MioEsimError as error:
+            await self._purchaser.tell_of(error, line.other_order_id)
+            raise
+        return await self._purchaser.buy(purchase, deadline)
 
 
 def _code(given: str | None) -> str:

@@ -79,6 +79,8 @@ class Orders(Buying):
         """Stop every bulk order that is under way; what was sent goes on."""
         for stream in list(self._running):
             await stream.aclose(ClientClosed("the client was closed before the last line"))
+        if not self._caller.has_purchases:
+            await self._purchaser.aclose()
 
     def place_many(
         self,
@@ -161,7 +163,8 @@ class Orders(Buying):
         Args:
             order_num: The order.
             iccids: The cards to give back.
-            remark: Text for yourself.
+            remark: Text for yourself. With one, the vendor may answer that the signature is
+                wrong (observed), so none is sent unless you give one.
             deadline: Seconds for everything.
 
         Returns:
@@ -170,8 +173,22 @@ class Orders(Buying):
         Raises:
             OutcomeUnknown: If it may or may not have happened; ``get`` tells.
             OrderStateError: If the order's status does not allow it.
-            MioEsimError: If the call fails otherwise.
+            MioEsimError: If the call fails otherwise. Its ``was_placed`` says whether the
+                cancellation took effect: False, or None if nobody knows.
         """
+        try:
+            return await self._refund(order_num, iccids, remark, deadline)
+        except errors.MioEsimError as error:
+            error.was_placed = None if isinstance(error, errors.OutcomeUnknown) else False
+            raise
+
+    async def _refund(
+        self,
+        order_num: str,
+        iccids: str | Iterable[str],
+        remark: str | None,
+        deadline: float | None,
+    ) -> str | None:
         cards = [iccids] if isinstance(iccids, str) else list(iccids)
         gather(
             lambda: check_text("order_num", order_num),

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import uuid
 from datetime import UTC, datetime
 
 from mioesim_async import errors
 from mioesim_async.api.order_checks import Purchase
 from mioesim_async.api.recorded import order_of, recorded
+from mioesim_async.api.settlements import Settlement, Settlements
 from mioesim_async.journal.entry import (
     REPEATABLE,
     EntryState,
     Journal,
     JournalEntry,
     fingerprint,
+    recordable,
 )
-from mioesim_async.models.order_replies import Placed, numbers_in, read_order, read_placed
+from mioesim_async.models.order_replies import Placed, new_order_num, read_order, read_placed
 from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.clock import TimeLimit
 from mioesim_async.transport.exchange import Exchange
+from mioesim_async.wire.account import other_labels
 from mioesim_async.wire.endpoints import GET_ORDER_INFO
 from mioesim_async.wire.envelope import Envelope
 from mioesim_async.wire.signing import canonical
 
 __all__ = ["Purchaser", "claim", "fingerprint_of"]
-
-logger = logging.getLogger("mioesim_async")
 
 KEPT = frozenset(
     {
@@ -36,6 +37,18 @@ KEPT = frozenset(
     }
 )  # fmt: skip
 """Parameters that a journal keeps as text; a customer's address is none of them."""
+
+
+LOOK_SECONDS = 1.0
+"""How long a purchase that failed waits to learn what the journal knows of its reference."""
+
+SAYS_ITSELF = (
+    errors.OutcomeUnknown,
+    errors.OrderIncomplete,
+    errors.JournalUnavailable,
+    errors.DuplicateOrder,
+)
+"""Errors that are raised with ``was_placed`` as it is."""
 
 
 class Purchaser:
@@ -52,31 +65,90 @@ class Purchaser:
         self.caller = caller
         self.journal = journal
         self.under_way: set[str] = set()
+        self._settlements = None if journal is None else Settlements(journal, caller.clock)
+        self._is_account_known = caller.is_account_named
+
+    async def aclose(self) -> None:
+        """Bring to the journal what it lacks; purchases have ended by now."""
+        if self._settlements is not None:
+            await self._settlements.aclose()
 
     async def buy(self, purchase: Purchase, deadline: float | None) -> Order:
         """Place an order or a renewal, and return it whole.
 
         Raises:
-            MioEsimError: As ``Orders.place`` says.
+            MioEsimError: As ``Orders.place`` says, with its reference and ``was_placed``.
         """
         entry = self._entry(purchase)
-        if purchase.passed_day and not await self._is_placed(entry):
-            raise errors.InvalidRequest(purchase.passed_day)
 
         async def conduct(exchange: Exchange) -> Order:
             self.under_way.add(entry.attempt)
             try:
                 return await self._conduct(purchase, entry, exchange)
+            except errors.MioEsimError as error:
+                # Whoever is told of it late gets it from here.
+                await self.tell_of(error, purchase.other_order_id)
+                raise
             finally:
                 self.under_way.discard(entry.attempt)
 
         try:
+            # An order that was placed in time may be asked for again.
+            if purchase.passed_day and not await self._stands(entry.account, entry.other_order_id):
+                raise errors.InvalidRequest(purchase.passed_day)
             return await self.caller.purchase(
-                purchase.endpoint, purchase.params, conduct, deadline=deadline
+                purchase.endpoint,
+                purchase.params,
+                conduct,
+                items=max(1, purchase.cards),
+                deadline=deadline,
             )
         except errors.MioEsimError as error:
-            error.other_order_id = purchase.other_order_id
+            if error.other_order_id is None or error.was_placed is None:
+                await self.tell_of(error, purchase.other_order_id)
             raise
+
+    async def tell_of(self, error: errors.MioEsimError, reference: object) -> None:
+        """Write on an error of a purchase its reference, and what the purchase came to."""
+        if isinstance(reference, str):
+            error.other_order_id = reference
+        if not isinstance(error, SAYS_ITSELF):
+            # It was refused or never sent. But an earlier order of its reference may stand.
+            stands = isinstance(reference, str) and await self._may_stand(reference)
+            error.was_placed = None if stands else False
+
+    async def _may_stand(self, reference: str) -> bool:
+        """Tell whether the journal has an order of a reference, or can't tell at this moment."""
+        if self.journal is None:
+            return False
+        try:
+            with TimeLimit(self.caller.clock, LOOK_SECONDS):
+                accounts = {self.caller.account, *await self._known_accounts()}
+                return any([await self._stands(account, reference) for account in accounts])
+        except Exception:
+            return True
+        # The journal took too long.
+        return True
+
+    async def _stands(self, account: str, reference: str) -> bool:
+        """Tell whether the journal has an order of a reference that may have been placed."""
+        if self.journal is None:
+            return False
+        try:
+            known = await self.journal.find(account, reference)
+        except Exception as error:
+            fault = error
+        else:
+            return known is not None and known.state not in REPEATABLE
+        raise _unavailable(fault)
+
+    async def _known_accounts(self) -> list[str]:
+        """Return the accounts of this phone number that the journal knows."""
+        # Journals of users may lack it; then each URL is an account of its own.
+        list_accounts = getattr(self.journal, "accounts", None)
+        known: list[str] = [] if list_accounts is None else await list_accounts()
+        phone = self.caller.account.partition("@")[0]
+        return [account for account in known if account.partition("@")[0] == phone]
 
     def now(self) -> datetime:
         """Return the present, in UTC."""
@@ -97,20 +169,47 @@ class Purchaser:
 
     async def _begin(self, entry: JournalEntry) -> JournalEntry | None:
         """Record the intent; return the entry that stands in its way, if there is one."""
-        if self.journal is None:
+        if self.journal is None or self._settlements is None:
             return None
         try:
-            return await self.journal.begin(entry)
+            await self._settlements.catch_up(entry.account, entry.other_order_id)
+            await self._check_account(begun=False)
+            standing = await self.journal.begin(entry)
+            if standing is None:
+                # Two that begin at once see each other here, at the latest.
+                await self._check_account(begun=True)
+            return None if standing is None else self._settlements.known(standing)
         except asyncio.CancelledError:
             # It may have been recorded; then it is this attempt's, and nothing was sent.
             await self._settle(entry, EntryState.NOT_SENT, "cancelled before it was sent")
             raise
-        except errors.MioEsimError:
+        except errors.ConfigurationError as error:
+            await self._settle(entry, EntryState.NOT_SENT, _reason(error))
             raise
         except Exception as error:
-            raise errors.ConfigurationError(
-                f"the order journal failed ({type(error).__name__}); nothing was sent"
-            ) from error
+            fault = error
+        # The journal may have recorded the intent and failed to say so.
+        self._settlements.record_later(
+            self._settlement(entry, EntryState.NOT_SENT, "the order journal failed before it")
+        )
+        raise _unavailable(fault)
+
+    async def _check_account(self, *, begun: bool) -> None:
+        """Refuse to buy for an account that may be one that the journal knows by another name.
+
+        Args:
+            begun: The account's first intent was just recorded.
+
+        Raises:
+            ConfigurationError: If the journal knows this phone number, but not so.
+        """
+        if self._is_account_known:
+            return
+        account, known = self.caller.account, await self._known_accounts()
+        labels = [] if account in known and not begun else other_labels(known, account)
+        if labels:
+            raise _another_account(account, labels)
+        self._is_account_known = account in known
 
     async def _settle(
         self,
@@ -122,35 +221,20 @@ class Purchaser:
         order: Order | None = None,
     ) -> None:
         """Record what it came to; a journal that fails now must not lose the order."""
-        if self.journal is None:
-            return
-        try:
-            changed = await self.journal.settle(
-                entry.account,
-                entry.other_order_id,
-                entry.attempt,
-                state,
-                at=self.now(),
-                reason=reason,
-                order_num=order_num,
-                order=None if order is None else recorded(order),
-            )
-        except Exception:
-            logger.exception(
-                "the order journal could not record that reference %s is %s (order %s)",
-                entry.other_order_id,
-                state.value,
-                order_num,
-            )
-            return
-        if not changed and order_num is not None:
-            logger.warning(
-                "the order journal has another attempt of reference %s, so that it is %s as order "
-                "%s is recorded nowhere",
-                entry.other_order_id,
-                state.value,
-                order_num,
-            )
+        if self._settlements is not None:
+            await self._settlements.record(self._settlement(entry, state, reason, order_num, order))
+
+    def _settlement(
+        self,
+        entry: JournalEntry,
+        state: EntryState,
+        reason: str,
+        order_num: str | None = None,
+        order: Order | None = None,
+    ) -> Settlement:
+        number = None if order_num is None else recordable(order_num)
+        kept = None if order is None else recorded(order)
+        return Settlement(entry, state, self.now(), recordable(reason), number, kept)
 
     async def _repeated(
         self, purchase: Purchase, entry: JournalEntry, standing: JournalEntry, exchange: Exchange
@@ -158,13 +242,15 @@ class Purchaser:
         """Answer a reference that was used before, without sending anything that costs."""
         reference = entry.other_order_id
         if standing.fingerprint != entry.fingerprint:
-            raise errors.DuplicateOrder(
+            clash = errors.DuplicateOrder(
                 f"reference {reference} was used before with other parameters "
                 f"(order {standing.order_num or 'not known'}); take orders.new_reference() "
                 "for another order",
                 other_order_id=reference,
                 order_num=standing.order_num,
-            ).at(purchase.endpoint.path)
+            )
+            clash.was_placed = False if standing.state in REPEATABLE else None
+            raise clash.at(purchase.endpoint.path)
         if standing.state is not EntryState.PLACED or standing.order_num is None:
             raise errors.OutcomeUnknown(
                 f"reference {reference} is {standing.state.value} in the order journal: it may "
@@ -249,13 +335,6 @@ class Purchaser:
             updated_at=now,
         )
 
-    async def _is_placed(self, entry: JournalEntry) -> bool:
-        """Tell whether an order that could not be sent any more was placed before."""
-        if self.journal is None:
-            return False
-        known = await self.journal.find(entry.account, entry.other_order_id)
-        return known is not None and known.state not in REPEATABLE
-
 
 def fingerprint_of(purchase: Purchase) -> str:
     """Return the fingerprint that a journal keeps of a purchase."""
@@ -285,14 +364,37 @@ def claim(order: Order, reference: str) -> None:
 
 def _came_to(error: BaseException, *, sent: bool) -> tuple[EntryState, str]:
     """Say what an exchange that failed leaves behind."""
-    cause = getattr(error, "last_error", None) or error
-    reason = f"{type(cause).__name__}: {cause}".removesuffix(": ")
+    reason = _reason(getattr(error, "last_error", None) or error)
     if not sent:
         return EntryState.NOT_SENT, reason
     # A code that proves nothing was made an OutcomeUnknown by transport/retry.py.
     if isinstance(error, errors.RateLimited | errors.ApiError):
         return EntryState.REFUSED, reason
     return EntryState.UNKNOWN, reason
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def _unavailable(fault: Exception) -> errors.MioEsimError:
+    """Return a journal's own error, or make one of what a journal of the user's raised."""
+    if isinstance(fault, errors.MioEsimError):
+        return fault
+    unavailable = errors.JournalUnavailable(
+        f"the order journal failed ({type(fault).__name__}); nothing was sent, try later"
+    )
+    unavailable.__cause__ = fault
+    return unavailable
+
+
+def _another_account(account: str, labels: list[str]) -> errors.ConfigurationError:
+    label, known = account.partition("@")[2], " and ".join(map(repr, labels))
+    return errors.ConfigurationError(
+        f"the order journal knows this phone number as account {known}, but not as {label!r}, "
+        f"which is what base_url says; nothing was sent. Pass account={labels[0]!r} if it is the "
+        f"same account, so that nothing is bought twice, or account={label!r} if it is another"
+    )
 
 
 def _is_old(placed: Placed, purchase: Purchase) -> bool:
@@ -303,13 +405,17 @@ def _is_old(placed: Placed, purchase: Purchase) -> bool:
 
 
 def _no_number(purchase: Purchase, envelope: Envelope) -> errors.OutcomeUnknown:
-    asked = purchase.params.get("orderNum")
-    numbers = [number for number in numbers_in(envelope.data) if number != asked]
-    what = "does not say clearly which order it made" if numbers else "names no new order"
+    renewed = purchase.params.get("orderNum")
+    number = new_order_num(
+        envelope.data,
+        renewed=renewed if isinstance(renewed, str) else None,
+        renews=purchase.is_renewal,
+    )
     return errors.OutcomeUnknown(
-        f"{purchase.endpoint.path} answered success, but its reply {what} (see .data); look for "
-        f"reference {purchase.other_order_id} before you repeat it",
+        f"{purchase.endpoint.path} answered success, but its reply does not say clearly which "
+        f"order it made (see .data); look for reference {purchase.other_order_id} before you "
+        "repeat it",
         other_order_id=purchase.other_order_id,
-        order_num=numbers[0] if numbers else None,
+        order_num=number,
         data=envelope.raw(),
     ).at(purchase.endpoint.path)

@@ -32,6 +32,7 @@ FATAL = (
     errors.SignatureError,
     errors.TokenContention,
     errors.ConfigurationError,
+    errors.JournalUnavailable,
     errors.ClientClosed,
     errors.WrongLoop,
 )

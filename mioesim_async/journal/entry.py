@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -21,6 +22,7 @@ __all__ = [
     "JournalEntry",
     "fingerprint",
     "may_begin",
+    "recordable",
     "settled",
 ]
 
@@ -90,9 +92,16 @@ class JournalEntry:
 class Journal(Protocol):
     """Keeps what became of each order, for every process that shares it.
 
-    ``OrderJournal`` does so in a file. To keep it elsewhere, write these six methods; in a
-    database, each is one transaction. What a method raises stops the order, if it was not
-    sent yet.
+    ``OrderJournal`` does so in a file. To keep it elsewhere, write these methods; in a database,
+    each is one transaction. What a method raises stops the order, if it was not sent yet: it
+    becomes a ``JournalUnavailable`` if it is no ``MioEsimError``. Settling is tried again until
+    it succeeds.
+
+    Two more may be left out. ``accounts()`` returns the keys of all accounts that have an entry
+    in another state than ``NOT_SENT``: with it, an account that is reached by another URL is
+    told from a new one. ``find_orders(account, *, order_nums, references)`` returns the entries
+    that were placed as one of these orders of the vendor's, or that have one of these references,
+    in one look-up: ``reconcile`` is fast with it.
     """
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
@@ -209,6 +218,18 @@ def settled(
         order_num=order_num if order_num is not None else entry.order_num,
         order=order if order is not None else entry.order,
     )
+
+
+MAX_REASON = 2000
+UNRECORDABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def recordable(text: str) -> str:
+    """Return text of the vendor's as every database takes it, at most 2,000 characters of it.
+
+    NUL and half characters, such as are left of an emoji that was cut off, are replaced.
+    """
+    return UNRECORDABLE.sub("\ufffd", text[:MAX_REASON])
 
 
 OWN_WORDS = frozenset({"otherOrderId", "backInfo"})

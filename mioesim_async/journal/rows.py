@@ -11,9 +11,20 @@ from typing import Any
 
 import attrs
 
-from mioesim_async.journal.entry import EntryState, JournalEntry
+from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
 
-__all__ = ["checked", "encode", "find", "find_order", "forget", "in_states", "prepare", "put"]
+__all__ = [
+    "accounts",
+    "checked",
+    "encode",
+    "find",
+    "find_order",
+    "find_orders",
+    "forget",
+    "in_states",
+    "prepare",
+    "put",
+]
 
 APPLICATION = 0x6D696F65
 VERSION = 1
@@ -33,6 +44,9 @@ KIND = """
         (SELECT count(*) AS things FROM sqlite_master)
 """
 SELECT = f"SELECT {QUOTED} FROM entries"  # noqa: S608 - only names of our own
+MOST_MARKS = 500
+"""SQLite takes so many parameters in one statement, and more."""
+
 MARKS = ", ".join("?" * len(COLUMNS))
 PUT = f"INSERT OR REPLACE INTO entries VALUES ({MARKS})"  # noqa: S608
 
@@ -76,6 +90,28 @@ def find_order(db: sqlite3.Connection, account: str, order_num: str) -> JournalE
     query = f"{SELECT} WHERE account = ? AND order_num = ? AND state = ?"
     row = db.execute(query, (account, order_num, EntryState.PLACED)).fetchone()
     return None if row is None else _decode(row)
+
+
+def find_orders(
+    db: sqlite3.Connection, account: str, order_nums: Collection[str], references: Collection[str]
+) -> list[JournalEntry]:
+    """Return the entries that were placed as one of these orders, or have one of the references."""
+    found: dict[str, JournalEntry] = {}
+    for column, wanted in (("order_num", order_nums), ("other_order_id", references)):
+        values = [*wanted]
+        for start in range(0, len(values), MOST_MARKS):
+            some = values[start : start + MOST_MARKS]
+            query = f"{SELECT} WHERE account = ? AND {column} IN ({_marks(some)})"
+            for entry in map(_decode, db.execute(query, (account, *some))):
+                if column == "other_order_id" or entry.state is EntryState.PLACED:
+                    found[entry.other_order_id] = entry
+    return [*found.values()]
+
+
+def accounts(db: sqlite3.Connection) -> list[str]:
+    """Return the accounts that something was, or may have been, sent for."""
+    query = "SELECT DISTINCT account FROM entries WHERE state != ? ORDER BY account"
+    return [account for (account,) in db.execute(query, (EntryState.NOT_SENT,))]
 
 
 def in_states(
@@ -126,6 +162,8 @@ def encode(entry: JournalEntry) -> tuple[Any, ...]:
         "created_at": _moment(entry.created_at),
         "updated_at": _moment(entry.updated_at),
         "state": entry.state.value,
+        "reason": recordable(entry.reason),
+        "order_num": None if entry.order_num is None else recordable(entry.order_num),
         "order": None if order is None else json.dumps(order),
     }
     return tuple(values.values())

@@ -7,14 +7,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mioesim_async.errors import ConfigurationError
+from mioesim_async.errors import ConfigurationError, JournalUnavailable
 from mioesim_async.journal import rows
 from mioesim_async.journal.entry import (
     SETTLED,
@@ -159,6 +159,31 @@ class OrderJournal:
         """
         return await self._run(lambda db: rows.find_order(db, account, order_num))
 
+    async def find_orders(
+        self, account: str, *, order_nums: Collection[str] = (), references: Collection[str] = ()
+    ) -> list[JournalEntry]:
+        """Return what is known of many orders, in one look-up.
+
+        Args:
+            account: As in the entries.
+            order_nums: Numbers of the vendor's; the entries that were placed as these.
+            references: The entries of these references.
+
+        Raises:
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
+        """
+        return await self._run(lambda db: rows.find_orders(db, account, order_nums, references))
+
+    async def accounts(self) -> list[str]:
+        """Return the keys of the accounts that something was, or may have been, sent for.
+
+        Raises:
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
+        """
+        return await self._run(rows.accounts)
+
     async def open_entries(self, account: str | None = None) -> list[JournalEntry]:
         """Return the entries of orders that may have been placed, oldest first.
 
@@ -232,9 +257,12 @@ class OrderJournal:
             except sqlite3.Error as error:
                 code = getattr(error, "sqlite_errorcode", 0) & 0xFF
                 if code not in BUSY or gone.is_set() or time.monotonic() > until:
-                    raise self._unusable(str(error), ADVICE.get(code, OTHER_ADVICE)) from error
+                    if code == sqlite3.SQLITE_NOTADB:
+                        raise self._unusable(str(error), ADVICE[code]) from error
+                    advice = ADVICE.get(code, OTHER_ADVICE)
+                    raise self._unavailable(str(error), advice) from error
             except OSError as error:
-                raise self._unusable(error.strerror or str(error), OTHER_ADVICE) from error
+                raise self._unavailable(error.strerror or str(error), OTHER_ADVICE) from error
 
     def _transact(self, work: Callable[[sqlite3.Connection], T], writes: bool) -> T:
         self._make()
@@ -267,6 +295,9 @@ class OrderJournal:
                     path.chmod(0o600)
 
     def _unusable(self, why: str, advice: str) -> ConfigurationError:
-        return ConfigurationError(
-            f"the order journal at {self.path} can't be used: {why}; {advice}"
+        return ConfigurationError(f"the order journal can't be at {self.path}: {why}; {advice}")
+
+    def _unavailable(self, why: str, advice: str) -> JournalUnavailable:
+        return JournalUnavailable(
+            f"the order journal at {self.path} can't be used now: {why}; {advice}"
         )

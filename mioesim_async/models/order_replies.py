@@ -21,7 +21,7 @@ from mioesim_async.models.replies import rows_of
 __all__ = [
     "OrderPage",
     "Placed",
-    "numbers_in",
+    "new_order_num",
     "read_links",
     "read_order",
     "read_page",
@@ -33,11 +33,18 @@ __all__ = [
 logger = logging.getLogger("mioesim_async")
 
 ORDER_NUM = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9_-]{2,63}")
-NUMBER_IN_TEXT = re.compile(
-    r"""["']order_?num["']\s*:\s*["']?([A-Za-z0-9_-]{3,64})|(?<!\w)([A-Z]{1,4}[0-9]{14,20})(?!\w)""",
-    re.IGNORECASE,
+QUOTE = r"""\\?["']"""
+NAMED_IN_TEXT = re.compile(
+    rf"rder_?[nN]um{QUOTE}\s*:\s*(?P<quote>{QUOTE})?(?P<number>[\w-]+)"
+    rf"(?(quote){QUOTE}|(?=\s*[,}}\]]))"
 )
-"""In text: what is named so, or looks like the vendor's sample."""
+"""Whole numbers in text: a number at the end of a cut reply may be a part of a longer one."""
+
+NAME_BEFORE = re.compile(rf"{QUOTE}(?P<main>main_?)?o$", re.IGNORECASE)
+BARE_IN_TEXT = re.compile(
+    rf"data{QUOTE}\s*:\s*{QUOTE}(?P<number>[A-Z]{{1,4}}[0-9]{{14,20}}){QUOTE}"
+)
+LONGEST_NAME = 8
 
 MAX_DEPTH = 8
 
@@ -92,8 +99,7 @@ def read_placed(data: Any) -> Placed:
         order = _structured(data)
         if order is not None:
             return Placed(order.order_num, order)
-    numbers = numbers_in(data)
-    return Placed(numbers[0] if len(numbers) == 1 else None, is_odd=True)
+    return Placed(new_order_num(data), is_odd=True)
 
 
 def read_order(data: Any, order_num: str) -> Order:
@@ -117,14 +123,28 @@ def read_order(data: Any, order_num: str) -> Order:
     return order
 
 
-def numbers_in(data: Any) -> list[str]:
-    """Return every order number in a reply, wherever it is, each once.
+def new_order_num(
+    data: Any, *, renewed: str | None = None, renews: bool = False, is_text: bool = False
+) -> str | None:
+    """Return the number that surely is the new order's, wherever it is in a reply, or None.
 
-    Takes what was parsed, or the text of a reply that could not be.
+    Only a whole value under the name of an order number counts, and only if there is no other.
+
+    Args:
+        data: The reply's data as parsed, or the text of a reply that could not be parsed.
+        renewed: The order that is renewed, where the call named it.
+        renews: The call was a renewal. Then a number counts only where the reply names the
+            renewed order too, apart from it: alone it may be the renewed order's.
+        is_text: It is text that could not be parsed.
     """
-    found: dict[str, None] = {}
-    _collect(data, found, MAX_DEPTH)
-    return list(found)
+    found: set[str] = set()
+    main: set[str] = set()
+    bare = None if is_text else _bare_number(data)
+    if bare is not None:
+        found.add(bare)
+    _collect(data, found, main, MAX_DEPTH)
+    new = found - main - {renewed}
+    return new.pop() if len(new) == 1 and (main or not renews) else None
 
 
 def read_links(data: Any) -> dict[str, str]:
@@ -181,7 +201,7 @@ def references_of(order: Order) -> set[str]:
     spelled = {
         value
         for key, value in order.extra.items()
-        if key.replace("_", "").lower() in REFERENCES and isinstance(value, str)
+        if _plain(key) in REFERENCES and isinstance(value, str)
     }
     return spelled | ({order.other_order_id} if order.other_order_id else set())
 
@@ -199,21 +219,31 @@ def _bare_number(data: Any) -> str | None:
     return None
 
 
-def _collect(data: Any, found: dict[str, None], depth: int) -> None:
+def _collect(data: Any, found: set[str], main: set[str], depth: int) -> None:
+    """Collect the numbers of orders, and of orders that were renewed."""
     if isinstance(data, dict):
         for key, value in data.items():
-            if key.replace("_", "").lower() == "ordernum":
+            name = _plain(key)
+            if name in ("ordernum", "mainordernum"):
                 number = _bare_number(value)
-                if number is not None:
-                    found[number] = None
+                (found if name == "ordernum" else main).update({number} if number else ())
             elif depth:
-                _collect(value, found, depth - 1)
+                _collect(value, found, main, depth - 1)
     elif isinstance(data, list) and depth:
         for item in data:
-            _collect(item, found, depth - 1)
+            _collect(item, found, main, depth - 1)
     elif isinstance(data, str):
-        texts = (match[1] or match[2] for match in NUMBER_IN_TEXT.finditer(data))
-        found.update(dict.fromkeys(texts))
+        for match in NAMED_IN_TEXT.finditer(data):
+            start = match.start()
+            before = NAME_BEFORE.search(data[max(0, start - LONGEST_NAME) : start])
+            number = _bare_number(match["number"])
+            if before is not None and number is not None:
+                (found if before["main"] is None else main).add(number)
+        found.update(match["number"] for match in BARE_IN_TEXT.finditer(data))
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
 
 
 def _kind(data: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -11,7 +10,7 @@ from attrs import field, frozen
 
 from mioesim_async.wire.dialect import Dialect
 
-__all__ = ["MemoryTokenStore", "StoredToken", "TokenStore", "account_key"]
+__all__ = ["MemoryTokenStore", "StoredToken", "TokenStore"]
 
 
 @frozen
@@ -65,8 +64,3 @@ class MemoryTokenStore:
     def lock(self, key: str) -> asyncio.Lock:
         """Return the account's lock."""
         return self._locks.setdefault(key, asyncio.Lock())
-
-
-def account_key(base_url: str, phone_number: str) -> str:
-    """Name an account in a store, without showing who it is."""
-    return hashlib.sha256(f"{base_url}\n{phone_number}".encode()).hexdigest()

@@ -15,19 +15,20 @@ from mioesim_async import errors
 from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.config import Credentials, Timeouts
 from mioesim_async.transport.manager import SessionManager
+from mioesim_async.transport.reading import clues_in
 from mioesim_async.transport.request import FORM, Progress, RawReply, Request
 from mioesim_async.transport.retry import parse_retry_after
 from mioesim_async.transport.watch import AttemptLimit, Watch
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
-from mioesim_async.wire.envelope import Envelope, parse_envelope
-from mioesim_async.wire.signing import percent_encode, sign, signed_query
+from mioesim_async.wire.envelope import Envelope, check_values, parse_envelope
+from mioesim_async.wire.signing import percent_encode, signed_query
 
 __all__ = ["Sender"]
 
+JSON = "application/json"
 LARGE_BODY = 1024 * 1024
-KEPT_OF_A_REPLY = 64 * 1024
-"""How many bytes of an unreadable reply to a purchase are kept on its error."""
+LARGE_BODY_TO_READ_EXACTLY = 32 * 1024
 
 ACTIVATION_CODE = re.compile(r"(?:LPA:)?1\$[^\s\"']+", re.IGNORECASE)
 
@@ -68,9 +69,23 @@ class Sender:
         token: str,
         dialect: Dialect,
         method: str,
+        *,
+        items: int,
+        reserved: bool,
     ) -> Request:
-        """Sign a call and write it down."""
-        return self._request(endpoint, method, {**texts, "token": token}, dialect)
+        """Sign a call and write it down.
+
+        Args:
+            endpoint: Its row.
+            texts: Its parameters.
+            token: The token.
+            dialect: How the host wants to be spoken to.
+            method: GET or POST.
+            items: How many things it asks for.
+            reserved: It belongs to a purchase, and gets a connection of its own.
+        """
+        text, signature = self._signed({**texts, "token": token}, dialect)
+        return self._request(endpoint, method, text, signature, items=items, reserved=reserved)
 
     def prepare_login(self, dialect: Dialect) -> Request:
         """Write down a login in a decided dialect."""
@@ -78,24 +93,39 @@ class Sender:
             "phonenumber": self._credentials.phone_number,
             "password": self._credentials.password,
         }
+        text, signature = self._signed(texts, dialect)
         if dialect.login_encoding == "json":
-            url = self._base_url + LOGIN.path
-            signature = sign(texts, self._credentials.secret_key, dialect.signature or "plain")
-            body = orjson.dumps(texts | {"sign": signature})
-            return Request("POST", url, body, "application/json", self._sockets, signature)
+            text = orjson.dumps(texts | {"sign": signature}).decode()
+            return self._request(LOGIN, "POST", text, signature, content_type=JSON)
         method = "GET" if dialect.login_encoding == "query" else "POST"
-        return self._request(LOGIN, method, texts, dialect)
+        return self._request(LOGIN, method, text, signature)
+
+    def _signed(self, texts: Mapping[str, str], dialect: Dialect) -> tuple[str, str]:
+        return signed_query(texts, self._credentials.secret_key, dialect.signature or "plain")
 
     def _request(
-        self, endpoint: Endpoint, method: str, texts: Mapping[str, str], dialect: Dialect
+        self,
+        endpoint: Endpoint,
+        method: str,
+        text: str,
+        signature: str,
+        *,
+        content_type: str = FORM,
+        items: int = 1,
+        reserved: bool = False,
     ) -> Request:
-        url = self._base_url + endpoint.path
-        scheme = dialect.signature or "plain"
-        text, signature = signed_query(texts, self._credentials.secret_key, scheme)
-        if method == "GET":
-            return Request("GET", f"{url}?{text}", None, "", self._sockets, signature)
-        fresh = endpoint.safety is Safety.MONEY
-        return Request("POST", url, text.encode(), FORM, self._sockets, signature, fresh)
+        url, is_get = self._base_url + endpoint.path, method == "GET"
+        return Request(
+            method,
+            f"{url}?{text}" if is_get else url,
+            None if is_get else text.encode(),
+            "" if is_get else content_type,
+            self._sockets,
+            signature,
+            endpoint.max_bytes(items),
+            is_purchase=endpoint.safety is Safety.MONEY,
+            reserved=reserved,
+        )
 
     async def send(
         self, endpoint: Endpoint, request: Request, progress: Progress, token: str = ""
@@ -114,16 +144,18 @@ class Sender:
         reply = await self._exchange(endpoint, request, progress)
         if not 200 <= reply.status < 300:
             raise self._refused_status(endpoint, reply)
+        body = reply.body
         try:
-            if len(reply.body) > LARGE_BODY:
+            check_values(body)
+            if len(body) > (LARGE_BODY_TO_READ_EXACTLY if endpoint.exact else LARGE_BODY):
                 # Parsing that much would hold up the loop.
-                envelope = await asyncio.to_thread(parse_envelope, reply.body, exact=endpoint.exact)
+                envelope = await asyncio.to_thread(parse_envelope, body, exact=endpoint.exact)
             else:
-                envelope = parse_envelope(reply.body, exact=endpoint.exact)
+                envelope = parse_envelope(body, exact=endpoint.exact)
         except errors.ProtocolError as error:
-            if endpoint.safety is Safety.MONEY:
+            if request.is_purchase:
                 # It may have been paid for: whatever can be told from it must not be lost.
-                error.data = reply.body[:KEPT_OF_A_REPLY].decode(errors="replace")
+                error.data = clues_in(body)
             raise error.at(endpoint.path)
         code = envelope.code
         if isinstance(code, str):
@@ -145,11 +177,15 @@ class Sender:
         limit = AttemptLimit(self._clock, progress)
 
         def sent() -> None:
+            watch.remove(limit)
             limit.set(math.inf)
             progress.sent_at = watch.add(limit)
 
-        progress.on_sent = sent
-        progress.on_connecting = lambda: limit.set(self._connect)
+        def connecting() -> None:
+            watch.remove(limit)
+            limit.set(self._connect)
+
+        progress.on_sent, progress.on_connecting = sent, connecting
         with limit:
             try:
                 reply = await self._manager.send(request, progress)

@@ -7,7 +7,7 @@ import math
 from attrs import Factory, define
 
 from mioesim_async import errors
-from mioesim_async.models.order_replies import numbers_in
+from mioesim_async.models.order_replies import new_order_num
 from mioesim_async.transport.config import RetryPolicy
 from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.request import Progress
@@ -32,6 +32,8 @@ class Call:
         policy: How often to try.
         pace: Of the sweep that it belongs to, or None.
         probe: It only looks whether the host answers.
+        items: How many things it asks for, such as ICCIDs or cards to buy.
+        reserved: It belongs to a purchase: its slot and its connection are not those of reads.
         expires: When its deadline passes, on the clock's monotonic time.
         attempt: Number of the attempt under way.
         progress: Of the attempt under way.
@@ -44,6 +46,8 @@ class Call:
     policy: RetryPolicy
     pace: Pace | None = None
     probe: bool = False
+    items: int = 1
+    reserved: bool = False
     expires: float = math.inf
     attempt: int = 0
     progress: Progress = Factory(Progress)
@@ -74,10 +78,17 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
     """Make the error for what may or may not have been executed."""
     path = call.endpoint.path
     reference = call.texts.get("otherOrderId")
-    data, asked = getattr(failed, "data", None), call.texts.get("orderNum")
-    # What a renewal names is the order that it renews, not the one that it makes.
-    told = [number for number in numbers_in(data) if number != asked]
-    order_num = (told[0] if told else None) if reference else asked
+    data, named = getattr(failed, "data", None), call.texts.get("orderNum")
+    # A call without a reference, such as a refund, is about the order that it names.
+    order_num = named
+    if reference is not None:
+        renews = named is not None or "iccid" in call.texts
+        order_num = new_order_num(
+            data,
+            renewed=named,
+            renews=renews,
+            is_text=isinstance(failed, errors.ProtocolError),
+        )
     if reference is None and call.endpoint.safety is Safety.WRITE:
         advice = "it may have reached somebody, so think before you repeat it"
     else:

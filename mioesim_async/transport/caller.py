@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.tokens.store import TokenStore, account_key
+from mioesim_async.tokens.store import TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, contended, too_late, unknown
 from mioesim_async.transport.clock import Clock
@@ -25,6 +25,7 @@ from mioesim_async.transport.reads import Read, Reads
 from mioesim_async.transport.records import AttemptRecord, ClientStats, Hook, Meter
 from mioesim_async.transport.request import Progress, Request
 from mioesim_async.transport.retry import Action, classify, decide
+from mioesim_async.wire.account import account_key, check_label, label_of_host
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope
@@ -48,6 +49,7 @@ class Caller:
         credentials: Credentials,
         *,
         base_url: str,
+        account: str | None,
         dialect: Dialect,
         manager: SessionManager,
         store: TokenStore,
@@ -67,6 +69,7 @@ class Caller:
         self._max_in_flight = max_in_flight
         self._gate = asyncio.Semaphore(max_in_flight)
         self._sweep_gate = asyncio.Semaphore(self.sweep_slots)
+        self._purchase_gate = asyncio.Semaphore(max_in_flight)
         self._limiter = None if rate_limit is None else limiter(rate_limit)
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
@@ -74,7 +77,11 @@ class Caller:
         self._sender = Sender(
             credentials, base_url=base_url, manager=manager, timeouts=timeouts, clock=clock
         )
-        self.account = account_key(base_url, credentials.phone_number)
+        self.is_account_named = account is not None
+        self.account = account_key(
+            credentials.phone_number,
+            label_of_host(base_url) if account is None else check_label(account),
+        )
         self._keeper = TokenKeeper(
             store=store,
             key=self.account,
@@ -148,6 +155,7 @@ class Caller:
         deadline: float | None = None,
         pace: Pace | None = None,
         probe: bool = False,
+        items: int = 1,
     ) -> Envelope:
         """Call an endpoint and return its envelope, whose code is success.
 
@@ -158,6 +166,7 @@ class Caller:
             pace: Of the sweep that makes the call. It then waits for a slot of the sweeps,
                 and its deadline starts when it has one.
             probe: Make one attempt only.
+            items: How many things are asked for; a reply may be as large as that needs.
 
         Raises:
             MioEsimError: As its tree says.
@@ -165,7 +174,8 @@ class Caller:
         self.check_usable()
         check_deadline(deadline)
         policy = self._probe_policy if probe else self._policy
-        call = Call(endpoint, canonical(params), policy, pace, probe)
+        reserved = endpoint.safety is Safety.MONEY
+        call = Call(endpoint, canonical(params), policy, pace, probe, items, reserved)
         self._budget.count_call()
         if endpoint.safety in (Safety.MONEY, Safety.WRITE):
             return await self._purchases.run(call, self._gated(call), deadline)
@@ -185,6 +195,7 @@ class Caller:
         params: Mapping[str, Value],
         conduct: Callable[[Exchange], Coroutine[Any, Any, R]],
         *,
+        items: int,
         deadline: float | None = None,
     ) -> R:
         """Run a purchase, with all that belongs to it, in a task that outlives its caller.
@@ -193,6 +204,7 @@ class Caller:
             endpoint: Its row.
             params: Its parameters, without token and sign.
             conduct: Sends the exchange that it is given, and does what comes before and after.
+            items: How many cards it is for.
             deadline: Seconds for everything.
 
         Raises:
@@ -200,13 +212,13 @@ class Caller:
         """
         self.check_usable()
         check_deadline(deadline)
-        call = Call(endpoint, canonical(params), self._policy)
+        call = Call(endpoint, canonical(params), self._policy, items=items, reserved=True)
         self._budget.count_call()
         exchange = Exchange(call, self._gated)
         return await self._purchases.run(call, conduct(exchange), deadline)
 
     async def _gated(self, call: Call) -> Envelope:
-        async with self._gate:
+        async with self._purchase_gate if call.reserved else self._gate:
             return await self._run(call)
 
     async def _run(self, call: Call) -> Envelope:
@@ -218,7 +230,15 @@ class Caller:
         while True:
             token = (await keeper.get(rejected)).token
             method = look.method
-            request = self._sender.prepare(endpoint, call.texts, token, keeper.dialect, method)
+            request = self._sender.prepare(
+                endpoint,
+                call.texts,
+                token,
+                keeper.dialect,
+                method,
+                items=call.items,
+                reserved=call.reserved,
+            )
             call.attempt += 1
             try:
                 envelope = await self._attempt(call, request, token)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from attrs import Attribute, field, frozen
 
 from mioesim_async.errors import ConfigurationError
+from mioesim_async.wire.account import is_loopback
 
 __all__ = ["Credentials", "PoolLimits", "RetryPolicy", "Timeouts", "clean_base_url"]
 
@@ -116,11 +117,15 @@ class RetryPolicy:
     max_retry_after: float = field(default=60.0, validator=_not_negative)
 
 
-def clean_base_url(base_url: str) -> str:
+def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
     """Check a base URL and drop its trailing slash.
 
+    Args:
+        base_url: The URL.
+        allow_insecure_http: Take ``http://`` also for a host that isn't this machine.
+
     Raises:
-        ConfigurationError: If it is not ``http(s)://host[:port][/path]``.
+        ConfigurationError: If it is not ``http(s)://host[:port][/path]``, or not encrypted.
     """
     try:
         parts = urlsplit(base_url)
@@ -136,6 +141,11 @@ def clean_base_url(base_url: str) -> str:
             "base_url must look like https://host or http://host:port, "
             "without user name, query and fragment"
         )
-    # Written one way: the token store's key for an account is made from it.
+    if parts.scheme == "http" and not (allow_insecure_http or is_loopback(base_url)):
+        raise ConfigurationError(
+            "base_url is plain http:// to another machine, so password, token and activation codes "
+            "would travel in clear; use https://, or pass allow_insecure_http=True if the way "
+            "there is safe"
+        )
     host = parts.netloc.lower().removesuffix(DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

@@ -49,4 +49,5 @@ class Exchange:
         Raises:
             MioEsimError: As the tree of errors says.
         """
-        return await self._send(Call(endpoint, canonical(params), self._call.policy))
+        texts = canonical(params)
+        return await self._send(Call(endpoint, texts, self._call.policy, reserved=True))

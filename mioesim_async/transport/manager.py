@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import socket
 import ssl as ssl_module
@@ -19,6 +20,7 @@ from mioesim_async._version import __version__
 from mioesim_async.errors import (
     ClientClosed,
     ConfigurationError,
+    ConnectError,
     MioEsimError,
     WrongLoop,
 )
@@ -33,14 +35,27 @@ if TYPE_CHECKING:
 
 __all__ = ["SessionManager"]
 
-HEADERS = {"User-Agent": f"mioesim-async/{__version__}", "Accept": "application/json"}
-MONEY_CONNECTIONS = 10
-LONGEST_KEEPALIVE = 24 * 60 * 60.0
+logger = logging.getLogger("mioesim_async")
 
+HEADERS = {"User-Agent": f"mioesim-async/{__version__}", "Accept": "application/json"}
+LONGEST_KEEPALIVE = 24 * 60 * 60.0
+MOST_UNASKED = 20
+"""So many connections in a row may hold bytes that nobody asked for."""
+
+NEVER_SENT = (ConnectError, ConfigurationError, WrongLoop)
+CANNOT_TELL = (
+    f"aiohttp {aiohttp.__version__} does not tell when a request leaves, so a purchase could be "
+    "sent twice, and none is sent at all; install another version of aiohttp, or a later one of "
+    "mioesim_async"
+)
 
 _progress: ContextVar[tuple[Progress, SessionManager] | None] = ContextVar(
     "mioesim_async_progress", default=None
 )
+
+
+class _UnaskedBytes(aiohttp.ClientError):
+    """A kept connection holds bytes that nobody had asked for; nothing was sent over it."""
 
 
 class _Request(aiohttp.ClientRequest):
@@ -50,11 +65,12 @@ class _Request(aiohttp.ClientRequest):
         current = _progress.get()
         if current is not None:
             progress, manager = current
+            if conn.protocol is None or conn.protocol.should_close:
+                # They would be taken for the reply to this request.
+                raise _UnaskedBytes
             manager.saw(conn)
-            if not progress.sent:
-                progress.sent = True
-                if progress.on_sent is not None:
-                    progress.on_sent()
+            progress.was_told = True
+            progress.leaves()
         return await super().send(conn)
 
 
@@ -106,7 +122,8 @@ class SessionManager(Closing):
         self._proxy = None if proxy is None else _proxy_url(proxy)
         self._ssl = ssl
         self._session: aiohttp.ClientSession | None = None
-        self._money_session: aiohttp.ClientSession | None = None
+        self._reserved_session: aiohttp.ClientSession | None = None
+        self._tells_sending: bool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._closed = False
@@ -138,8 +155,8 @@ class SessionManager(Closing):
     async def aclose(self) -> None:
         """Close what was opened here; a session that was passed in stays open."""
         self._closed = True
-        sessions = (self._session, self._money_session)
-        self._session = self._money_session = None
+        sessions = (self._session, self._reserved_session)
+        self._session = self._reserved_session = None
         for session in sessions:
             if session is not None:
                 await session.close()
@@ -168,14 +185,35 @@ class SessionManager(Closing):
 
         Raises:
             TransportError: If the network fails; no message or cause holds a URL.
-            ProtocolError: If the body is larger than 32 MiB.
+            ProtocolError: If the body is larger than the request allows.
+            ConfigurationError: If it is a purchase and aiohttp doesn't tell when it leaves.
             ClientClosed: After ``aclose``.
             WrongLoop: If the session that was passed in is of another event loop.
         """
-        session = self._money_session if request.fresh else self._session
+        session = self._reserved_session if request.reserved else self._session
         if session is None or session.closed:
             session = await self._open(request)
+        if request.is_purchase and not self._can_tell():
+            raise ConfigurationError(CANNOT_TELL)
         token = _progress.set((progress, self))
+        try:
+            for _ in range(MOST_UNASKED):
+                reply = await self._exchange(session, request, progress)
+                if reply is not None:
+                    return reply
+                progress.sent = False
+            raise ConnectError("the host sends bytes before it is asked, so nothing was sent")
+        finally:
+            progress.content = None
+            _progress.reset(token)
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, progress: Progress
+    ) -> RawReply | None:
+        """Send once; None if the connection could not be used and nothing was sent."""
+        if not self._tells_sending:
+            # Until aiohttp was seen to tell when a request leaves, each counts as sent at once.
+            progress.leaves()
         fault: MioEsimError
         try:
             async with session.request(
@@ -188,11 +226,14 @@ class SessionManager(Closing):
                 proxy=self._proxy,
                 **self._lent_ssl,
             ) as response:
+                self._note_telling(told=progress.was_told)
                 progress.content = response.content
-                body = await read_body(response)
-                status = response.status
-                wait = None if status == 200 else response.headers.get("Retry-After")
-                return RawReply(status, wait, body)
+                body = await read_body(response, request)
+                status, headers = response.status, response.headers
+                wait = None if status == 200 else headers.get("Retry-After")
+                return RawReply(status, wait, body, headers.get("Date"))
+        except _UnaskedBytes:
+            return None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = explain(error, progress, request)
         except RuntimeError as error:
@@ -204,11 +245,24 @@ class SessionManager(Closing):
                 fault = ClientClosed("closed while a call was under way")
         except UnicodeError:
             fault = ConfigurationError("the host name in base_url is none")
-        finally:
-            progress.content = None
-            _progress.reset(token)
+        if isinstance(fault, NEVER_SENT):
+            progress.sent = False
         # Raised outside the handler: aiohttp's errors print URLs, with token and signature.
         raise fault
+
+    def _can_tell(self) -> bool:
+        """Tell whether it is known when a request leaves; without that, nothing may be bought."""
+        # A later aiohttp may call another method.
+        is_called = hasattr(aiohttp.ClientRequest, "send") and "send" in vars(_Request)
+        return is_called and self._tells_sending is not False
+
+    def _note_telling(self, *, told: bool) -> None:
+        """Note whether aiohttp told that a request left, now that it was answered."""
+        if told == self._tells_sending:
+            return
+        self._tells_sending = told
+        if not told:
+            logger.warning("%s; reads go on", CANNOT_TELL)
 
     def saw(self, conn: Connection) -> None:
         """Count a connection that is used for the first time."""
@@ -220,21 +274,21 @@ class SessionManager(Closing):
     async def _open(self, request: Request) -> aiohttp.ClientSession:
         async with self._opening:
             self.check_usable()
-            if request.fresh and self._lender is None:
-                if self._money_session is None:
-                    self._money_session = await self._own_session(request, money=True)
-                return self._money_session
+            if request.reserved and self._lender is None:
+                if self._reserved_session is None:
+                    self._reserved_session = await self._own_session(request, reserved=True)
+                return self._reserved_session
             if self._session is None or self._session.closed:
                 self._session = (
-                    await self._own_session(request, money=False)
+                    await self._own_session(request, reserved=False)
                     if self._lender is None
                     else self._make_session(self._lender.connector, self._lender)
                 )
-            if request.fresh:
-                self._money_session = self._session
+            if request.reserved:
+                self._reserved_session = self._session
             return self._session
 
-    async def _own_session(self, request: Request, *, money: bool) -> aiohttp.ClientSession:
+    async def _own_session(self, request: Request, *, reserved: bool) -> aiohttp.ClientSession:
         context = self._ssl
         if context is None and request.url.startswith("https:"):
             # Reading the system's certificates takes tens of milliseconds.
@@ -247,10 +301,9 @@ class SessionManager(Closing):
             "resolver": _Resolver(self.timeouts.connect),
         }
         connector = (
-            aiohttp.TCPConnector(
-                limit=min(MONEY_CONNECTIONS, limits.total), force_close=True, **common
-            )
-            if money
+            # As many as there are slots for purchases; none is used twice.
+            aiohttp.TCPConnector(limit=0, force_close=True, **common)
+            if reserved
             else aiohttp.TCPConnector(
                 limit=limits.total,
                 limit_per_host=limits.per_host,
@@ -295,8 +348,8 @@ def _connecting_trace() -> aiohttp.TraceConfig:
 
     async def connecting(*_: object) -> None:
         current = _progress.get()
-        if current is not None and current[0].on_connecting is not None:
-            current[0].on_connecting()
+        if current is not None:
+            current[0].connects()
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_start.append(connecting)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 
 import aiohttp
@@ -10,15 +11,30 @@ from yarl import URL
 
 from mioesim_async.errors import ConnectError, ConnectionLost, MioEsimError
 from mioesim_async.transport.request import Progress, Request
-from mioesim_async.wire.envelope import MAX_BODY_BYTES, too_large
+from mioesim_async.wire.envelope import too_large
 
-__all__ = ["explain", "read_body"]
+__all__ = ["clues_in", "explain", "read_body"]
 
 ERROR_BODY_BYTES = 64 * 1024
+KEPT_OF_A_REPLY = 64 * 1024
+"""How many bytes of an unreadable reply to a purchase are kept on its error."""
+
+MOST_OF_A_PURCHASE = 32 * 1024 * 1024
+"""So many bytes of a reply to a purchase are searched for the order's number."""
+
+ORDER_NUM = re.compile(rb"rder_?[nN]um")
+MOST_CLUES = 500
+AROUND = (16, 96)
+"""Bytes before and after the name of an order number that are kept of a reply that is too large."""
 
 
-async def read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Read a body, but never more than the limit, and of an error page only a small one."""
+async def read_body(response: aiohttp.ClientResponse, request: Request) -> bytes:
+    """Read a body, but never more than the limit, and of an error page only a small one.
+
+    Raises:
+        ProtocolError: If it is larger. Of a purchase, its ``data`` has the beginning of the
+            reply and whatever may be an order number.
+    """
     length, headers = response.content_length, response.headers
     if not 200 <= response.status < 300:
         small = length is not None and length <= ERROR_BODY_BYTES
@@ -29,20 +45,68 @@ async def read_body(response: aiohttp.ClientResponse) -> bytes:
         else:
             response.close()
         return b""
-    if length is not None and length <= MAX_BODY_BYTES and "Content-Encoding" not in headers:
+    limit = request.max_bytes
+    if length is not None and length <= limit and "Content-Encoding" not in headers:
         return await response.read()
     pieces: list[bytes] = []
     size = 0
-    if length is None or length <= MAX_BODY_BYTES:
+    too_long = length is not None and length > limit
+    if not too_long or request.is_purchase:
         async for piece in response.content.iter_any():
             size += len(piece)
-            if size > MAX_BODY_BYTES:
-                break
             pieces.append(piece)
+            if size > limit:
+                break
         else:
             return b"".join(pieces)
+    fault = too_large(limit)
+    if request.is_purchase:
+        clues = Clues()
+        for piece in pieces:
+            clues.feed(piece)
+        with suppress(aiohttp.ClientError):
+            while size < MOST_OF_A_PURCHASE and (piece := await response.content.readany()):
+                size += len(piece)
+                clues.feed(piece)
+        fault.data = clues.text()
     response.close()
-    raise too_large(MAX_BODY_BYTES)
+    raise fault
+
+
+def clues_in(body: bytes) -> str:
+    """Return what may tell the order's number, out of a reply that can't be read."""
+    clues = Clues()
+    clues.feed(body)
+    return clues.text()
+
+
+class Clues:
+    """What may tell the order's number, out of a reply to a purchase that can't be read.
+
+    That is the beginning of the reply, and what stands around each name of an order number.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing."""
+        self._begun = bytearray()
+        self._found: list[bytes] = []
+        self._last = b""
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the reply."""
+        self._begun += piece[: max(0, KEPT_OF_A_REPLY - len(self._begun))]
+        # A name may stand at the very end, with its number in the next piece.
+        text, last = self._last + piece, 0
+        before, after = AROUND
+        for match in ORDER_NUM.finditer(text):
+            if match.start() + after <= len(text) and len(self._found) < MOST_CLUES:
+                self._found.append(text[max(0, match.start() - before) : match.start() + after])
+                last = match.start() + 1
+        self._last = text[max(last, len(text) - sum(AROUND)) :]
+
+    def text(self) -> str:
+        """Return what was found."""
+        return b"\n".join([self._begun, *self._found, self._last]).decode(errors="replace")
 
 
 def explain(

@@ -23,7 +23,9 @@ class Request:
         content_type: What the body is.
         timeout: Limits of the sockets.
         sign: The signature in it, to be masked.
-        fresh: Send it over a connection that nothing was sent on before.
+        max_bytes: Most bytes that its reply may have.
+        is_purchase: It must not be sent twice, and its reply is worth reading to the end.
+        reserved: Send it over a connection of its own, that no number of reads can take.
     """
 
     method: str
@@ -32,16 +34,26 @@ class Request:
     content_type: str
     timeout: aiohttp.ClientTimeout
     sign: str = field(repr=False)
-    fresh: bool = False
+    max_bytes: int
+    is_purchase: bool = False
+    reserved: bool = False
 
 
 @define
 class RawReply:
-    """One reply, read to its end."""
+    """One reply, read to its end.
+
+    Attributes:
+        status: HTTP status.
+        retry_after: The header of this name, where the status isn't 200.
+        body: The whole body; may hold activation codes.
+        date: The header ``Date``, or None.
+    """
 
     status: int
     retry_after: str | None
-    body: bytes
+    body: bytes = field(repr=False)
+    date: str | None = None
 
 
 @define
@@ -51,7 +63,8 @@ class Progress:
     Attributes:
         on_sent: Called when it has its connection.
         on_connecting: Called when a connection is being made through a proxy.
-        sent: It has its connection, so a byte may have left.
+        sent: A byte may have left.
+        was_told: aiohttp told that it had its connection.
         sent_at: When that was, on the clock's monotonic time.
         status: HTTP status of the reply.
         size: Size of the reply's body.
@@ -62,11 +75,24 @@ class Progress:
     on_sent: Callable[[], None] | None = None
     on_connecting: Callable[[], None] | None = None
     sent: bool = False
+    was_told: bool = False
     sent_at: float = 0.0
     status: int | None = None
     size: int = 0
     code: int | str | None = None
     content: aiohttp.StreamReader | None = None
+
+    def leaves(self) -> None:
+        """Note that a byte may leave from now on."""
+        self.sent = True
+        if self.on_sent is not None:
+            self.on_sent()
+
+    def connects(self) -> None:
+        """Note that it waits for a connection that is being made, so that no byte has left."""
+        self.sent = False
+        if self.on_connecting is not None:
+            self.on_connecting()
 
     @property
     def heard(self) -> int:

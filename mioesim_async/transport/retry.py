@@ -61,7 +61,8 @@ _ONCE = {
     Failure.RATE_LIMITED: Action.RAISE,
     Failure.UNREADABLE: Action.UNKNOWN,
     Failure.TOO_LARGE: Action.UNKNOWN,
-    Failure.STATUS: Action.RAISE,
+    # A gateway may answer so after the call took effect.
+    Failure.STATUS: Action.UNKNOWN,
     Failure.REFUSED: Action.RAISE,
     Failure.UNCLEAR: Action.UNKNOWN,
 }

@@ -113,6 +113,11 @@ REFUSED_FOR_DATA = frozenset({-3, -8, 3})
 """On a card batch: one of the ICCIDs may be at fault (assumed)."""
 
 
+LIST_KIB = 8 * 1024
+ORDER_KIB = 8 * 1024
+PAGE_KIB = 32 * 1024
+"""KiB of a list of the catalogue, of an order of a thousand cards, of a page of such orders."""
+
 THROTTLE = re.compile(
     r"too (many|fast|frequent|often)|frequen|rate.?limit|limit.{0,12}exceed|throttl|busy"
     r"|频繁|限流|繁忙",
@@ -134,6 +139,8 @@ class Endpoint:
         hints: What to do next, by code.
         refused_hint: Added to every refusal here, whatever its code.
         exact: Numbers are prices: parse them as ``Decimal``, from the text.
+        max_kib: Most KiB of a reply.
+        kib_per_item: So many KiB more for each thing that was asked for, such as an ICCID.
     """
 
     path: str
@@ -144,6 +151,16 @@ class Endpoint:
     hints: Mapping[int, str] = field(default=HINTS, repr=False)
     refused_hint: str = field(default="", repr=False)
     exact: bool = False
+    max_kib: int = 256
+    kib_per_item: int = 0
+
+    def max_bytes(self, items: int) -> int:
+        """Return how many bytes a reply may have.
+
+        Args:
+            items: How many things were asked for.
+        """
+        return 1024 * (self.max_kib + items * self.kib_per_item)
 
     def hint_for(self, code: int | str | None) -> str:
         """Say what to do about a refusal here; ``None`` for one by HTTP status."""
@@ -161,40 +178,46 @@ class Endpoint:
         return cls(self.path, code, message, data, self.hint_for(code))
 
 
+def _purchase(path: str) -> Endpoint:
+    return Endpoint(path, "POST", Safety.MONEY, exact=True, kib_per_item=8)
+
+
 LOGIN = Endpoint(
     "/api_order/login", "POST", Safety.AUTH, success=1, codes=LOGIN_CODES, hints=LOGIN_HINTS
 )
-QUERY_ICCID_INFORMATION = Endpoint("/api_esim/queryIccidInformation")
+QUERY_ICCID_INFORMATION = Endpoint("/api_esim/queryIccidInformation", kib_per_item=8)
 GET_ESIM_DETAIL = Endpoint(
     "/api_esim/getESIMDetail",
     refused_hint="this endpoint also needs your IP address on the vendor's whitelist; "
     "ask the vendor to add it",
 )
-GET_HISTORY_DETAIL = Endpoint("/api_esim/getHistoryDetail", exact=True)
-GET_ICCID_SUPPORT_SKU = Endpoint("/api_esim/getIccidSupportSku", exact=True)
-GET_ICCID_SUPPORT_PACKAGE_INFO = Endpoint("/api_esim/getIccidSupportPackageInfo", exact=True)
-
-GET_SKUS = Endpoint("/api_esim/getSkus", exact=True)
-GET_SKU_BY_GROUP = Endpoint("/api_esim/getSkuByGroup", exact=True)
-GET_PACKAGES = Endpoint("/api_esim/getPackages", exact=True)
-GET_PHYSICAL_SIM_DP_INFO = Endpoint("/api_esim/getPhysicalSIMDpInfo", exact=True)
-GET_DP_SUPPORT_SKU_INFO = Endpoint("/api_esim/getDpSupportSkuInfo", exact=True)
-GET_DP_SKU_SUPPORT_PACKAGE_INFO = Endpoint("/api_esim/getDpSkuSupportPackageInfo", exact=True)
-
-ADD_ESIM_ORDER = Endpoint("/api_esim/addEsimOrder", "POST", Safety.MONEY, exact=True)
-ADD_ESIM_ORDER_BY_API_CODE = Endpoint(
-    "/api_esim/addEsimOrderByApiCode", "POST", Safety.MONEY, exact=True
+GET_HISTORY_DETAIL = Endpoint("/api_esim/getHistoryDetail", exact=True, max_kib=LIST_KIB)
+GET_ICCID_SUPPORT_SKU = Endpoint("/api_esim/getIccidSupportSku", exact=True, max_kib=LIST_KIB)
+GET_ICCID_SUPPORT_PACKAGE_INFO = Endpoint(
+    "/api_esim/getIccidSupportPackageInfo", exact=True, max_kib=LIST_KIB
 )
-RENEW_CARD = Endpoint("/api_esim/renewCard", "POST", Safety.MONEY, exact=True)
-RENEW_CARD_BY_API_CODE = Endpoint("/api_esim/renewCardByApiCode", "POST", Safety.MONEY, exact=True)
-REFUND_ORDER = Endpoint("/api_esim/refundOrder", "POST", Safety.MONEY, exact=True)
+
+GET_SKUS = Endpoint("/api_esim/getSkus", exact=True, max_kib=LIST_KIB)
+GET_SKU_BY_GROUP = Endpoint("/api_esim/getSkuByGroup", exact=True, max_kib=LIST_KIB)
+GET_PACKAGES = Endpoint("/api_esim/getPackages", exact=True, max_kib=LIST_KIB)
+GET_PHYSICAL_SIM_DP_INFO = Endpoint("/api_esim/getPhysicalSIMDpInfo", exact=True, max_kib=LIST_KIB)
+GET_DP_SUPPORT_SKU_INFO = Endpoint("/api_esim/getDpSupportSkuInfo", exact=True, max_kib=LIST_KIB)
+GET_DP_SKU_SUPPORT_PACKAGE_INFO = Endpoint(
+    "/api_esim/getDpSkuSupportPackageInfo", exact=True, max_kib=LIST_KIB
+)
+
+ADD_ESIM_ORDER = _purchase("/api_esim/addEsimOrder")
+ADD_ESIM_ORDER_BY_API_CODE = _purchase("/api_esim/addEsimOrderByApiCode")
+RENEW_CARD = _purchase("/api_esim/renewCard")
+RENEW_CARD_BY_API_CODE = _purchase("/api_esim/renewCardByApiCode")
+REFUND_ORDER = _purchase("/api_esim/refundOrder")
 # One path, two rows: asking for links is harmless, sending mail is not.
-HANDLER_ESIM_PDF_LINK = Endpoint("/api_esim/handlerEsimPdf", "POST", exact=True)
+HANDLER_ESIM_PDF_LINK = Endpoint("/api_esim/handlerEsimPdf", "POST", exact=True, max_kib=ORDER_KIB)
 HANDLER_ESIM_PDF_EMAIL = Endpoint("/api_esim/handlerEsimPdf", "POST", Safety.WRITE, exact=True)
-GET_ORDER_INFO = Endpoint("/api_esim/getOrderInfo", "POST", exact=True)
+GET_ORDER_INFO = Endpoint("/api_esim/getOrderInfo", "POST", exact=True, max_kib=ORDER_KIB)
 VERIFY_RESOURCE = Endpoint("/api_esim/verifyResource", "POST", exact=True)
-QUERY_ORDER = Endpoint("/api_esim/queryOrder", "POST", exact=True)
-QUERY_ESIM_ORDER = Endpoint("/api_esim/queryEsimOrder", "POST", exact=True)
+QUERY_ORDER = Endpoint("/api_esim/queryOrder", "POST", exact=True, max_kib=PAGE_KIB)
+QUERY_ESIM_ORDER = Endpoint("/api_esim/queryEsimOrder", "POST", exact=True, max_kib=PAGE_KIB)
 
 
 def unlisted_endpoint(path: str, safety: Safety) -> Endpoint:
@@ -209,4 +232,5 @@ def unlisted_endpoint(path: str, safety: Safety) -> Endpoint:
         )
     if safety is Safety.AUTH:
         raise errors.InvalidRequest("only the client itself logs in; use client.login()")
-    return Endpoint(path, "GET" if safety is Safety.READ else "POST", safety, exact=True)
+    method: Literal["GET", "POST"] = "GET" if safety is Safety.READ else "POST"
+    return Endpoint(path, method, safety, exact=True, max_kib=PAGE_KIB)

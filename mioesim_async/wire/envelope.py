@@ -12,10 +12,12 @@ from attrs import define, field
 
 from mioesim_async.errors import ProtocolError
 
-__all__ = ["MAX_BODY_BYTES", "Envelope", "parse_envelope", "too_large"]
+__all__ = ["Envelope", "check_values", "parse_envelope", "too_large"]
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Bodies over this many bytes are refused while they are read."""
+SMALL_BODY = 32 * 1024
+FREE_VALUES = 20_000
+BYTES_PER_VALUE = 8
+"""So many bytes a value has on average, at least, in a large body that is what was asked for."""
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -72,6 +74,24 @@ def parse_envelope(body: bytes, *, exact: bool = False) -> Envelope:
         message = reply.get("msg")
     text = message if isinstance(message, str) else "" if message is None else str(message)
     return Envelope(code, text, _no_empty(reply.get("data")), body)
+
+
+def check_values(body: bytes) -> None:
+    """Refuse a body of so many small values that parsing it would hold up the loop.
+
+    Raises:
+        ProtocolError: If it has more than the rows of any endpoint have.
+    """
+    if len(body) <= SMALL_BODY:
+        return
+    # A list or an object takes about as long as three values.
+    values = body.count(b",") + 3 * (body.count(b"{") + body.count(b"["))
+    if values > FREE_VALUES + len(body) // BYTES_PER_VALUE:
+        raise ProtocolError(
+            f"the reply ({len(body):,} bytes) has far more values than rows of this size hold, and "
+            "was not read; check that base_url is the API's host",
+            "too_large",
+        )
 
 
 def too_large(limit: int) -> ProtocolError:

@@ -189,7 +189,7 @@ def test_a_gigabyte_is_refused_while_it_is_read_and_not_held_in_memory(how: str)
 
 
 async def test_a_reply_just_under_the_limit_is_read(sandbox: Sandbox) -> None:
-    sandbox.faults.add(Fault.huge(2_000_000), QUERY, times=None)
+    sandbox.faults.add(Fault.huge(200_000), QUERY, times=None)
     async with sandbox.client(retry=NO_RETRY) as client:
         # It is whole, and JSON, but no list of cards.
         with pytest.raises(errors.ProtocolError) as caught:

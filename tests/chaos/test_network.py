@@ -132,7 +132,7 @@ async def test_a_name_that_has_no_address_is_a_connect_error(
         raise socket.gaierror(number, "no address for it")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    async with MioEsimClient(ACCOUNT, base_url="http://vendor.invalid", clock=clock) as client:
+    async with MioEsimClient(ACCOUNT, base_url="https://vendor.invalid", clock=clock) as client:
         with pytest.raises(errors.ConnectError, match=r"vendor\.invalid"):
             await client.login()
     assert asked == ["vendor.invalid"] * 4, "it is asked again: nothing had been sent"
@@ -150,7 +150,7 @@ async def test_a_resolver_that_hangs_is_a_connect_error_in_time(
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     limits = Timeouts(connect=0.05)
     client = MioEsimClient(
-        ACCOUNT, base_url="http://vendor.invalid", timeouts=limits, retry=NO_RETRY
+        ACCOUNT, base_url="https://vendor.invalid", timeouts=limits, retry=NO_RETRY
     )
     async with client:
         with pytest.raises(errors.ConnectError):

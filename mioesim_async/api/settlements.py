@@ -1,0 +1,193 @@
+"""What became of purchases, brought to a journal that may fail at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import itertools
+import logging
+from datetime import datetime
+from typing import Any
+
+import backoff
+from attrs import frozen
+
+from mioesim_async.errors import MioEsimError
+from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, settled
+from mioesim_async.transport.clock import Clock
+
+__all__ = ["Settlement", "Settlements"]
+
+logger = logging.getLogger("mioesim_async")
+
+LONGEST_PAUSE = 60.0
+"""Longest wait between two tries to write what could not be written, in seconds."""
+
+
+@frozen
+class Settlement:
+    """What became of one attempt.
+
+    Attributes:
+        entry: The attempt's entry.
+        state: What is known now.
+        at: When that became known; with a time zone, UTC.
+        reason: Why it is unknown or refused; empty otherwise.
+        order_num: The vendor's order number, or None.
+        order: The order, JSON-ready, or None.
+    """
+
+    entry: JournalEntry
+    state: EntryState
+    at: datetime
+    reason: str = ""
+    order_num: str | None = None
+    order: dict[str, Any] | None = None
+
+    def __str__(self) -> str:
+        """Say what is known, in words for a log."""
+        number = "" if self.order_num is None else f" as order {self.order_num}"
+        return f"reference {self.entry.other_order_id} is {self.state.value}{number}"
+
+
+class Settlements:
+    """Writes what became of purchases, and tries again what could not be written.
+
+    An answer was paid for: it is kept until the journal has it. What the journal still lacks
+    when the client closes, or when the process ends, is told in the log.
+    """
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        """Start with nothing to write."""
+        self._journal = journal
+        self._clock = clock
+        self._unwritten: dict[str, Settlement] = {}
+        self._trying: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def record(self, settlement: Settlement) -> bool:
+        """Write what became of an attempt; what can't be written now is tried again later.
+
+        Returns:
+            Whether it stands in the journal.
+        """
+        # Kept first: a cancellation may end the writing, too.
+        self._keep(settlement)
+        fault = await self._try(settlement)
+        if fault is None:
+            return True
+        logger.error(
+            "the order journal could not record that %s: %s; it is tried again until it can",
+            settlement,
+            fault,
+        )
+        self._start()
+        return False
+
+    def record_later(self, settlement: Settlement) -> None:
+        """Write what became of an attempt when a journal that has just failed can be used."""
+        self._keep(settlement)
+        self._start()
+
+    async def catch_up(self, account: str, other_order_id: str) -> None:
+        """Try now to write what the journal lacks of a reference."""
+        for one in [*self._unwritten.values()]:
+            if (one.entry.account, one.entry.other_order_id) == (account, other_order_id):
+                await self._try(one)
+
+    def known(self, entry: JournalEntry) -> JournalEntry:
+        """Return an entry of the journal with what it still lacks."""
+        late = self._unwritten.get(entry.attempt)
+        if late is None:
+            return entry
+        told = settled(
+            entry,
+            late.state,
+            at=late.at,
+            reason=late.reason,
+            order_num=late.order_num,
+            order=late.order,
+        )
+        return told or entry
+
+    async def aclose(self) -> None:
+        """Try once more, and tell what the journal lacks."""
+        self._closed = True
+        if self._trying is not None:
+            self._trying.cancel()
+            await asyncio.wait([self._trying])
+        for settlement in [*self._unwritten.values()]:
+            await self._try(settlement)
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell in the log what the journal lacks, for the last time."""
+        for settlement in self._unwritten.values():
+            logger.error(
+                "the order journal was never told that %s; settle its entry by hand, with "
+                "journal.settle() or orders.reconcile()",
+                settlement,
+            )
+        self._unwritten.clear()
+        _with_unwritten.discard(self)
+
+    def _keep(self, settlement: Settlement) -> None:
+        self._unwritten[settlement.entry.attempt] = settlement
+        _with_unwritten.add(self)
+
+    def _start(self) -> None:
+        if self._trying is None and not self._closed:
+            self._trying = asyncio.create_task(self._try_again(), name="mioesim_async journal")
+
+    async def _try(self, settlement: Settlement) -> str | None:
+        """Write it; return why it can't be written, or None."""
+        entry = settlement.entry
+        try:
+            changed = await self._journal.settle(
+                entry.account,
+                entry.other_order_id,
+                entry.attempt,
+                settlement.state,
+                at=settlement.at,
+                reason=settlement.reason,
+                order_num=settlement.order_num,
+                order=settlement.order,
+            )
+        except MioEsimError as error:
+            return str(error)
+        except Exception as error:
+            # A journal of the user's may name anything in its text.
+            return type(error).__name__
+        if self._unwritten.get(entry.attempt) is settlement:
+            del self._unwritten[entry.attempt]
+        if not self._unwritten:
+            _with_unwritten.discard(self)
+        if not changed and settlement.order_num is not None:
+            logger.warning(
+                "the order journal has another attempt of this reference, so that %s is recorded "
+                "nowhere",
+                settlement,
+            )
+        return None
+
+    async def _try_again(self) -> None:
+        try:
+            for pause in itertools.islice(backoff.expo(max_value=LONGEST_PAUSE), 1, None):
+                await self._clock.sleep(pause)
+                for settlement in [*self._unwritten.values()]:
+                    if await self._try(settlement) is None:
+                        logger.warning("the order journal was told at last that %s", settlement)
+                if not self._unwritten:
+                    return
+        finally:
+            self._trying = None
+
+
+_with_unwritten: set[Settlements] = set()
+"""Alive until they have told, also if nobody closes the client."""
+
+
+@atexit.register
+def _tell_all() -> None:
+    for settlements in [*_with_unwritten]:
+        settlements.tell()
