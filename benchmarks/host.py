@@ -14,19 +14,22 @@ __all__ = ["host"]
 
 
 @asynccontextmanager
-async def host(cards: int, *, trouble: bool = False, latency: float = 0.0) -> AsyncIterator[str]:
+async def host(
+    cards: int, *, trouble: bool = False, latency: float = 0.0, slow: str = ""
+) -> AsyncIterator[str]:
     """Run it beside the caller, and give its URL.
 
     Args:
         cards: How many cards its account has.
         trouble: Evict the token and answer 503 now and then.
         latency: Seconds that each answer takes, by a timer.
+        slow: The one endpoint that takes so long; empty for all.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "benchmarks.host", "--cards", str(cards)),
         *(["--trouble"] if trouble else []),
-        *("--latency", str(latency)),
+        *("--latency", str(latency), "--slow", slow),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -42,10 +45,10 @@ async def host(cards: int, *, trouble: bool = False, latency: float = 0.0) -> As
         await process.wait()
 
 
-async def serve(cards: int, *, trouble: bool, latency: float) -> None:
+async def serve(cards: int, *, trouble: bool, latency: float, slow: str) -> None:
     async with Sandbox(cards, record=False) as sandbox:
         if latency:
-            sandbox.faults.add(Fault.slow(latency), times=None)
+            sandbox.faults.add(Fault.slow(latency), slow or None, times=None)
         print(sandbox.url, flush=True)
         ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
         while not ended.done():
@@ -63,5 +66,8 @@ if __name__ == "__main__":
     parser.add_argument("--cards", type=int, default=1000)
     parser.add_argument("--trouble", action="store_true")
     parser.add_argument("--latency", type=float, default=0.0)
+    parser.add_argument("--slow", default="")
     options = parser.parse_args()
-    asyncio.run(serve(options.cards, trouble=options.trouble, latency=options.latency))
+    asyncio.run(
+        serve(options.cards, trouble=options.trouble, latency=options.latency, slow=options.slow)
+    )

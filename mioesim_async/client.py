@@ -25,7 +25,7 @@ from mioesim_async.transport.config import (
 )
 from mioesim_async.transport.lifetime import Closing
 from mioesim_async.transport.manager import SessionManager
-from mioesim_async.transport.records import ClientStats, Hook
+from mioesim_async.transport.records import ClientStats, Hook, check_hooks
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
 from mioesim_async.wire.signing import Value
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MioEsimClient"]
 
+TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 ENVIRONMENT = {
     "phone_number": "MIOESIM_PHONE_NUMBER",
     "password": "MIOESIM_PASSWORD",
@@ -64,6 +65,7 @@ class MioEsimClient(Closing):
         allow_insecure_http: bool = False,
         dialect: Dialect | None = None,
         session_manager: SessionManager | None = None,
+        proxy: str | None = None,
         token_store: TokenStore | None = None,
         order_journal: Journal | None = None,
         retry: RetryPolicy | None = None,
@@ -87,6 +89,7 @@ class MioEsimClient(Closing):
                 machine. Password, token and activation codes then travel in clear.
             dialect: What is known of how the host wants to be spoken to.
             session_manager: A pool to share. The client then doesn't close it.
+            proxy: URL of an HTTP proxy; not with ``session_manager``, which has its own.
             token_store: Where the account's one live token is kept. Clients of an account
                 must share one, or each login kills the others' token.
             order_journal: Where intents and outcomes of purchases are kept, so that a
@@ -97,10 +100,11 @@ class MioEsimClient(Closing):
                 of them, so that single reads always find a free slot. Purchases have as many
                 slots of their own, and connections of their own: no number of reads delays one.
             rate_limit: Most requests a second, evenly spaced; None for no limit.
-            hooks: Called with an ``AttemptRecord`` after each attempt; one that raises is
-                logged and breaks nothing.
+            hooks: Plain functions, called with an ``AttemptRecord`` after each attempt; one that
+                raises is logged and breaks nothing.
             on_late_order: Called with what a purchase came to, the order or the error, whose
-                caller was cancelled or timed out after it had been sent.
+                caller was cancelled or timed out after it had been sent. A coroutine function
+                is awaited; ``aclose`` waits for it.
             clock: Where time comes from; for tests.
 
         Raises:
@@ -116,9 +120,11 @@ class MioEsimClient(Closing):
             type(rate_limit) in (int, float) and 0 < rate_limit < math.inf
         ):
             raise ConfigurationError(f"rate_limit must be more than 0, not {rate_limit!r}")
+        if proxy is not None and session_manager is not None:
+            raise ConfigurationError("set proxy= on the session manager: SessionManager(proxy=...)")
         self._owns_manager = session_manager is None
         self._own_store: RedisTokenStore | None = None
-        self._manager = session_manager or SessionManager(timeouts=timeouts)
+        self._manager = session_manager or SessionManager(timeouts=timeouts, proxy=proxy)
         self._caller = Caller(
             credentials,
             base_url=clean_base_url(base_url, allow_insecure_http=allow_insecure_http),
@@ -130,7 +136,7 @@ class MioEsimClient(Closing):
             timeouts=timeouts or self._manager.timeouts,
             max_in_flight=max_in_flight,
             rate_limit=rate_limit,
-            hooks=tuple(hooks),
+            hooks=check_hooks(hooks),
             clock=clock or SystemClock(),
             on_late=on_late_order,
         )
@@ -146,14 +152,15 @@ class MioEsimClient(Closing):
         """Make a client from environment variables.
 
         Reads ``MIOESIM_PHONE_NUMBER``, ``MIOESIM_PASSWORD``, ``MIOESIM_SECRET_KEY`` and, if
-        set, ``MIOESIM_BASE_URL`` and ``MIOESIM_TOKEN_STORE`` (the path of a file, or a
+        set, ``MIOESIM_BASE_URL``, ``MIOESIM_ACCOUNT``, ``MIOESIM_ALLOW_INSECURE_HTTP`` (``1``
+        allows it), ``MIOESIM_PROXY`` and ``MIOESIM_TOKEN_STORE`` (the path of a file, or a
         ``redis://`` URL).
 
         Args:
             **overrides: Arguments of the constructor that win over the environment.
 
         Raises:
-            ConfigurationError: Naming every variable that is missing.
+            ConfigurationError: Naming every variable that is missing, or what can't work.
         """
         if "credentials" not in overrides:
             missing = [name for name in ENVIRONMENT.values() if not os.environ.get(name)]
@@ -164,6 +171,12 @@ class MioEsimClient(Closing):
             )
         if url := os.environ.get("MIOESIM_BASE_URL"):
             overrides.setdefault("base_url", url)
+        if account := os.environ.get("MIOESIM_ACCOUNT"):
+            overrides.setdefault("account", account)
+        if allowed := os.environ.get("MIOESIM_ALLOW_INSECURE_HTTP"):
+            overrides.setdefault("allow_insecure_http", _truth(allowed))
+        if (proxy := os.environ.get("MIOESIM_PROXY")) and "session_manager" not in overrides:
+            overrides.setdefault("proxy", proxy)
         place = os.environ.get("MIOESIM_TOKEN_STORE")
         if not place or "token_store" in overrides:
             return cls(**overrides)
@@ -255,6 +268,12 @@ class MioEsimClient(Closing):
     def stats(self) -> ClientStats:
         """Return what this client did so far."""
         return self._caller.stats()
+
+
+def _truth(text: str) -> bool:
+    if text.strip().lower() not in TRUTHS:
+        raise ConfigurationError("MIOESIM_ALLOW_INSECURE_HTTP must be 1 or 0")
+    return TRUTHS[text.strip().lower()]
 
 
 def _redis_store(url: str) -> RedisTokenStore:

@@ -108,9 +108,13 @@ class MioEsimError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
     def at(self, endpoint: str) -> Self:
-        """Name the endpoint that was called, and return the error itself."""
+        """Name the endpoint that was called, and return the error itself.
+
+        The traceback starts anew: frames that read a reply hold activation codes, and what
+        collects the locals of tracebacks would show them.
+        """
         self.endpoint = endpoint
-        return self
+        return self.with_traceback(None)
 
 
 def _rebuild(cls: type[MioEsimError], args: tuple[Any, ...], state: dict[str, Any]) -> MioEsimError:

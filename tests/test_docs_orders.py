@@ -9,8 +9,8 @@ import pytest
 from shopping import PLAN, plan
 from test_docs import names_of
 
-from mioesim_async import MioEsimClient, errors
-from mioesim_async.sandbox import Fault, Sandbox
+from mioesim_async import MioEsimClient, OrderJournal, errors
+from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 
 async def test_the_crawl_example_gives_plans_or_says_that_half_is_missing(
@@ -24,20 +24,65 @@ async def test_the_crawl_example_gives_plans_or_says_that_half_is_missing(
         await plans_on_sale(client)
 
 
-async def test_the_order_example_sells_and_tells_each_end(
-    sandbox: Sandbox, client: MioEsimClient, capsys: pytest.CaptureFixture[str]
+STATUSES = [Fault.http(status) for status in (301, 400, 403, 404, 408, 413, 451, 499, 500, 503)]
+FAULTS = [
+    *STATUSES,
+    Fault.redirect("/elsewhere"),
+    Fault.html(),
+    Fault.html(403),
+    Fault.empty(),
+    Fault.malformed(),
+    Fault.truncate(),
+    Fault.cut(),
+    Fault.half_closed(),
+    Fault.lose_reply(),
+    Fault.huge(2 * 1024 * 1024),
+    Fault.replaced(b"true"),
+    *[Fault.refuse(code) for code in (-8, -3, 51, 99, 77, "odd")],
+]
+"""Whatever a host, or a gateway before it, may answer although the order took effect."""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+async def test_the_order_example_never_says_not_placed_of_an_order_that_was_bought(
+    sandbox: Sandbox, buyer: MioEsimClient, capsys: pytest.CaptureFixture[str], fault: Fault
 ) -> None:
     sell = names_of("def sell(")["sell"]
-    package = await plan(client)
-    order = await sell(client, "shop-1", package)
-    assert order.order_num == sandbox.orders[0].order_num
-    for fault, words in (
-        (Fault.lose_reply(), "may have been placed: shop-2"),
-        (Fault.refuse(4), "not placed: shop-2 "),
+    package = await plan(buyer)
+    sandbox.faults.add(Fault.after_effect(fault), "addEsimOrder")
+    for _ in range(2):
+        assert await sell(buyer, "shop-1", package) is None
+        assert capsys.readouterr().out.startswith("may have been placed: shop-1 ")
+    assert len(sandbox.orders) == 1
+
+
+async def test_the_order_example_sells_and_tells_each_end(
+    clock: SandboxClock, journal: OrderJournal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sell = names_of("def sell(")["sell"]
+    async with (
+        Sandbox(10, clock=clock, order_form="number") as sandbox,
+        sandbox.client(order_journal=journal) as client,
     ):
-        sandbox.faults.add(fault, "addEsimOrder")
+        package = await plan(client)
+        order = await sell(client, "shop-1", package)
+        assert order.order_num == sandbox.orders[0].order_num
+        for code in (-10, -2, 3, 4, 22):
+            sandbox.faults.add(Fault.refuse(code), "addEsimOrder")
+            assert await sell(client, "shop-2", package) is None
+            assert capsys.readouterr().out.startswith("not placed: shop-2 ")
+        sandbox.faults.add(Fault.http(429), "addEsimOrder")
         assert await sell(client, "shop-2", package) is None
-        assert words in capsys.readouterr().out
+        assert capsys.readouterr().out.startswith("not placed: shop-2 ")
+        sandbox.faults.add(Fault.refuse(3), "getOrderInfo")
+        assert await sell(client, "shop-3", package) is None
+        number = sandbox.orders[1].order_num
+        assert capsys.readouterr().out == f"placed: shop-3 {number}\n"
+        journal.path.rename(journal.path.with_name("moved.db"))
+        journal.path.mkdir()
+        assert await sell(client, "shop-4", package) is None
+        assert not capsys.readouterr().out.startswith("not placed")
+        assert len(sandbox.orders) == 2
 
 
 async def test_the_journal_and_reconcile_examples_find_what_was_lost(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
+from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
+from shopping import buy
 
-from mioesim_async import MioEsimClient, Safety, errors
+from mioesim_async import MioEsimClient, Order, Safety, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 QUERY = "/api_esim/queryIccidInformation"
@@ -100,3 +104,76 @@ async def test_stats_are_the_sums_of_the_records(sandbox: Sandbox) -> None:
     assert stats.seconds == pytest.approx(sum(record.duration for record in records))
     assert stats.waited == pytest.approx(sum(record.waited for record in records))
     assert stats.bytes == sum(record.bytes for record in records)
+
+
+async def coroutine(_: object) -> None: ...
+
+
+class Later:
+    """An object whose call is a coroutine."""
+
+    async def __call__(self, _: object) -> None: ...
+
+
+@pytest.mark.parametrize("hook", [coroutine, partial(coroutine), Later(), "no function"])
+def test_a_hook_that_would_never_be_awaited_is_refused(sandbox: Sandbox, hook: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="hook"):
+        sandbox.client(hooks=[hook])
+
+
+def returns_a_coroutine(record: object) -> object:
+    return coroutine(record)
+
+
+async def test_a_hook_that_returns_a_coroutine_all_the_same_is_told_in_the_log(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with sandbox.client(hooks=[returns_a_coroutine]) as client:
+        await client.catalogue.skus()
+    assert "hooks are called and not awaited" in caplog.text
+
+
+@pytest.mark.parametrize("fault", [None, Fault.lose_reply()], ids=["order", "error"])
+async def test_an_async_on_late_order_is_awaited_before_the_client_closes(
+    sandbox: Sandbox, fault: Fault | None
+) -> None:
+    sandbox.clock._skip = False
+    told: list[object] = []
+
+    async def on_late(result: object) -> None:
+        await asyncio.sleep(0)
+        told.append(result)
+
+    async with sandbox.client(on_late_order=on_late) as client:
+        await client.login()
+        sandbox.faults.add(evolve(fault or Fault.slow(0), delay=5), "addEsimOrder")
+        call = asyncio.create_task(buy(client, "shop-1"))
+        while not sandbox.under_way:
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        sandbox.clock.advance(5)
+    (result,) = told
+    assert isinstance(result, Order if fault is None else errors.OutcomeUnknown)
+
+
+async def test_an_on_late_order_that_raises_is_logged_and_breaks_nothing(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+
+    async def on_late(_: object) -> None:
+        raise ValueError("no such shop")
+
+    async with sandbox.client(on_late_order=on_late) as client:
+        await client.login()
+        sandbox.faults.add(Fault.slow(5), "addEsimOrder")
+        call = asyncio.create_task(buy(client, "shop-1"))
+        while not sandbox.under_way:
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        sandbox.clock.advance(5)
+    assert "on_late_order raised" in caplog.text

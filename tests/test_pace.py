@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiolimiter import AsyncLimiter
 from hypothesis import given, strategies as st
+from shopping import PLAN
 
 from mioesim_async import (
     Dialect,
@@ -190,6 +191,44 @@ async def test_orders_and_single_reads_get_through_while_sweeps_are_stuck(
         for sweep in sweeps:
             with pytest.raises(errors.ClientClosed):
                 await sweep
+
+
+@pytest.mark.parametrize("limits", [PoolLimits(), PoolLimits(total=4)], ids=["pool", "small pool"])
+async def test_no_number_of_single_reads_delays_an_order(
+    clock: SandboxClock, limits: PoolLimits
+) -> None:
+    clock._skip = False
+    async with (
+        Sandbox(300, clock=clock, order_form="number") as sandbox,
+        SessionManager(limits=limits) as manager,
+        sandbox.client(session_manager=manager) as client,
+    ):
+        await client.login()
+        sandbox.faults.add(Fault.slow(1000), "getESIMDetail", times=None)
+        pages = [asyncio.create_task(client.cards.detail(iccid)) for iccid in sandbox.iccids]
+        await until(lambda: sandbox.under_way == min(32, limits.total))
+        order = await client.orders.place(**PLAN, count=1)
+        assert order.cards, "it was read back, too"
+        assert not any(page.done() for page in pages)
+        await client.aclose()
+        ended = await asyncio.gather(*pages, return_exceptions=True)
+        assert {type(one) for one in ended} == {errors.ClientClosed}
+
+
+async def test_no_number_of_orders_delays_a_read(sandbox: Sandbox, clock: SandboxClock) -> None:
+    clock._skip = False
+    async with sandbox.client(max_in_flight=2) as client:
+        await client.login()
+        sandbox.faults.add(Fault.slow(50), "addEsimOrder", times=None)
+        orders = [asyncio.create_task(client.orders.place(**PLAN, count=1)) for _ in range(6)]
+        await until(lambda: sandbox.under_way == 2)
+        assert await client.cards.detail(sandbox.iccids[0])
+        assert sandbox.under_way == 2, "purchases have as many slots as reads"
+        for _ in range(3):
+            await until(lambda: sandbox.under_way == 2)
+            clock.advance(50)
+            await until(lambda: sandbox.under_way != 2 or all(one.done() for one in orders))
+        await asyncio.gather(*orders)
 
 
 async def test_two_sweeps_together_leave_a_connection_of_a_small_pool(

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import json
 import logging
+import re
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from mioesim_async import (
+    ActivationCode,
     Credentials,
     Dialect,
     MioEsimClient,
@@ -20,7 +25,9 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox
+from mioesim_async.transport.request import RawReply
 from mioesim_async.wire.dialect import LOGIN_ENCODINGS, READ_METHODS, LoginEncoding, ReadMethod
+from mioesim_async.wire.masking import masked
 
 FAULTS = [
     Fault.http(500),
@@ -55,8 +62,16 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         waiting += [current.__cause__, current.__context__, getattr(current, "last_error", None)]
 
 
+def locals_of(error: BaseException) -> Iterator[str]:
+    """Yield what collectors of tracebacks show of the frames, those of this file apart."""
+    for part in chain(error):
+        for frame, _ in traceback.walk_tb(part.__traceback__):
+            if frame.f_code.co_filename != __file__:
+                yield from map(repr, frame.f_locals.values())
+
+
 def everything_said(error: BaseException, caplog: pytest.LogCaptureFixture) -> str:
-    said = [caplog.text, *traceback.format_exception(error)]
+    said = [caplog.text, *traceback.format_exception(error), *locals_of(error)]
     for record in caplog.records:
         said += [record.getMessage(), repr(record.args), repr(record.__dict__)]
     for part in chain(error):
@@ -198,3 +213,121 @@ async def test_asyncio_s_own_debug_output_tells_no_secret(
 def test_credentials_are_equal_by_value_and_show_only_the_account() -> None:
     credentials = Credentials("13800000000", "made up", "made-up-key")
     assert repr(credentials) == "Credentials(phone_number='13800000000')"
+
+
+CODE = "LPA:1$rsp.example.com$MATCHING-ID-4711"
+ODD = {
+    "refused": {"code": -3, "message": "x", "data": {"code": CODE}},
+    "another card": {"code": 0, "data": {"iccid": "8985999999999999999", "code": CODE}},
+    "an odd shape": {"code": 0, "data": {"x": {"code": CODE}}},
+    "an odd date": {"code": 0, "data": {"iccid": "{iccid}", "usedMB": "much", "code": CODE}},
+    "a list of lists": {"code": 0, "data": [[CODE]]},
+}
+
+
+@pytest.mark.parametrize("body", [*ODD, "malformed", "cut", "lost"])
+@pytest.mark.parametrize(
+    "name",
+    ["query", "detail", "history", "get", "usage", "search", "place", "place by code", "pdf_links"],
+)
+async def test_no_frame_of_a_traceback_shows_a_secret_or_an_activation_code(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, name: str, body: str
+) -> None:
+    iccid = sandbox.iccids[0]
+    faults = {"malformed": Fault.malformed(CODE.encode()), "lost": Fault.lose_reply()}
+    faults["cut"] = Fault.truncate(f'{{"code":0,"data":{{"code":"{CODE}'.encode())
+    reply = json.dumps(ODD.get(body)).replace("{iccid}", iccid).encode()
+    sandbox.faults.add(faults.get(body, Fault.replaced(reply)), times=None, after=1)
+    number = "EP20260101000001"
+    async with sandbox.client(retry=RetryPolicy(max_attempts=1)) as client:
+        calls: dict[str, Callable[[], Coroutine[Any, Any, Any]]] = {
+            "query": lambda: client.cards.query([iccid]),
+            "detail": lambda: client.cards.detail(iccid),
+            "history": lambda: client.cards.history(iccid),
+            "get": lambda: client.orders.get(number),
+            "usage": lambda: client.orders.usage(iccid=iccid),
+            "search": lambda: client.orders._search("shop-1", None, None, 100, None),
+            "place": lambda: client.orders.place(sku_id=45, price_id=441, count=1),
+            "place by code": lambda: client.orders.place_by_api_code(api_code="x-1", count=1),
+            "pdf_links": lambda: client.orders.pdf_links(number),
+        }
+        try:
+            await calls[name]()
+        except errors.MioEsimError as error:
+            said = everything_said(error, caplog)
+            secrets = {*secrets_of(sandbox), "MATCHING-ID-4711"}
+            assert not [secret for secret in secrets if secret in said]
+
+
+async def test_no_frame_of_a_time_out_shows_what_was_sent(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for endpoint, method in (("login", "POST"), ("getSkus", "GET"), ("getSkus", "POST")):
+        sandbox.faults.add(Fault.silence(), endpoint)
+        async with sandbox.client(dialect=Dialect(read_method=method)) as client:
+            call = asyncio.ensure_future(client.catalogue.skus())
+            while not any(seen.fault for seen in sandbox.requests):
+                await asyncio.sleep(0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await call
+        said = everything_said(caught.value, caplog)
+        assert not [secret for secret in secrets_of(sandbox) if secret in said]
+        sandbox.faults.clear()
+        sandbox.requests.clear()
+
+
+SPECIAL = re.compile("[^A-Za-z0-9]")
+SECRETS = [
+    "p@ss W0rd!",
+    'pa$$"quoted" & <b>',
+    "sch\u00f6n/gut+1~*",
+    "back\\slash",
+    "\U0001f511key",
+]
+WAYS: dict[str, Callable[[str], str]] = {
+    "as it is": lambda text: text,
+    "percent": lambda text: quote(text, safe=""),
+    "percent, as JavaScript does": lambda text: quote(text, safe="!*'()"),
+    "percent in lower case": lambda text: quote(text, safe="").lower(),
+    "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "a form": quote_plus,
+    "HTML": html.escape,
+    "HTML without quotes": lambda text: html.escape(text, quote=False),
+    "HTML in numbers": lambda text: SPECIAL.sub(lambda char: f"&#{ord(char[0])};", text),
+    "HTML in hexadecimal": lambda text: SPECIAL.sub(lambda char: f"&#x{ord(char[0]):X};", text),
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON as it is": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON with slashes": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_masked_however_it_is_written(secret: str, way: str) -> None:
+    # Lower case of the letters themselves is another secret.
+    secret = secret.lower() if "lower" in way else secret
+    assert masked(f"you sent {WAYS[way](secret)}, sir", [secret]) == "you sent ***, sir"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_activation_code_is_masked_however_it_is_written(way: str) -> None:
+    for code in (CODE, CODE.removeprefix("LPA:")):
+        shown = masked(f"see {WAYS[way](code)} now", [])
+        assert "4711" not in shown
+        assert shown.endswith(" now")
+
+
+def test_an_install_link_of_ours_is_masked() -> None:
+    links = ActivationCode.parse(CODE).install_links()
+    for link in (links.ios, links.android, quote(links.ios, safe="")):
+        assert "4711" not in masked(f"open {link}", [])
+
+
+def test_plain_words_of_the_vendor_s_are_left_alone() -> None:
+    words = "order EP20260101000001 costs 1 $ or 12.50 $, 100% of LPA users agree: a&b <c>"
+    assert masked(words, ["another secret"]) == words
+
+
+async def test_the_raw_reply_shows_no_body() -> None:
+    assert CODE not in repr(RawReply(200, None, CODE.encode()))

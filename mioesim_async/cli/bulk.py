@@ -119,7 +119,7 @@ async def buy_file(options: BulkOptions) -> int:
     lines = read_lines(options.file, options.kind, batch)
     _check_result(options)
     slots = max(32, 2 * options.concurrency)
-    async with client_for(manner.common.profile, max_in_flight=slots) as client:
+    async with client_for(manner.common, max_in_flight=slots) as client:
         await logged_in(client)
         planned = await plan(client, lines, stock=manner.dry_run)
         new = [one for one in planned if one.is_new and one.price is not None]

@@ -93,7 +93,7 @@ async def buy_one(line: Line, manner: Manner) -> int:
     manner.check()
     late: list[Any] = []
     under_way: list[Planned] = []
-    client = client_for(manner.common.profile, on_late_order=late.append)
+    client = client_for(manner.common, on_late_order=late.append)
     try:
         async with client:
             await logged_in(client)

@@ -39,7 +39,7 @@ async def cancel_cards(
     late: list[object] = []
     cards = named
     asked = False
-    client = client_for(manner.common.profile, on_late_order=late.append)
+    client = client_for(manner.common, on_late_order=late.append)
     try:
         async with client:
             await logged_in(client)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from mioesim_async.cli.account import ACCOUNT, AccountOptions
 from mioesim_async.cli.query import Format, QueryOptions, query_cards
 from mioesim_async.cli.running import Flag, Positive, app, guarded
 
@@ -26,7 +27,7 @@ def query(
     ] = None,
     format: Format | None = None,  # noqa: A002 - it is the option's name
     concurrency: Annotated[int, Positive] = 8,
-    profile: str | None = None,
+    account: AccountOptions = ACCOUNT,
     debug: Annotated[bool, Flag] = False,
 ) -> int:
     """Query status and usage of any number of cards.
@@ -46,8 +47,8 @@ def query(
         output: Write the result to a file; its ending chooses the format.
         format: How to write the result.
         concurrency: How many batches of 100 are under way at once.
-        profile: The account of this name in profiles.toml.
+        account: Options of the account.
         debug: Show logs and tracebacks.
     """
-    options = QueryOptions(iccids, file, column, sandbox, output, format, concurrency, profile)
+    options = QueryOptions(iccids, file, column, sandbox, output, format, concurrency, account)
     return guarded(lambda: query_cards(options), debug=debug)

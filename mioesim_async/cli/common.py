@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from attrs import frozen
 from cyclopts import Parameter
 
-from mioesim_async.cli.account import client_for
+from mioesim_async.cli.account import AccountOptions, client_for
 from mioesim_async.cli.running import Flag, guarded
 from mioesim_async.client import MioEsimClient
 
@@ -17,16 +17,14 @@ __all__ = ["COMMON", "Common"]
 
 @Parameter(name="*")
 @frozen
-class Common:
+class Common(AccountOptions):
     """Options of every such command.
 
     Attributes:
-        profile: The account of this name in profiles.toml.
         json: Print one JSON document instead of a table.
         debug: Show logs and tracebacks.
     """
 
-    profile: str | None = None
     json: Annotated[bool, Flag] = False
     debug: Annotated[bool, Flag] = False
 
@@ -45,7 +43,7 @@ class Common:
         """
 
         async def with_client() -> int:
-            async with client_for(self.profile) as client:
+            async with client_for(self) as client:
                 return await work(client)
 
         def start() -> Coroutine[Any, Any, int]:

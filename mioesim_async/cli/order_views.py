@@ -43,7 +43,7 @@ async def show_order(order_num: str, common: Common, *, show_activation: bool) -
         MioEsimError: If the order can't be read.
     """
     usage: list[OrderUsage] | None = None
-    async with client_for(common.profile) as client:
+    async with client_for(common) as client:
         await logged_in(client)
         order = await client.orders.get(order_num)
         if (entry := await client.orders.entry_of_order(order.order_num)) is not None:
@@ -115,7 +115,7 @@ async def search_orders(
     Raises:
         MioEsimError: If they can't be read.
     """
-    async with client_for(common.profile) as client:
+    async with client_for(common) as client:
         await logged_in(client)
         orders = await client.orders.search(other_order_id=reference, start=start, end=end)
     if common.json:
@@ -157,7 +157,7 @@ async def reconcile_orders(assume_absent_after: timedelta | None, common: Common
     Raises:
         MioEsimError: If the vendor can't be asked at all.
     """
-    async with client_for(common.profile) as client:
+    async with client_for(common) as client:
         await logged_in(client)
         report = await client.orders.reconcile(assume_absent_after=assume_absent_after)
     if common.json:
@@ -188,7 +188,7 @@ async def list_open(common: Common) -> int:
     Raises:
         MioEsimError: If the journal can't be read.
     """
-    async with client_for(common.profile) as client:
+    async with client_for(common) as client:
         entries = await client.orders.open_entries()
     if common.json:
         print_json([_without_own(to_dict(one)) for one in entries])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from attrs import frozen
+from attrs import field, frozen
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.transport.config import DEFAULT_BASE_URL, Credentials
@@ -24,7 +24,10 @@ __all__ = ["Profile", "default_profile", "profiles_path", "read_profile"]
 COMMAND_SECONDS = 30.0
 """How long a command may take to print a secret; it may ask a person first."""
 
+ROOT = 0
 SECRETS = ("password", "secret_key")
+PLAIN = ("base_url", "account", "proxy")
+FLAGS = ("allow_insecure_http",)
 DIALECT = ("signature", "login_encoding", "read_method", "batch_parameter")
 
 
@@ -35,11 +38,17 @@ class Profile:
     Attributes:
         credentials: The account, its secrets fetched.
         base_url: Its host.
+        account: What it is called in token store and journal, or None.
+        proxy: URL of an HTTP proxy, or None. Left out of ``repr``: it may hold a password.
+        allow_insecure_http: Allow ``http://`` to another machine.
         dialect: How its host wants to be spoken to, as far as the profile says.
     """
 
     credentials: Credentials
     base_url: str
+    account: str | None
+    proxy: str | None = field(repr=False)
+    allow_insecure_http: bool
     dialect: Dialect
 
 
@@ -76,7 +85,7 @@ def read_profile(name: str) -> Profile:
         known = ", ".join(profiles) or "none"
         raise ConfigurationError(f"there is no profile {name!r} in {path}; it has: {known}")
     at = f"profile {name!r} in {path}"
-    row = _texts(profiles[name], at)
+    row, flags = _checked(profiles[name], at)
     if "phone_number" not in row:
         raise ConfigurationError(f"{at} has no phone_number")
     secrets = {secret: _secret(secret, row, at) for secret in SECRETS}
@@ -86,19 +95,21 @@ def read_profile(name: str) -> Profile:
     except ValueError as error:
         raise ConfigurationError(f"{at}: {error.args[0].partition(' (got')[0]}") from None
     return Profile(
-        Credentials(row["phone_number"], **secrets), row.get("base_url", DEFAULT_BASE_URL), dialect
+        Credentials(row["phone_number"], **secrets),
+        row.get("base_url", DEFAULT_BASE_URL),
+        row.get("account"),
+        row.get("proxy"),
+        flags.get("allow_insecure_http", False),
+        dialect,
     )
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Read the file, unless others may."""
     with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
-            raise ConfigurationError(
-                f"other users may read {path}, which holds secrets; "
-                f"run: chmod 600 {shlex.quote(str(path))}"
-            )
+        found = os.fstat(file.fileno())
+        if os.name == "posix":
+            _check_access(path, found)
         try:
             document = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -110,15 +121,33 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _texts(row: Any, at: str) -> dict[str, str]:
-    """Check the keys of a profile, and that each holds text."""
+def _check_access(path: Path, found: os.stat_result) -> None:
+    """Refuse a file that others may read, or that somebody else may have written."""
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise ConfigurationError(
+            f"other users may read {path}, which holds secrets; "
+            f"run: chmod 600 {shlex.quote(str(path))}"
+        )
+    if found.st_uid not in (os.getuid(), ROOT):
+        raise ConfigurationError(
+            f"{path} belongs to another user (id {found.st_uid}), who may have put a command or "
+            f"a host of theirs in it; look at it, then run: chown $(id -u) {shlex.quote(str(path))}"
+        )
+
+
+def _checked(row: Any, at: str) -> tuple[dict[str, str], dict[str, bool]]:
+    """Check the keys of a profile and what each holds; return its texts and its flags."""
     if not isinstance(row, dict):
         raise ConfigurationError(f"{at} must be a table")
     ways = [secret + way for secret in SECRETS for way in WAYS]
-    _refuse_unknown(row, ("phone_number", "base_url", *ways, *DIALECT), at)
-    if wrong := [key for key, value in row.items() if not isinstance(value, str) or not value]:
+    _refuse_unknown(row, ("phone_number", *PLAIN, *ways, *DIALECT, *FLAGS), at)
+    texts = {key: value for key, value in row.items() if key not in FLAGS}
+    if wrong := [key for key, value in texts.items() if not isinstance(value, str) or not value]:
         raise ConfigurationError(f"{at}: {', '.join(wrong)} must be text and not empty")
-    return row
+    flags = {key: value for key, value in row.items() if key in FLAGS}
+    if wrong := [key for key, value in flags.items() if not isinstance(value, bool)]:
+        raise ConfigurationError(f"{at}: {', '.join(wrong)} must be true or false, without quotes")
+    return texts, flags
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], at: str) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from mioesim_async import errors
 from mioesim_async.api.stream import CardStream
-from mioesim_async.cli.account import client_for
+from mioesim_async.cli.account import ACCOUNT, AccountOptions, client_for
 from mioesim_async.cli.inputs import Source, open_source
 from mioesim_async.cli.outputs import WRITERS, Writer, printable
 from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
@@ -52,7 +52,7 @@ class QueryOptions:
     output: Path | None
     format: Format | None
     concurrency: int
-    profile: str | None
+    account: AccountOptions
 
     @property
     def writes(self) -> Format:
@@ -103,9 +103,10 @@ async def query_cards(options: QueryOptions) -> int:
         OSError: If a file can't be read or written.
     """
     _ = options.writes  # Wrong usage starts nothing.
-    if options.sandbox is not None and options.profile is not None:
+    if options.sandbox is not None and options.account != ACCOUNT:
         raise errors.InvalidRequest(
-            "--sandbox has an account of its own: leave --profile or --sandbox out"
+            "--sandbox has an account of its own: leave --profile, --proxy and "
+            "--allow-insecure-http out, or --sandbox"
         )
     if options.sandbox is not None and options.column is not None and options.file is None:
         raise errors.InvalidRequest("--column needs a CSV file or standard input")
@@ -129,7 +130,7 @@ async def query_cards(options: QueryOptions) -> int:
             source = open_source(options.iccids, options.file, options.column)
             client = await stack.enter_async_context(
                 client_for(
-                    options.profile,
+                    options.account,
                     max_in_flight=_slots_for(options.concurrency),
                     order_journal=None,
                 )

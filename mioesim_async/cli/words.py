@@ -13,6 +13,9 @@ COMMANDS = {
     " (see .data)": "",
     "give other_order_id, start or end": "give --reference, --from or --to",
     "assume_absent_after=": "--assume-absent-after ",
+    "pass allow_insecure_http=True": "add --allow-insecure-http",
+    "Pass account=": "Set MIOESIM_ACCOUNT, or account in the profile, to ",
+    " or account=": " or to ",
 }
 """What an SDK's user would call, and which command does it."""
 

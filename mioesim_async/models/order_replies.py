@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from contextlib import suppress
 from typing import Any
 
 from attrs import define, field
@@ -156,12 +157,11 @@ def read_links(data: Any) -> dict[str, str]:
     if not isinstance(data, dict):
         raise ProtocolError(f"expected links by ICCID, got {_kind(data)}")
     links: dict[str, str] = {}
-    for key, link in data.items():
-        try:
+    with suppress(ValueError):
+        for key, link in data.items():
             links[clean_iccid(key)] = scalars.text(link) or ""
-        except ValueError:
-            raise ProtocolError("the links are not by ICCID, or one of them is no text") from None
-    return links
+        return links
+    raise ProtocolError("the links are not by ICCID, or one of them is no text")
 
 
 def read_usage(data: Any) -> UsagePage:

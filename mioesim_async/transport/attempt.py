@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-import re
 from collections.abc import Mapping
-from urllib.parse import quote_plus
 
 import aiohttp
 import orjson
 
 from mioesim_async import errors
+from mioesim_async.tokens.store import StoredToken
 from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.config import Credentials, Timeouts
 from mioesim_async.transport.manager import SessionManager
@@ -22,15 +21,14 @@ from mioesim_async.transport.watch import AttemptLimit, Watch
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope, check_values, parse_envelope
-from mioesim_async.wire.signing import percent_encode, signed_query
+from mioesim_async.wire.masking import masked
+from mioesim_async.wire.signing import signed_query
 
 __all__ = ["Sender"]
 
 JSON = "application/json"
 LARGE_BODY = 1024 * 1024
 LARGE_BODY_TO_READ_EXACTLY = 32 * 1024
-
-ACTIVATION_CODE = re.compile(r"(?:LPA:)?1\$[^\s\"']+", re.IGNORECASE)
 
 
 class Sender:
@@ -66,7 +64,7 @@ class Sender:
         self,
         endpoint: Endpoint,
         texts: Mapping[str, str],
-        token: str,
+        token: StoredToken,
         dialect: Dialect,
         method: str,
         *,
@@ -84,7 +82,7 @@ class Sender:
             items: How many things it asks for.
             reserved: It belongs to a purchase, and gets a connection of its own.
         """
-        text, signature = self._signed({**texts, "token": token}, dialect)
+        text, signature = self._signed({**texts, "token": token.token}, dialect)
         return self._request(endpoint, method, text, signature, items=items, reserved=reserved)
 
     def prepare_login(self, dialect: Dialect) -> Request:
@@ -128,7 +126,11 @@ class Sender:
         )
 
     async def send(
-        self, endpoint: Endpoint, request: Request, progress: Progress, token: str = ""
+        self,
+        endpoint: Endpoint,
+        request: Request,
+        progress: Progress,
+        token: StoredToken | None = None,
     ) -> Envelope:
         """Send a request once and return its envelope, whose code is success.
 
@@ -144,19 +146,7 @@ class Sender:
         reply = await self._exchange(endpoint, request, progress)
         if not 200 <= reply.status < 300:
             raise self._refused_status(endpoint, reply)
-        body = reply.body
-        try:
-            check_values(body)
-            if len(body) > (LARGE_BODY_TO_READ_EXACTLY if endpoint.exact else LARGE_BODY):
-                # Parsing that much would hold up the loop.
-                envelope = await asyncio.to_thread(parse_envelope, body, exact=endpoint.exact)
-            else:
-                envelope = parse_envelope(body, exact=endpoint.exact)
-        except errors.ProtocolError as error:
-            if request.is_purchase:
-                # It may have been paid for: whatever can be told from it must not be lost.
-                error.data = clues_in(body)
-            raise error.at(endpoint.path)
+        envelope = await _read(endpoint, request, reply)
         code = envelope.code
         if isinstance(code, str):
             code = self._masked(code, request, token)
@@ -228,12 +218,27 @@ class Sender:
             f"{endpoint.path}: HTTP status {status}{asked}; {advice}", status, wait
         ).at(endpoint.path)
 
-    def _masked(self, text: str, request: Request, token: str) -> str:
+    def _masked(self, text: str, request: Request, token: StoredToken | None) -> str:
         """Mask every secret of a request, since the vendor may repeat what was sent."""
         credentials = self._credentials
-        for secret in (credentials.password, credentials.secret_key, token, request.sign):
-            if secret:
-                text = text.replace(secret, "***")
-                for written in (percent_encode(secret), quote_plus(secret)):
-                    text = re.sub(re.escape(written), "***", text, flags=re.IGNORECASE)
-        return ACTIVATION_CODE.sub("***", text)
+        sent = (credentials.password, credentials.secret_key, request.sign)
+        return masked(text, sent if token is None else (*sent, token.token))
+
+
+async def _read(endpoint: Endpoint, request: Request, reply: RawReply) -> Envelope:
+    """Read a reply's body.
+
+    Raises:
+        ProtocolError: If it can't be read. Of a purchase, it has what may tell the order's number.
+    """
+    try:
+        check_values(reply.body)
+        if len(reply.body) > (LARGE_BODY_TO_READ_EXACTLY if endpoint.exact else LARGE_BODY):
+            # Parsing that much would hold up the loop.
+            return await asyncio.to_thread(parse_envelope, reply.body, exact=endpoint.exact)
+        return parse_envelope(reply.body, exact=endpoint.exact)
+    except errors.ProtocolError as error:
+        if request.is_purchase:
+            # It may have been paid for: whatever can be told from it must not be lost.
+            error.data = clues_in(reply.body)
+        raise error.at(endpoint.path)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.tokens.store import TokenStore
+from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, contended, too_late, unknown
 from mioesim_async.transport.clock import Clock
@@ -226,9 +226,9 @@ class Caller:
         endpoint, keeper = call.endpoint, self._keeper
         look = MethodLook(endpoint, keeper)
         replays = 0
-        rejected: str | None = None
+        rejected: StoredToken | None = None
         while True:
-            token = (await keeper.get(rejected)).token
+            token = await keeper.get(rejected)
             method = look.method
             request = self._sender.prepare(
                 endpoint,
@@ -267,7 +267,9 @@ class Caller:
                 call.last_error = look.verdict(method, failed)
                 await self._wait_or_raise(call, call.last_error)
 
-    async def _attempt(self, call: Call, request: Request, token: str = "") -> Envelope:
+    async def _attempt(
+        self, call: Call, request: Request, token: StoredToken | None = None
+    ) -> Envelope:
         """Send once, and measure it."""
         if self._limiter is not None:
             await self._limiter.acquire()

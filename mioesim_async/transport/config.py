@@ -10,6 +10,7 @@ from attrs import Attribute, field, frozen
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.wire.account import is_loopback
+from mioesim_async.wire.signing import is_unicode
 
 __all__ = ["Credentials", "PoolLimits", "RetryPolicy", "Timeouts", "clean_base_url"]
 
@@ -18,9 +19,11 @@ DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 def _text(_: Any, attribute: Attribute[str], value: object) -> None:
+    # The value may be a secret: it stays out of the message.
     if not isinstance(value, str) or not value:
-        # The value may be a secret: it stays out of the message.
         raise ConfigurationError(f"{attribute.name} must be text and not empty")
+    if not is_unicode(value):
+        raise ConfigurationError(f"{attribute.name} holds characters that are not valid Unicode")
 
 
 def _seconds(_: Any, attribute: Attribute[float], value: float) -> None:

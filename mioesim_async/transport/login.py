@@ -86,7 +86,7 @@ class TokenKeeper:
         self._refused_until = 0.0
         self._closed = False
 
-    async def get(self, rejected: str | None = None) -> StoredToken:
+    async def get(self, rejected: StoredToken | None = None) -> StoredToken:
         """Return a live token, after logging in where that is needed.
 
         Args:
@@ -97,13 +97,13 @@ class TokenKeeper:
             MioEsimError: If the login fails.
         """
         current = self._current
-        if current is not None and current.token != rejected:
+        if current is not None and (rejected is None or current.token != rejected.token):
             if self._shelf.behind:
                 self._catch_up()
             if self._clock.monotonic() < self._renew_at:
                 return current
         elif rejected is not None:
-            self._bury(rejected)
+            self._bury(rejected.token)
         if self._closed:
             raise ClientClosed("the client is closed; make a new one")
         if self._flight is None:

@@ -234,6 +234,9 @@ class SessionManager(Closing):
                 return RawReply(status, wait, body, headers.get("Date"))
         except _UnaskedBytes:
             return None
+        except asyncio.CancelledError as error:
+            # aiohttp's frames hold the URL and the body, with password and token.
+            raise error.with_traceback(None)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             fault = explain(error, progress, request)
         except RuntimeError as error:

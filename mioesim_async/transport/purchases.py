@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -48,9 +49,7 @@ class Purchases:
             OrderIncomplete: If the deadline passed after the order number had come.
             MioEsimError: As the exchange itself.
         """
-        task = asyncio.create_task(work, name="mioesim_async purchase")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task = self._own(asyncio.create_task(work, name="mioesim_async purchase"))
         if deadline is not None:
             call.expires = self._clock.monotonic() + deadline
         with TimeLimit(self._clock, deadline):
@@ -64,6 +63,11 @@ class Purchases:
         # It ends at once, and whoever tries again must find it ended.
         await asyncio.wait([task], timeout=SECONDS_TO_END)
         raise too_late(call)
+
+    def _own(self, task: asyncio.Task[R]) -> asyncio.Task[R]:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     @property
     def are_under_way(self) -> bool:
@@ -93,12 +97,13 @@ class Purchases:
             call.order_num or call.texts.get("orderNum"),
         )
         if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
-            try:
-                self._on_late(_as_told(task.result()) if error is None else error)
-            except Exception:
-                logger.exception("on_late_order raised")
+            telling = self._tell(self._on_late, task.result() if error is None else error)
+            self._own(asyncio.create_task(telling, name="mioesim_async on_late_order"))
 
-
-def _as_told(result: Any) -> Any:
-    """Return what a user of ``on_late_order`` cares for."""
-    return result.data if isinstance(result, Envelope) else result
+    async def _tell(self, on_late: LateAnswer, result: Any) -> None:
+        try:
+            told = on_late(result.data if isinstance(result, Envelope) else result)
+            if inspect.isawaitable(told):
+                await told
+        except Exception:
+            logger.exception("on_late_order raised")

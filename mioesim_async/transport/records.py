@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
+from types import CoroutineType
 
 from attrs import define, frozen
 
+from mioesim_async.errors import ConfigurationError
 from mioesim_async.wire.endpoints import Safety
 
-__all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter"]
+__all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter", "check_hooks"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -42,6 +45,21 @@ class AttemptRecord:
 
 
 Hook = Callable[[AttemptRecord], object]
+NOT_AWAITED = "hooks are called and not awaited: pass a plain function, which may start a task"
+
+
+def check_hooks(hooks: Sequence[Hook]) -> tuple[Hook, ...]:
+    """Return hooks that can be called.
+
+    Raises:
+        ConfigurationError: If one can't, or is a coroutine function.
+    """
+    for hook in hooks:
+        if not callable(hook):
+            raise ConfigurationError(f"hooks takes functions, not {type(hook).__name__}")
+        if any(map(inspect.iscoroutinefunction, (hook, type(hook).__call__))):
+            raise ConfigurationError(f"{hook!r} is a coroutine function; {NOT_AWAITED}")
+    return (*hooks,)
 
 
 @frozen
@@ -88,6 +106,10 @@ class Meter:
         """Call each hook; one that raises is logged and breaks nothing."""
         for hook in self.hooks:
             try:
-                hook(record)
+                told = hook(record)
             except Exception:
                 logger.exception("a hook raised")
+            else:
+                if isinstance(told, CoroutineType):
+                    told.close()
+                    logger.error("%s returned a coroutine; %s", hook, NOT_AWAITED)

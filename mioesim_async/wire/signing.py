@@ -14,7 +14,15 @@ from urllib.parse import quote
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.wire.dialect import SignatureScheme
 
-__all__ = ["canonical", "percent_encode", "sign", "signed_query", "to_text", "urlencode"]
+__all__ = [
+    "canonical",
+    "is_unicode",
+    "percent_encode",
+    "sign",
+    "signed_query",
+    "to_text",
+    "urlencode",
+]
 
 Scalar = str | int | float | Decimal | None
 Value = Scalar | Sequence[Scalar]
@@ -68,13 +76,19 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
     """Write all parameters as text; empty ones are neither signed nor sent.
 
     Raises:
-        InvalidRequest: If a value has no text form or a name is the SDK's own.
+        InvalidRequest: If a value has no text form, is not valid Unicode, or a name is the SDK's
+            own.
     """
     texts: dict[str, str] = {}
     for name, value in params.items():
         if type(name) is not str or name in RESERVED or not name:
             raise InvalidRequest(f"parameter name {name!r} is not allowed; the client sets it")
         if text := to_text(name, value):
+            # Here, since where it is signed the token and the secret key are at hand.
+            if not is_unicode(name + text):
+                raise InvalidRequest(
+                    f"parameter {name!r} holds characters that are not valid Unicode"
+                )
             texts[name] = text
     return texts
 
@@ -126,15 +140,16 @@ def signed_query(
             signature = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().upper()
     except UnicodeEncodeError:
         named = [(name, name + value) for name, value in params.items()]
-        bad = next((name for name, both in named if not _is_unicode(both)), "secret key")
+        bad = next((name for name, both in named if not is_unicode(both)), "secret key")
     else:
         sent = "".join([f"{name}={value}&" for _, name, value in pairs])
         return f"{sent}sign={signature}", signature
     raise InvalidRequest(f"parameter {bad!r} holds characters that are not valid Unicode")
 
 
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+def is_unicode(text: str) -> bool:
+    """Tell whether text has no half characters, which can't be encoded."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def urlencode(pairs: Mapping[str, str]) -> str:

@@ -1,0 +1,175 @@
+"""What became of a purchase reaches the journal, however late, or is told in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import Any
+
+import pytest
+from shopping import buy
+
+from mioesim_async import MioEsimClient, OrderJournal, errors
+from mioesim_async.api import settlements
+from mioesim_async.journal.entry import EntryState
+from mioesim_async.sandbox import Fault, Sandbox
+
+
+class Away:
+    """Makes methods of a journal fail while ``is_away`` is set."""
+
+    def __init__(self, journal: OrderJournal, *names: str) -> None:
+        self.is_away = True
+        self.calls = 0
+        for name in names:
+            setattr(journal, name, self._failing(getattr(journal, name)))
+
+    def _failing(self, method: Any) -> Any:
+        async def call(*arguments: Any, **more: Any) -> Any:
+            self.calls += 1
+            if self.is_away:
+                raise errors.JournalUnavailable("the disk is full")
+            return await method(*arguments, **more)
+
+        return call
+
+
+async def test_an_answer_that_can_t_be_recorded_is_written_when_it_can(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    away = Away(journal, "settle")
+    async with sandbox.client(order_journal=journal) as client:
+        order = await buy(client, "shop-1")
+        (entry,) = await journal.open_entries()
+        assert entry.order_num is None
+        said = f"reference shop-1 is placed as order {order.order_num}"
+        assert f"could not record that {said}: the disk is full; it is tried again" in caplog.text
+        away.is_away = False
+        while await journal.open_entries():
+            sandbox.clock.advance(1)
+            await asyncio.sleep(0)
+        while "at last" not in caplog.text:
+            await asyncio.sleep(0)
+        assert f"told at last that {said}" in caplog.text
+        (left,) = [await journal.find(client.account, "shop-1")]
+        assert left is not None
+        assert (left.state, left.order_num) == (EntryState.PLACED, order.order_num)
+        calls = away.calls
+        sandbox.clock.advance(1000)
+        await asyncio.sleep(0)
+        assert away.calls == calls, "nothing is left to write"
+    assert "never told" not in caplog.text
+
+
+async def test_closing_tries_once_more_and_tells_what_was_never_written(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    away = Away(journal, "settle")
+    async with sandbox.client(order_journal=journal) as client:
+        first, second = await buy(client, "shop-1"), await buy(client, "shop-2")
+        sandbox.faults.add(Fault.lose_reply(), "addEsimOrder")
+        with pytest.raises(errors.OutcomeUnknown):
+            await buy(client, "shop-3")
+        calls = away.calls
+    assert away.calls == calls + 3
+    told = [record.getMessage() for record in caplog.records if "never told" in record.getMessage()]
+    assert len(told) == 3
+    assert f"reference shop-1 is placed as order {first.order_num};" in told[0]
+    assert f"reference shop-2 is placed as order {second.order_num};" in told[1]
+    assert "reference shop-3 is unknown;" in told[2]
+    assert not settlements._with_unwritten
+
+
+async def test_the_end_of_a_process_tells_what_was_never_written(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    Away(journal, "settle")
+    client = sandbox.client(order_journal=journal)
+    order = await buy(client, "shop-1")
+    gc.collect()
+    settlements._tell_all()
+    assert f"never told that reference shop-1 is placed as order {order.order_num}" in caplog.text
+    caplog.clear()
+    settlements._tell_all()
+    await client.aclose()
+    assert "never told" not in caplog.text, "once is enough"
+
+
+async def test_the_client_that_knows_the_answer_does_not_buy_again_nor_call_it_unknown(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    sandbox.clock._skip = False
+    Away(journal, "settle")
+    async with (
+        sandbox.client(order_journal=journal) as client,
+        sandbox.client(order_journal=journal) as other,
+    ):
+        order = await buy(client, "shop-1")
+        assert (await buy(client, "shop-1")).order_num == order.order_num
+        with pytest.raises(errors.OutcomeUnknown):
+            await buy(other, "shop-1")
+    assert len(sandbox.orders) == 1
+
+
+async def test_an_intent_that_the_journal_may_have_recorded_is_settled_as_not_sent(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    begin = journal.begin
+
+    async def recorded_but_not_said(entry: Any) -> Any:
+        await begin(entry)
+        raise OSError("the connection broke at the commit")
+
+    journal.begin = recorded_but_not_said  # type: ignore[method-assign]
+    async with sandbox.client(order_journal=journal) as client:
+        with pytest.raises(
+            errors.JournalUnavailable, match="nothing was sent, try later"
+        ) as caught:
+            await buy(client, "shop-1")
+        assert caught.value.was_placed is None
+        journal.begin = begin  # type: ignore[method-assign]
+        assert (await buy(client, "shop-1")).order_num == sandbox.orders[0].order_num
+    assert len(sandbox.orders) == 1
+    assert not await journal.open_entries()
+
+
+@pytest.mark.parametrize("text", ["sold out \ud83d", "no \x00 x", "\udc00", "x" * 200_000])
+async def test_whatever_text_comes_is_recorded(
+    sandbox: Sandbox, buyer: MioEsimClient, journal: OrderJournal, text: str
+) -> None:
+    for code, state in ((4, EntryState.REFUSED), (-3, EntryState.UNKNOWN)):
+        sandbox.faults.add(Fault.replaced(_reply(code, text)), "addEsimOrder")
+        with pytest.raises(errors.MioEsimError):
+            await buy(buyer, f"code {code}")
+        entry = await journal.find(buyer.account, f"code {code}")
+        assert entry is not None
+        assert entry.state is state
+        assert len(entry.reason) <= 2000
+        entry.reason.encode()
+    order = await buy(buyer, "code 4")
+    assert order.order_num == sandbox.orders[0].order_num
+
+
+def _reply(code: int, message: str) -> bytes:
+    written = "".join(
+        f"\\u{ord(char):04x}" if not char.isprintable() or ord(char) > 126 else char
+        for char in message
+    )
+    return f'{{"code":{code},"message":"{written}"}}'.encode()
+
+
+async def test_no_task_is_left_of_a_journal_that_stays_away(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    Away(journal, "settle")
+    caplog.set_level(logging.CRITICAL)
+    client = sandbox.client(order_journal=journal)
+    await buy(client, "shop-1")
+    await client.aclose()
+    await client.aclose()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
