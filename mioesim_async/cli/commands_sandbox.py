@@ -32,6 +32,7 @@ def serve_sandbox(
     capacity: Annotated[int | None, Positive] = None,
     order_form: str = "order",
     search: str = "by reference",
+    odd: Annotated[bool, Flag] = False,
     stock: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     debug: Annotated[bool, Flag] = False,
 ) -> int:
@@ -48,6 +49,7 @@ def serve_sandbox(
         order_form: Form of the reply to orders: order, number, object with number only, list,
             strange or nothing.
         search: How orders are searched: by reference, ignores references or lists all.
+        odd: Write rows in all spellings and types that were observed, mixed.
         stock: How many cards are left of a package, as ``SKU/PRICE=N``. May be repeated.
         debug: Show logs and tracebacks.
     """
@@ -62,6 +64,7 @@ def serve_sandbox(
             capacity=capacity,
             order_form=order_form,
             search=search,
+            odd=odd,
         )
         sandbox.stock.update(map(_stock_of, stock))
         for spec in map(parse_fault, fault):

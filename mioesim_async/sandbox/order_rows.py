@@ -14,13 +14,13 @@ CARD_FIELDS = ("iccid", "code", "sm_dp_address", "activationCode", "apn", "pdfUr
 
 
 def order_row(order: SandboxOrder) -> dict[str, Any]:
-    """Return an order without its cards; the price of a renewal is text, others are numbers."""
+    """Return an order without its cards."""
     return {
         "orderNum": order.order_num,
         "display": order.display,
         "purchaseDate": stamp(order.purchased_at),
         "count": order.count,
-        "price": str(order.price) if order.is_renewal else float(order.price),
+        "price": float(order.price),
         "status": int(order.status),
         "renewal": order.is_renewal,
         "renew": int(order.is_renewal),
@@ -28,8 +28,8 @@ def order_row(order: SandboxOrder) -> dict[str, Any]:
         "renewOrderNum": order.renewals,
         "priceId": order.price_id,
         "skuId": order.sku_id,
-        "startDate": f"{order.starts_at:%Y-%m-%d %H:%M:%S}",
-        "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S} (GMT+8)",
+        "startDate": stamp(order.starts_at),
+        "endDate": stamp(order.ends_at),
     }
 
 
@@ -38,7 +38,7 @@ def card_rows(order: SandboxOrder, world: World) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for iccid in order.iccids:
         detail = world.detail(iccid)
-        row = {name: detail[name] for name in CARD_FIELDS if name in detail}
+        row = {name: detail[name] for name in CARD_FIELDS}
         rows.append(row | {"data": order.data, "usedMB": f"{world.used_mb(iccid, order)}"})
     return rows
 
@@ -53,7 +53,7 @@ def usage_row(order: SandboxOrder, world: World, iccids: list[str]) -> dict[str,
         "type": 1 if order.dp_id else 0,
         "daypassDay": order.daypass_days or 0,
         "count": order.count,
-        "createTime": f"{order.purchased_at:%Y-%m-%d %H:%M:%S}",
+        "createTime": stamp(order.purchased_at),
         "status": int(order.status),
         "totle": f"{order.price}",
         "packageList": [
@@ -65,8 +65,8 @@ def usage_row(order: SandboxOrder, world: World, iccids: list[str]) -> dict[str,
                 "days": order.days,
                 "usedMb": world.used_mb(iccid, order),
                 "name": order.display,
-                "beginDate": f"{order.starts_at:%Y-%m-%d}",
-                "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S}(GMT+8)",
+                "beginDate": stamp(order.starts_at),
+                "endDate": stamp(order.ends_at),
                 "status": int(iccid in order.refunds),
                 "priceId": order.price_id,
             }

@@ -299,8 +299,7 @@ class OrderBook:
             usage_row(order, self.world, [iccid] if iccid else order.iccids)
             for order in found[(page - 1) * size : page * size]
         ]
-        reply: dict[str, Any] = {"total": len(found), "page": page}
-        return reply | {"rows": rows} if rows else reply
+        return {"total": len(found), "page": page, "rows": rows}
 
 
 def _daypass_days(params: Params, plan: shop.Plan) -> int | None:

@@ -20,6 +20,7 @@ from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.delivery import hang_up, read_params, send, send_huge, until_gone
 from mioesim_async.sandbox.faults import Fault, Faults
+from mioesim_async.sandbox.oddities import ABSENT
 from mioesim_async.sandbox.orders import FOREIGN_ORDER_NUM, FORMS, SEARCHES, OrderBook
 from mioesim_async.sandbox.records import RecordedRequest, SandboxMail, SandboxOrder
 from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, POSTED, SHAPES, Vendor
@@ -75,6 +76,7 @@ class Sandbox(Closing):
         order_form: str = "order",
         search: str = "by reference",
         text_codes: bool = False,
+        odd: bool = False,
         clock: SandboxClock | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -100,6 +102,10 @@ class Sandbox(Closing):
                 the date range, and rows carry none); or ``lists all`` (of the date range, and
                 rows carry theirs).
             text_codes: Write codes as text, and ``message`` as ``msg``.
+            odd: Write rows in all spellings and types that were observed, mixed: prices as text,
+                ``note`` null, ``usedMb`` as a number, ``skuId`` for ``skuid``, Dto and Vo lists,
+                fields that are missing, and whatever else ``docs/wire.md`` lists. By default
+                each field has one spelling and one type, the most plainly documented or observed.
             clock: The clock; a new one if None.
             host: Address to listen on.
             port: Port to listen on; 0 for a free one.
@@ -132,6 +138,7 @@ class Sandbox(Closing):
             signature=signature,
             batch_parameter=batch_parameter,
             shape=shape,
+            odd=odd,
         )
         self.refused = self._vendor.refused
         self.iccids = world.iccids
@@ -383,10 +390,12 @@ class Sandbox(Closing):
         code, message, data = self._vendor.answer(path, params, fault)
         seen.code = code
         envelope = (
-            {"code": str(code), "msg": message, "data": data}
+            {"code": str(code), "msg": message}
             if self._text_codes
-            else {"code": code, "message": message, "data": data}
+            else {"code": code, "message": message}
         )
+        if data is not ABSENT:
+            envelope["data"] = data
         return web.Response(body=orjson.dumps(envelope), content_type="application/json")
 
     def _wrong_login_encoding(self, request: web.Request) -> bool:

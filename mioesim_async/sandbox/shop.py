@@ -1,8 +1,8 @@
 """What the sandbox sells: SKUs, their plans, and partners with physical SIMs.
 
-The same for every seed, and as odd as the vendor's: country codes without leading zeros, a
-region, a retired code, names with dots and double spaces, two SKUs of one country (so that an
-``apiCode`` names two plans), a SKU without plans, and prices that are numbers or text.
+The same for every seed, with what the vendor's catalogue holds: country codes without leading
+zeros, a region, a retired code, names with dots and double spaces, two SKUs of one country (so
+that an ``apiCode`` names two plans), and a SKU without plans.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Plan:
         flows: How much data, in ``unit``; per day for a day pass.
         unit: ``GB`` or ``MB``.
         days: Its length in days.
-        price: As the vendor writes it: a number or text; per day for a day pass.
-        code: End of its ``apiCode``, after the country; empty for none.
+        price: Of one card; per day for a day pass.
+        code: End of its ``apiCode``, after the country.
         flow_type: 0 renewable, 1 not.
         daypass: 0 none, 1 any days from ``min_day`` to ``max_day``, 2 fixed choices.
         must_date: 1 if an order needs its first day.
@@ -56,7 +56,7 @@ class Plan:
     flows: float
     unit: str
     days: int
-    price: float | str
+    price: float
     code: str
     flow_type: int = 0
     daypass: int = 0
@@ -85,12 +85,12 @@ PLANS = {
     plan.price_id: plan
     for plan in (
         Plan(441, 1, "GB", 7, 12.1, "-0-7-1-G"),
-        Plan(442, 500, "MB", 1, "1.15", "-0-?-500-M-D", daypass=1, must_date=1, fee=0.5,
+        Plan(442, 500, "MB", 1, 1.15, "-0-?-500-M-D", daypass=1, must_date=1, fee=0.5,
              min_day=3, max_day=30),
         Plan(443, 3, "GB", 15, 5.35, "-0-15-3-G", flow_type=1),
         Plan(444, 1, "GB", 1, 2.3, "-0-?-1-G-D", daypass=2, min_day=5, max_day=15,
              choices=(5, 10, 15)),
-        Plan(445, 10, "GB", 30, 21, ""),
+        Plan(445, 10, "GB", 30, 21.0, "-0-30-10-G"),
         Plan(446, 5, "GB", 10, 8.7, "-1-10-5-G", must_date=1),
     )
 }  # fmt: skip
@@ -109,8 +109,9 @@ class SkuLine:
         country: ISO 3166-1 numeric without leading zeros, or 99xxx for a region.
         group: The group that it is listed in.
         plans: Ids of its plans.
-        note: A note to buyers, or None.
+        note: A note to buyers, or empty.
         coverage: Where it works, if that is more than its name.
+        expires: When it stops being sold, or None; what the vendor means by it is not known.
     """
 
     sku_id: int
@@ -118,8 +119,9 @@ class SkuLine:
     country: str
     group: str
     plans: tuple[int, ...]
-    note: str | None = None
+    note: str = ""
     coverage: tuple[str, ...] = ()
+    expires: str | None = None
 
     @property
     def row(self) -> dict[str, Any]:
@@ -131,7 +133,7 @@ SKUS = {
     sku.sku_id: sku
     for sku in (
         SkuLine(45, "Japan", "392", "Asia", (441, 442, 443)),
-        SkuLine(71, "Thailand", "764", "Asia", (441, 442)),
+        SkuLine(71, "Thailand", "764", "Asia", (441, 442), expires="2030-12-31"),
         SkuLine(102, "France", "250", "Europe", (441, 442, 443)),
         SkuLine(46, "Japan", "392", "Asia", (441, 444), note="Another network"),
         SkuLine(12, "Afghanistan", "4", "Asia", ()),
@@ -154,6 +156,8 @@ PARTNERS: Mapping[int, tuple[str, tuple[int, ...]]] = {
 }
 """Partners with physical SIMs: their name, and the SKUs that their SIMs support."""
 
+COUNTRY_CODES = {sku.display: int(sku.country) for sku in SKUS.values()}
+
 SOLD = tuple((sku, PLANS[price_id]) for sku in SKUS.values() for price_id in sku.plans)
 """Everything that can be bought."""
 
@@ -169,7 +173,7 @@ def find(sku_id: int, price_id: int) -> tuple[SkuLine, Plan]:
 def by_api_code(api_code: str) -> tuple[SkuLine, Plan]:
     """Return the first SKU that has a plan of this code (assumed), or refuse."""
     for sku, plan in SOLD:
-        if plan.code and api_code == sku.country + plan.code:
+        if api_code == sku.country + plan.code:
             return sku, plan
     raise Refusal(3, "no such apiCode")
 
@@ -181,13 +185,13 @@ def show_name(sku: SkuLine, plan: Plan) -> str:
 
 def package(sku: SkuLine, plan: Plan) -> dict[str, Any]:
     """Return a plan as the vendor writes it."""
-    row: dict[str, Any] = {
+    return {
         "priceid": plan.price_id,
         "pid": sku.sku_id * 1000 + plan.price_id,
         "flows": plan.flows,
         "unit": plan.unit,
         "days": plan.days,
-        "price": plan.price,
+        "price": float(plan.price),
         "openCardFee": plan.fee,
         "flowType": plan.flow_type,
         "supportDaypass": plan.daypass,
@@ -204,13 +208,12 @@ def package(sku: SkuLine, plan: Plan) -> dict[str, Any]:
         "overlay": 0,
         "networkDtoList": _networks(sku),
         "countryImageUrlDtoList": [],
+        "apiCode": sku.country + plan.code,
     }
-    return row | ({"apiCode": sku.country + plan.code} if plan.code else {})
 
 
 def packages(sku: SkuLine, name: str = "esimPackageDtoList") -> dict[str, Any]:
     """Return a SKU's plans as the vendor writes them, in the list of this name."""
-    image = f"{IMAGES}/{sku.country}.png"
     countries = sku.coverage or (sku.display,)
     return {
         "skuid": sku.sku_id,
@@ -218,12 +221,10 @@ def packages(sku: SkuLine, name: str = "esimPackageDtoList") -> dict[str, Any]:
         "countrycode": sku.country,
         "display": sku.display,
         "displayEn": sku.display,
-        "imageUrl": image,
+        "imageUrl": _image(sku.country),
         "supportCountry": list(countries),
-        "expirydate": 180,
-        "countryImageUrlDtoList": [
-            {"country": country, "imageUrl": image} for country in countries
-        ],
+        "expirydate": sku.expires,
+        "countryImageUrlDtoList": [_country(name) for name in countries],
         name: [package(sku, PLANS[price_id]) for price_id in sku.plans],
     }
 
@@ -231,6 +232,15 @@ def packages(sku: SkuLine, name: str = "esimPackageDtoList") -> dict[str, Any]:
 def renewable(sku: SkuLine) -> SkuLine:
     """Return a SKU with those of its plans that can renew a card."""
     return evolve(sku, plans=tuple(n for n in sku.plans if PLANS[n].flow_type == 0))
+
+
+def _country(name: str) -> dict[str, Any]:
+    code = COUNTRY_CODES[name]
+    return {"imageUrl": _image(code), "countryCode": code, "name": name, "nameEn": name}
+
+
+def _image(country: str | int) -> str:
+    return f"{IMAGES}/{country}.png"
 
 
 def _choices(plan: Plan) -> str:
@@ -252,7 +262,7 @@ def _groups(_: Params) -> dict[str, Any]:
         more = {
             "countryCode": int(sku.country),
             "continentCode": GROUPS.index(sku.group) + 1,
-            "imageUrl": f"{IMAGES}/{sku.country}.png",
+            "imageUrl": _image(sku.country),
             "note": sku.note,
             "search": sku.display.lower(),
         }

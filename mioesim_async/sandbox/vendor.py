@@ -10,6 +10,7 @@ from typing import Any
 from mioesim_async.sandbox.asked import Refusal
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault
+from mioesim_async.sandbox.oddities import oddly
 from mioesim_async.sandbox.orders import ORDERS, OrderBook
 from mioesim_async.sandbox.shop import SHOP
 from mioesim_async.sandbox.world import World
@@ -78,6 +79,7 @@ class Vendor:
         signature: SignatureScheme | None,
         batch_parameter: str,
         shape: str,
+        odd: bool,
     ) -> None:
         """Start without a live token."""
         self.world = world
@@ -89,6 +91,7 @@ class Vendor:
         self._schemes = (signature,) if signature else SCHEMES
         self._batch_parameter = batch_parameter
         self._shape = SHAPES[shape]
+        self._odd = odd
         self._token: str | None = None
         self._token_ends = 0.0
 
@@ -97,7 +100,7 @@ class Vendor:
         self._token = None
 
     def answer(self, path: str, params: dict[str, str], fault: Fault | None) -> Result:
-        """Return the code, message and data of one call."""
+        """Return the code, message and data of one call; ``ABSENT`` for no data at all."""
         if fault is not None and fault.code is not None:
             return fault.code, fault.message.format_map(defaultdict(str, params)), None
         if path == LOGIN.path:
@@ -109,9 +112,10 @@ class Vendor:
         if params["token"] != self._token or self._clock.time() >= self._token_ends:
             return -1, "token is invalid", None
         try:
-            return self._result(path, params, fault)
+            code, message, data = self._result(path, params, fault)
         except Refusal as refusal:
             return refusal.code, refusal.message, None
+        return code, message, oddly(path, data) if self._odd and code == 0 else data
 
     def _result(self, path: str, params: dict[str, str], fault: Fault | None) -> Result:
         if path == QUERY_ICCID_INFORMATION.path:

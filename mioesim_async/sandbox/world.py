@@ -8,13 +8,14 @@ from typing import Any
 
 from mioesim_async.models.scalars import GMT8
 from mioesim_async.sandbox.clock import SandboxClock
+from mioesim_async.sandbox.oddities import DAY_ENDS
 from mioesim_async.sandbox.records import SandboxOrder, now_at
-from mioesim_async.sandbox.shop import SKUS, packages, renewable
+from mioesim_async.sandbox.shop import PLANS, SEEDED_PRICE, SKUS, packages, renewable
 
 __all__ = ["World", "pdf_url", "stamp"]
 
 STATUSES = ("ACTIVE",) * 12 + ("Enable",) * 4 + ("Disable",) * 3 + ("Delete",)
-PLANS = ((1024, "1GB"), (3072, "3GB"), (6144, "6GB"), (500, "500MB"), (20480, "20GB"))
+SIZES = ((1024, "1GB"), (3072, "3GB"), (6144, "6GB"), (500, "500MB"), (20480, "20GB"))
 SEEDED_SKUS = (45, 71, 102)
 FIRST_DAY = dt.date(2026, 1, 1)
 
@@ -122,29 +123,30 @@ class World:
     def _start(self, iccid: str) -> dt.date:
         return FIRST_DAY + dt.timedelta(days=self._digest(iccid)[3])
 
+    def _last_second(self, iccid: str) -> str:
+        return f"{self._start(iccid) + dt.timedelta(days=30):%Y-%m-%d} {DAY_ENDS}"
+
     def status(self, iccid: str) -> dict[str, Any]:
         """Return a card's row in a batch reply."""
         digest = self._digest(iccid)
-        size, text = PLANS[digest[1] % len(PLANS)]
+        size, text = SIZES[digest[1] % len(SIZES)]
         used = round(size * digest[2] / 255, 2)
         start = self._start(iccid)
         row: dict[str, Any] = {
             "iccid": iccid,
             "dpStatus": STATUSES[digest[0] % len(STATUSES)],
             "data": text,
+            "usedMB": f"{used}",
             "remainingMB": round(size - used, 2),
             "validity": 30,
             "startDate": f"{start:%Y-%m-%d} 08:30:14.0",
-            "endDate": f"{start + dt.timedelta(days=30):%Y-%m-%d}",
+            "endDate": self._last_second(iccid),
             "orderNum": self.first_order_num(iccid),
             "skuId": self.seeded_sku(iccid),
         }
         order = self.plan_of(iccid)
         if order is not None:
-            used = self.used_mb(iccid, order)
-            row |= self._bought(order, used)
-        # The vendor spells it both ways, as text and as a number.
-        row |= {"usedMB": f"{used}"} if digest[5] % 2 else {"usedMb": used}
+            row |= self._bought(order, self.used_mb(iccid, order))
         return row
 
     def used_mb(self, iccid: str, order: SandboxOrder) -> float:
@@ -158,10 +160,11 @@ class World:
         return {
             "dpStatus": "ACTIVE" if runs else "Enable" if now < order.starts_at else "Disable",
             "data": order.data,
+            "usedMB": f"{used}",
             "remainingMB": round(order.total_mb - used, 2),
             "validity": order.days,
             "startDate": stamp(order.starts_at),
-            "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S}",
+            "endDate": stamp(order.ends_at),
             "orderNum": order.order_num,
             "skuId": order.sku_id,
         }
@@ -173,16 +176,15 @@ class World:
         return f"EP20260101{int.from_bytes(self._digest(iccid)[6:9]) % 1_000_000:06d}"
 
     def detail(self, iccid: str) -> dict[str, Any]:
-        """Return everything about a card."""
+        """Return everything about a card; a physical SIM has no activation code."""
+        row = self.status(iccid) | {"apn": "internet", "mobileNumber": ""}
         if iccid in self._sims:
-            return self.status(iccid) | {"code": "", "mobileNumber": "", "pdfUrl": ""}
+            return row | dict.fromkeys(("code", "sm_dp_address", "activationCode", "pdfUrl"), "")
         address, matching = "smdp.sandbox.example", self._digest(iccid).hex().upper()[:20]
-        return self.status(iccid) | {
+        return row | {
             "code": f"LPA:1${address}${matching}",
             "sm_dp_address": address,
             "activationCode": matching,
-            "apn": "internet",
-            "mobileNumber": "",
             "pdfUrl": pdf_url(iccid),
         }
 
@@ -198,7 +200,7 @@ class World:
             "status": int(order.status),
             "purchaseDate": stamp(order.purchased_at),
             "startDate": stamp(order.starts_at),
-            "endDate": f"{order.ends_at:%Y-%m-%d %H:%M:%S}(GMT+8)",
+            "endDate": stamp(order.ends_at),
             "count": order.count,
             "price": float(order.price),
             "priceId": order.price_id,
@@ -215,9 +217,12 @@ class World:
                 "status": 5 if now_at(self._clock) >= self.seeded_end(iccid) else 0,
                 "purchaseDate": "2025-12-24 17:30:14.0",
                 "startDate": f"{start:%Y-%m-%d} 08:30:14.0",
-                "endDate": f"{start + dt.timedelta(days=30):%Y-%m-%d} (GMT+8)",
+                "endDate": self._last_second(iccid),
                 "count": 1,
-                "price": 12.1,
+                "price": float(PLANS[SEEDED_PRICE].price),
+                "priceId": SEEDED_PRICE,
+                "renewal": False,
+                "mainOrderNum": None,
             }
         ]
 
@@ -231,11 +236,7 @@ class World:
         """Return the SKUs that a card can be renewed with."""
         return [SKUS[sku_id].row for sku_id in self._renewal_skus(iccid)]
 
-    def renewal_packages(self, iccid: str) -> Any:
-        """Return the packages that a card can be renewed with: an object, or a list of them."""
-        names = ("esimPackageDtoList", "esimPackageVoList")
-        several = [
-            packages(renewable(SKUS[sku_id]), names[position % 2])
-            for position, sku_id in enumerate(self._renewal_skus(iccid))
-        ]
-        return several[0] if len(several) == 1 else several
+    def renewal_packages(self, iccid: str) -> list[dict[str, Any]]:
+        """Return the packages that a card can be renewed with, by SKU."""
+        skus = [renewable(SKUS[sku_id]) for sku_id in self._renewal_skus(iccid)]
+        return [packages(sku, "esimPackageVoList") for sku in skus]
