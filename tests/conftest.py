@@ -53,9 +53,15 @@ def clock() -> SandboxClock:
 
 
 @pytest.fixture
-async def sandbox(clock: SandboxClock) -> AsyncIterator[Sandbox]:
+def odd() -> bool:
+    """Whether the sandbox is odd; modules that import the one of ``both`` test with both."""
+    return False
+
+
+@pytest.fixture
+async def sandbox(clock: SandboxClock, odd: bool) -> AsyncIterator[Sandbox]:
     """A sandbox with 1,000 cards."""
-    async with Sandbox(1000, clock=clock) as running:
+    async with Sandbox(1000, clock=clock, odd=odd) as running:
         yield running
 
 

@@ -125,11 +125,18 @@ def test_the_pytest_example_passes_as_a_test(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
 
 
+def test_the_example_of_both_sandboxes_passes_with_each(pytester: pytest.Pytester) -> None:
+    (block,) = [block for block in BLOCKS if "any_sandbox" in block]
+    pytester.makepyfile(block)
+    pytester.makeini("[pytest]\nasyncio_mode = auto\n")
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)
+
+
 def test_every_python_example_is_run_by_a_test() -> None:
     markers = (
         "from_env()", "sku_names", "deliver(", "used_mb(", "two_clients", "two_accounts",
         "quiet_client", "url_filter", "mioesim_sandbox", "plans_on_sale", "def sell(",
-        "careful_client", "morning_round", "restock",
+        "careful_client", "morning_round", "restock", "any_sandbox",
     )  # fmt: skip
     assert all(any(marker in block for marker in markers) for block in BLOCKS)
     assert len(BLOCKS) == len(markers)

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from both import odd
 from shopping import PLAN, buy
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState, JournalEntry
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+
+__all__ = ["odd"]
 
 
 def sent(sandbox: Sandbox) -> int:

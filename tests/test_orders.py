@@ -8,10 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from both import odd
 from shopping import PLAN, buy, plan
 
 from mioesim_async import MioEsimClient, Order, Package, errors
 from mioesim_async.sandbox import Fault, Sandbox
+
+__all__ = ["odd"]
 
 
 def sent(sandbox: Sandbox, endpoint: str = "addEsimOrder") -> list[dict[str, str]]:

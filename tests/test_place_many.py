@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from both import odd
 from shopping import PLAN, buy
 
 from mioesim_async import (
@@ -20,6 +21,8 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox
+
+__all__ = ["odd"]
 
 
 def package(price: str = "10", **changes: Any) -> Package:

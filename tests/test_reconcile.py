@@ -6,11 +6,14 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from both import odd
 from shopping import buy, lose
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+
+__all__ = ["odd"]
 
 HOUR = timedelta(hours=1)
 

@@ -71,7 +71,7 @@ async def test_a_search_may_ignore_the_reference_but_not_the_day(
         assert await found(client, outerOrderId="c", **days) == expected
 
 
-async def test_usage_is_paged_and_rows_are_missing_where_there_are_none(
+async def test_usage_is_paged_and_a_page_beyond_the_last_is_empty(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
     number = (await place(client, **DAY_PASS, daypassDays=3))["orderNum"]
@@ -82,7 +82,7 @@ async def test_usage_is_paged_and_rows_are_missing_where_there_are_none(
         for page in (1, 2, 3)
     ]
     assert [(page["total"], page["page"]) for page in pages] == [(2, 1), (2, 2), (2, 3)]
-    assert "rows" not in pages[2]
+    assert pages[2]["rows"] == []
     rows = [page["rows"][0] for page in pages[:2]]
     assert [row["orderNum"] for row in rows] == [sandbox.orders[1].order_num, number]
     assert isinstance(rows[0]["totle"], str)
@@ -90,7 +90,8 @@ async def test_usage_is_paged_and_rows_are_missing_where_there_are_none(
     assert (usage.daypass_days, usage.price) == (3, sandbox.orders[0].price)
     assert [plan.iccid for plan in usage.plans] == [iccid]
     assert usage.plans[0].ends_at == sandbox.orders[0].ends_at
-    assert await read(client, "queryEsimOrder", orderNum="EP1") == {"total": 0, "page": 1}
+    nothing = await read(client, "queryEsimOrder", orderNum="EP1")
+    assert nothing == {"total": 0, "page": 1, "rows": []}
     with pytest.raises(errors.MissingParameter):
         await read(client, "queryEsimOrder")
     with pytest.raises(errors.NotYourOrder):

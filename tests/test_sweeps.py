@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from both import odd
 
 from mioesim_async import (
     CardOutcome,
@@ -22,6 +23,8 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+
+__all__ = ["odd"]
 
 QUERY = "queryIccidInformation"
 STRANGER = "8999000000000000001"

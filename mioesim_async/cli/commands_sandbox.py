@@ -49,7 +49,7 @@ def serve_sandbox(
         order_form: Form of the reply to orders: order, number, object with number only, list,
             strange or nothing.
         search: How orders are searched: by reference, ignores references or lists all.
-        odd: Write rows in all spellings and types that were observed, mixed.
+        odd: Mix in all spellings and types of fields that a client must survive.
         stock: How many cards are left of a package, as ``SKU/PRICE=N``. May be repeated.
         debug: Show logs and tracebacks.
     """

@@ -1,8 +1,8 @@
 """What the sandbox writes differently with ``odd=True``.
 
-By default each field has one spelling and one type. An odd sandbox also writes what else was
-documented or observed: other spellings, text where numbers are usual, null, fields that are
-missing. The tables below hold all of it; ``docs/wire.md`` says where each comes from.
+By default each field has one spelling and one type. An odd sandbox mixes in what else a client
+must survive: other spellings, text where numbers are usual, null, fields that are missing. The
+tables below hold all of it; ``docs/wire.md`` says how sure each is.
 
 Which rows are struck follows from the number in their id, so that a run repeats.
 """
@@ -109,7 +109,7 @@ class Oddity:
 
 FIELDS: Mapping[str, tuple[Oddity, ...]] = {
     # The catalogue.
-    "skuid": (Oddity(_every(3), "skuId"), Oddity(_every(3, 1), value=str)),
+    "skuid": (Oddity(_every(3), "skuId"), Oddity(_every(3, 2), value=str)),
     "priceid": (Oddity(_every(2), "priceId"),),
     "price": (Oddity(_every(2), value=str), Oddity(_whole, value=int)),
     "openCardFee": (Oddity(_every(2), value=str),),

@@ -102,10 +102,11 @@ class Sandbox(Closing):
                 the date range, and rows carry none); or ``lists all`` (of the date range, and
                 rows carry theirs).
             text_codes: Write codes as text, and ``message`` as ``msg``.
-            odd: Write rows in all spellings and types that were observed, mixed: prices as text,
+            odd: Mix in all spellings and types that a client must survive: prices as text,
                 ``note`` null, ``usedMb`` as a number, ``skuId`` for ``skuid``, Dto and Vo lists,
-                fields that are missing, and whatever else ``docs/wire.md`` lists. By default
-                each field has one spelling and one type, the most plainly documented or observed.
+                fields that are missing, and what else ``docs/wire.md`` lists (each with how sure
+                it is). By default each field has one spelling and one type: those documented, or
+                observed most plainly.
             clock: The clock; a new one if None.
             host: Address to listen on.
             port: Port to listen on; 0 for a free one.

@@ -1,0 +1,13 @@
+"""The tests of a module that imports ``odd`` run against both kinds of sandbox."""
+
+from __future__ import annotations
+
+import pytest
+
+__all__ = ["odd"]
+
+
+@pytest.fixture(params=[False, True], ids=["usual", "odd"])
+def odd(request: pytest.FixtureRequest) -> bool:
+    """Whether the sandbox mixes in all spellings and types that a client must survive."""
+    return bool(request.param)
