@@ -4,7 +4,8 @@ By default each field has one spelling and one type. An odd sandbox mixes in wha
 must survive: other spellings, text where numbers are usual, null, fields that are missing. The
 tables below hold all of it; ``docs/wire.md`` says how sure each is.
 
-Which rows are struck follows from the number in their id, so that a run repeats.
+Which rows are written differently follows from the number that their id ends with, so that a
+run repeats.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ Change = Callable[[Any], Any]
 Choice = Callable[[Row, Any], bool]
 
 IDS = ("iccid", "orderNum", "priceid", "skuid")
-SUCCESS = "success"
 
 
 def _number(row: Row) -> int:
@@ -113,6 +113,7 @@ FIELDS: Mapping[str, tuple[Oddity, ...]] = {
     "priceid": (Oddity(_every(2), "priceId"),),
     "price": (Oddity(_every(2), value=str), Oddity(_whole, value=int)),
     "openCardFee": (Oddity(_every(2), value=str),),
+    # Of the plans on sale this is one, 445.
     "apiCode": (Oddity(_every(5), value=_to(ABSENT)),),
     "note": (Oddity(_empty, value=_to(None)),),
     "expirydate": (Oddity(_every(2), value=_to(180)),),
@@ -164,7 +165,7 @@ FIELDS: Mapping[str, tuple[Oddity, ...]] = {
 REPLIES: Mapping[str, Change] = {
     GET_PACKAGES.path: lambda data: "" if data is None else data,
     GET_ICCID_SUPPORT_PACKAGE_INFO.path: lambda data: data[0] if len(data) == 1 else data,
-    REFUND_ORDER.path: _to(SUCCESS),
+    REFUND_ORDER.path: _to("success"),
 }
 """How the ``data`` of whole replies is written, by path; elsewhere null is left out."""
 

@@ -111,7 +111,7 @@ class SkuLine:
         plans: Ids of its plans.
         note: A note to buyers, or empty.
         coverage: Where it works, if that is more than its name.
-        expires: When it stops being sold, or None; what the vendor means by it is not known.
+        expires: Its ``expirydate``, or None; what the vendor means by it is not known.
     """
 
     sku_id: int
@@ -157,6 +157,7 @@ PARTNERS: Mapping[int, tuple[str, tuple[int, ...]]] = {
 """Partners with physical SIMs: their name, and the SKUs that their SIMs support."""
 
 COUNTRY_CODES = {sku.display: int(sku.country) for sku in SKUS.values()}
+"""Code of each country by the name that it is sold under."""
 
 SOLD = tuple((sku, PLANS[price_id]) for sku in SKUS.values() for price_id in sku.plans)
 """Everything that can be bought."""
