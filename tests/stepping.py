@@ -102,7 +102,7 @@ class Steps:
     def _make_task(self, loop: Any, work: Any, **options: Any) -> asyncio.Task[Any]:
         code = getattr(work, "cr_code", None)
         place = "" if code is None else code.co_filename.replace("\\", "/")
-        if "/mioesim_async/" not in place or "/sandbox/" in place:
+        if "/mioesim_async/" not in place or "/mioesim_async/sandbox/" in place:
             return asyncio.Task(work, loop=loop, **options)
         task = asyncio.Task(_Watched(work, self._suspended), loop=loop, **options)
         self.tasks.append(task)
