@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
@@ -35,6 +34,7 @@ from mioesim_async.cli.running import say
 from mioesim_async.cli.show import print_json
 from mioesim_async.cli.status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.stopping import end_now
+from mioesim_async.cli.targets import check_private, open_private, target_of
 from mioesim_async.client import MioEsimClient
 
 __all__ = ["BulkOptions", "buy_file"]
@@ -230,14 +230,12 @@ def _spent(planned: Sequence[Planned]) -> Decimal:
 
 def _check_result(options: BulkOptions) -> None:
     result = options.result
-    if result is not None and result.exists() and result.samefile(options.file):
+    if result is None:
+        return
+    if result.exists() and result.samefile(options.file):
         raise errors.InvalidRequest("--result would overwrite --file; name another")
-    if result is not None and (result.is_file() or not result.exists()):
-        # Found out before anybody is asked; what it holds stays until the answer is yes.
-        was_there = result.exists() or result.is_symlink()
-        os.close(os.open(result, os.O_WRONLY | os.O_CREAT, 0o600))
-        if not was_there:
-            result.unlink()
+    # Found out before anybody is asked; what it holds stays until the answer is yes.
+    check_private(target_of(result, "--result"))
 
 
 @contextmanager
@@ -247,12 +245,8 @@ def _opened(options: BulkOptions) -> Generator[ResultFile | None]:
         as_json = options.manner.common.json
         yield None if as_json else ResultFile(sys.stdout, show_activation=show_activation)
         return
-    # With this mode from the start, and also where the file was there before.
-    handle = os.open(options.result, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    file = os.fdopen(handle, "w", encoding="utf-8", newline="")
+    file = open_private(target_of(options.result, "--result"))
     try:
-        if options.result.is_file():
-            options.result.chmod(0o600)
         yield ResultFile(file, show_activation=show_activation)
     finally:
         # Each row was flushed; one that could not be was told of then.

@@ -22,6 +22,7 @@ from mioesim_async.cli.account import ACCOUNT, AccountOptions, client_for
 from mioesim_async.cli.inputs import Source, open_source
 from mioesim_async.cli.outputs import WRITERS, Writer, printable
 from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
+from mioesim_async.cli.targets import target_of
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
 
@@ -68,6 +69,13 @@ class QueryOptions:
             )
         return ENDINGS[ending]
 
+    @property
+    def target(self) -> Path | None:
+        """The file to write, or None for standard output."""
+        if self.output is None or self.output == Path("-"):
+            return None
+        return target_of(self.output, "--output")
+
 
 @define
 class Totals:
@@ -102,7 +110,7 @@ async def query_cards(options: QueryOptions) -> int:
         MioEsimError: If the sweep ended early.
         OSError: If a file can't be read or written.
     """
-    _ = options.writes  # Wrong usage starts nothing.
+    _ = options.writes, options.target  # Wrong usage starts nothing.
     if options.sandbox is not None and options.account != ACCOUNT:
         raise errors.InvalidRequest(
             "--sandbox has an account of its own: leave --profile, --proxy and "
@@ -165,10 +173,10 @@ async def _sweep(
 ) -> int:
     totals = Totals()
     ended = "Ended early"
-    writes, to_file = options.writes, options.output not in (None, Path("-"))
+    writes, to_file = options.writes, options.target is not None
     # Rows and a progress bar on one terminal would run into each other.
     mixed = writes != "table" and not to_file and sys.stdout.isatty()
-    with _opened(options.output) as file:
+    with _opened(options.target) as file:
         writer = WRITERS[writes](file)
         try:
             async with stream:
@@ -234,12 +242,12 @@ def _progress(console: Console) -> Progress:
 
 
 @contextmanager
-def _opened(output: Path | None) -> Generator[IO[str]]:
-    if output is None or output == Path("-"):
+def _opened(target: Path | None) -> Generator[IO[str]]:
+    if target is None:
         yield sys.stdout
         sys.stdout.flush()
         return
-    with output.open("w", encoding="utf-8", newline="") as file:
+    with target.open("w", encoding="utf-8", newline="") as file:
         yield file
 
 

@@ -1,0 +1,76 @@
+"""Files that a command writes: where they really are, and how they come to be."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from mioesim_async.errors import InvalidRequest
+
+__all__ = ["check_private", "open_private", "target_of"]
+
+
+def target_of(path: Path, option: str) -> Path:
+    """Return the file that a path leads to.
+
+    Args:
+        path: What was given on the command line.
+        option: Which option gave it.
+
+    Raises:
+        InvalidRequest: If it is a symbolic link that leads out of its folder.
+    """
+    if not path.is_symlink():
+        return path
+    target = path.resolve()
+    if target.parent != path.parent.resolve():
+        raise InvalidRequest(
+            f"{option} {path} is a link to {target}; name that file itself if it is meant"
+        )
+    return target
+
+
+def check_private(target: Path) -> None:
+    """Find out whether ``open_private`` will be able to write; what is there stays.
+
+    Raises:
+        OSError: If it won't.
+    """
+    if target.is_file() or not target.exists():
+        handle, name = _made_beside(target)
+        os.close(handle)
+        Path(name).unlink()
+
+
+def open_private(target: Path) -> IO[str]:
+    """Open a new file of mode 0600 in the place of whatever file is there.
+
+    Neither the mode nor the content of another file is changed: it is replaced. What is no
+    regular file, such as a terminal or a pipe, is written to as it is.
+
+    Raises:
+        OSError: If it can't be written.
+    """
+    if target.exists() and not target.is_file():
+        return target.open("w", encoding="utf-8", newline="")
+    handle, name = _made_beside(target)
+    try:
+        Path(name).replace(target)
+    except BaseException:
+        os.close(handle)
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+    return os.fdopen(handle, "w", encoding="utf-8", newline="")
+
+
+def _made_beside(target: Path) -> tuple[int, str]:
+    try:
+        # It has mode 0600 from the start.
+        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    except OSError as error:
+        why, code = error.strerror, error.errno
+    raise OSError(code, why, str(target))
