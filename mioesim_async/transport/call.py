@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from attrs import Factory, define
 
@@ -13,7 +14,10 @@ from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.request import Progress
 from mioesim_async.wire.endpoints import Endpoint, Safety
 
-__all__ = ["Call", "contended", "cut_short", "too_late", "unknown"]
+__all__ = ["Call", "contended", "cut_short", "too_late", "unknown", "wrongly_signed"]
+
+DISPUTED = re.compile("[^A-Za-z0-9._,-]")
+"""Characters that not all encoders write alike, such as blanks and slashes (observed)."""
 
 CONTENTION = (
     "tokens are refused as soon as they are made, so somebody else keeps logging in on this "
@@ -102,6 +106,40 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
         data=data,
         last_error=failed,
     ).at(path)
+
+
+def wrongly_signed(
+    call: Call, refused: errors.SignatureError, *, logged_in: bool
+) -> errors.SignatureError:
+    """Say what is most likely wrong with the signature of a call that is no login.
+
+    How a value is encoded before it is signed differs by the language of the vendor's samples
+    (observed), so a value that all of them write alike is not to blame.
+
+    Args:
+        call: The call.
+        refused: What the vendor answered.
+        logged_in: This client has logged in with its secret key.
+    """
+    disputed = [name for name, text in call.texts.items() if DISPUTED.search(text)]
+    hint = (
+        "the login succeeded with this secret key, so the key is right"
+        if logged_in
+        else "the token came from the token store, so first check this client's secret key"
+    )
+    if disputed:
+        names = " and ".join(disputed)
+        hint += (
+            f"; most likely the vendor encodes the value of {names} otherwise before it signs: "
+            "leave it out, or write it with ASCII letters and digits alone"
+        )
+    elif call.endpoint.method == "GET":
+        hint += "; try to send reads as forms: Dialect(read_method='POST')"
+    else:
+        hint += "; ask the vendor how this call is signed"
+    return errors.SignatureError(
+        refused.endpoint, refused.code, refused.message, refused.data, hint
+    )
 
 
 def cut_short(call: Call) -> errors.MioEsimError:

@@ -12,7 +12,7 @@ from attrs import evolve
 from mioesim_async import errors
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
-from mioesim_async.transport.call import Call, contended, too_late, unknown
+from mioesim_async.transport.call import Call, contended, too_late, unknown, wrongly_signed
 from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.transport.exchange import Exchange
@@ -227,6 +227,7 @@ class Caller:
         look = MethodLook(endpoint, keeper)
         replays = 0
         rejected: StoredToken | None = None
+        failed: errors.MioEsimError
         while True:
             token = await keeper.get(rejected)
             method = look.method
@@ -242,6 +243,8 @@ class Caller:
             call.attempt += 1
             try:
                 envelope = await self._attempt(call, request, token)
+            except errors.SignatureError as error:
+                failed = wrongly_signed(call, error, logged_in=keeper.logins > 0)
             except errors.MioEsimError as error:
                 failed = error
             else:
