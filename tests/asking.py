@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import IO
 
 from attrs import define
-from command import SECONDS, Done, started
+from command import Done, started
+from waiting import SECONDS, read_to_end, read_until
 
 from mioesim_async.sandbox import Sandbox
 
@@ -35,10 +36,8 @@ class Terminal:
 
     def wait_for(self, text: str) -> None:
         """Read on until the terminal shows a text."""
-        while text not in self.shown:
-            chunk = self._chunk()
-            assert chunk, f"{text!r} was never shown, but {self.shown!r}"
-            self.shown += chunk
+        if text not in self.shown:
+            self.shown += read_until(self.ours, text)
 
     def type(self, text: str) -> None:
         """Press keys."""
@@ -46,18 +45,10 @@ class Terminal:
 
     def done(self) -> Done:
         """Wait for the end."""
-        while chunk := self._chunk():
-            self.shown += chunk
+        self.shown += read_to_end(self.ours)
         self.process.wait(SECONDS)
         self.out.seek(0)
         return Done(self.process.returncode, self.out.read().decode(), self.shown)
-
-    def _chunk(self) -> str:
-        try:
-            return os.read(self.ours, 65536).decode()
-        except OSError:
-            # The other end is closed.
-            return ""
 
 
 @contextmanager

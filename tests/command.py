@@ -9,18 +9,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 from attrs import define
+from waiting import SECONDS, read_to_end
 
 from mioesim_async.sandbox import Sandbox
 
-COMMAND = [sys.executable, "-W", "error", "-m", "mioesim_async.cli"]
-SECONDS = 20
-
+PYTHON = [sys.executable, "-W", "error"]
+COMMAND = [*PYTHON, "-m", "mioesim_async.cli"]
 CHOOSES_STYLE = ("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
 
 
@@ -81,33 +80,33 @@ def mioesim(
 
 @contextmanager
 def started(
-    *arguments: object, sandbox: Sandbox | None = None, **streams: Any
+    *arguments: object,
+    sandbox: Sandbox | None = None,
+    command: Iterable[str] = COMMAND,
+    **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command while the test goes on; it is ended with the block."""
+    """Run the command in a process while the test goes on; it is ended with the block."""
     streams = {
         "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
     } | streams  # fmt: skip
-    command = [*COMMAND, *map(str, arguments)]
-    with subprocess.Popen(command, env=environment(sandbox), **streams) as process:
+    line = [*command, *map(str, arguments)]
+    with subprocess.Popen(line, env=environment(sandbox), **streams) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def interrupted(process: subprocess.Popen[bytes]) -> Done:
-    """Press Ctrl-C and wait for the end."""
-    process.send_signal(signal.SIGINT)
+def ended(process: subprocess.Popen[bytes]) -> Done:
+    """Wait for the end."""
     out, err = process.communicate(timeout=SECONDS)
     return Done(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what another process is about to do."""
-    ends = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < ends, "it did not happen"
-        time.sleep(0.005)
+def interrupted(process: subprocess.Popen[bytes]) -> Done:
+    """Press Ctrl-C and wait for the end."""
+    process.send_signal(signal.SIGINT)
+    return ended(process)
 
 
 def on_terminal(*arguments: object, sandbox: Sandbox) -> Done:
@@ -117,21 +116,12 @@ def on_terminal(*arguments: object, sandbox: Sandbox) -> Done:
         with tempfile.TemporaryFile() as out:
             with started(*arguments, sandbox=sandbox, stdout=out, stderr=theirs) as process:
                 os.close(theirs)
-                shown = b"".join(_chunks(ours))
+                shown = read_to_end(ours)
                 process.wait(SECONDS)
             out.seek(0)
-            return Done(process.returncode, out.read().decode(), shown.decode())
+            return Done(process.returncode, out.read().decode(), shown)
     finally:
         os.close(ours)
-
-
-def _chunks(terminal: int) -> Iterator[bytes]:
-    try:
-        while chunk := os.read(terminal, 65536):
-            yield chunk
-    except OSError:
-        # The other end is closed.
-        return
 
 
 def rows_of(table: str) -> dict[str, str]:

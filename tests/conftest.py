@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import os
+import signal
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,20 @@ pytest_plugins = ["pytester"]
 settings.register_profile("ci", derandomize=True, print_blob=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def pytest_configure() -> None:
+    """Give children default signals, also where this run ignores some, as with ``&`` and nohup.
+
+    A child inherits what is ignored, and gets the default of what has a handler. This one does
+    nothing, so that the run itself goes on as it was started.
+    """
+    for number in STOPS:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

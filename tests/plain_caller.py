@@ -5,7 +5,6 @@ The sandbox is tested with it, so that our client and our sandbox can't share a 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
@@ -105,13 +104,6 @@ class Wire:
     async def query(self, *iccids: str, method: str = "GET") -> Reply:
         """Ask for a batch of cards."""
         return await self.read(QUERY, iccids=",".join(iccids), method=method)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for something that is about to happen."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture

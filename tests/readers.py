@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import pytest
+from waiting import SECONDS
 
 __all__ = ["read_image", "read_svg", "read_terminal"]
 
@@ -50,5 +51,5 @@ def _run(program: str, package: str, given: bytes, *arguments: str) -> bytes:
             pytest.fail(reason)
         raise pytest.skip.Exception(reason)
     return subprocess.run(
-        [program, *arguments], input=given, capture_output=True, check=True, timeout=60
+        [program, *arguments], input=given, capture_output=True, check=True, timeout=SECONDS
     ).stdout

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import SECONDS
 
 __all__ = ["PASSWORD", "RedisServer", "running_redis"]
 
@@ -60,7 +61,7 @@ class RedisServer:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait()
+            process.wait(SECONDS)
 
     def _answers(self) -> bool:
         try:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from waiting import SECONDS, line_of
 
 from mioesim_async import Dialect, FileTokenStore, StoredToken
 from mioesim_async.tokens.redis import RedisTokenStore
 from mioesim_async.wire.account import account_key
 
-__all__ = ["KEY", "LEASE", "TOKEN", "at", "held_elsewhere", "spawned", "until"]
+__all__ = ["KEY", "LEASE", "TOKEN", "at", "held_elsewhere", "spawned"]
 
 KEY = account_key("13900000000", "host.example")
 TOKEN = StoredToken("made-up-token", 1_700_000_000.5, Dialect("encoded", "json", "POST", "ids"))
@@ -36,13 +38,6 @@ def at(place: str, lease: float = LEASE) -> FileTokenStore | RedisTokenStore:
     return RedisTokenStore(place, lease=lease) if "://" in place else FileTokenStore(place)
 
 
-async def until(happens: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    async with asyncio.timeout(20):
-        while not happens():
-            await asyncio.sleep(0.01)
-
-
 @asynccontextmanager
 async def spawned(code: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Python code in a process of its own, which doesn't outlive the block."""
@@ -57,13 +52,13 @@ async def spawned(code: str, *arguments: str) -> AsyncIterator[asyncio.subproces
         if process.returncode is None:
             process.kill()
         # Ends the transport too, so that nothing is left to the garbage collector.
-        await process.communicate()
+        async with asyncio.timeout(SECONDS):
+            await process.communicate()
 
 
 @asynccontextmanager
 async def held_elsewhere(place: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Hold the lock of ``KEY`` in another process."""
     async with spawned(HOLD, place) as process:
-        assert process.stdout is not None
-        assert await process.stdout.readline() == b"held\n"
+        assert await line_of(process) == "held"
         yield process

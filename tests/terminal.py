@@ -9,7 +9,8 @@ import struct
 import subprocess
 import termios
 
-from command import COMMAND, SECONDS, Done, environment
+from command import COMMAND, Done, environment
+from waiting import SECONDS, read_to_end, read_until
 
 from mioesim_async.sandbox import Sandbox
 
@@ -44,26 +45,17 @@ def at_terminal(
         os.close(theirs)
         with process:
             try:
-                shown = _talk(ours, typed.encode(), asked.encode())
+                shown = _talk(ours, typed, asked)
                 process.wait(SECONDS)
             finally:
                 process.kill()
-        return Done(process.returncode, shown.decode().replace("\r\n", "\n"), "")
+        return Done(process.returncode, shown.replace("\r\n", "\n"), "")
     finally:
         os.close(ours)
 
 
-def _talk(terminal: int, typed: bytes, asked: bytes) -> bytes:
-    shown = b""
-    try:
-        while True:
-            if typed and asked in shown:
-                os.write(terminal, typed)
-                typed = b""
-            chunk = os.read(terminal, 65536)
-            if not chunk:
-                return shown
-            shown += chunk
-    except OSError:
-        # The other end is closed.
-        return shown
+def _talk(terminal: int, typed: str, asked: str) -> str:
+    shown = read_until(terminal, asked)
+    if typed:
+        os.write(terminal, typed.encode())
+    return shown + read_to_end(terminal)

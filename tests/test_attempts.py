@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from waiting import until
 
 from mioesim_async import (
     Dialect,
@@ -172,8 +173,7 @@ async def test_a_silent_host_is_an_attempt_timeout(sandbox: Sandbox, clock: Sand
         await client.login()
         clock._skip = False
         call = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
-        while not asked(sandbox):
-            await asyncio.sleep(0)
+        await until(lambda: asked(sandbox), pause=0)
         clock.advance(21)
         with pytest.raises(errors.AttemptTimeout, match="within 20 s"):
             await call
@@ -213,8 +213,7 @@ async def test_a_deadline_ends_the_wait_for_a_slot(sandbox: Sandbox, clock: Sand
         await client.login()
         sandbox.faults.add(Fault.slow(50), QUERY)
         first = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
-        while not asked(sandbox):
-            await asyncio.sleep(0)
+        await until(lambda: asked(sandbox), pause=0)
         second = asyncio.create_task(client.cards.query(sandbox.iccids[1], deadline=5))
         await asyncio.sleep(0)
         clock.advance(6)
@@ -232,8 +231,7 @@ async def test_a_deadline_never_cancels_the_login_that_others_wait_for(
         sandbox.faults.add(Fault.slow(20), "login")
         short = asyncio.create_task(client.cards.query(sandbox.iccids[0], deadline=5))
         patient = asyncio.create_task(client.cards.query(sandbox.iccids[1]))
-        while not sandbox.requests:
-            await asyncio.sleep(0)
+        await until(lambda: sandbox.requests, pause=0)
         clock.advance(6)
         with pytest.raises(errors.DeadlineExceeded):
             await short
@@ -358,8 +356,7 @@ async def test_a_cancelled_caller_gets_its_cancellation_and_the_purchase_goes_on
         buying = asyncio.create_task(
             client.call(BUY, {"otherOrderId": "ref-9"}, safety=Safety.MONEY)
         )
-        while not asked(sandbox, "addEsimOrder"):
-            await asyncio.sleep(0)
+        await until(lambda: asked(sandbox, "addEsimOrder"), pause=0)
         buying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await buying
@@ -383,8 +380,7 @@ async def test_a_deadline_on_a_purchase_that_was_sent_leaves_it_unknown(
     async with sandbox.client(on_late_order=late.append) as client:
         await client.login()
         buying = asyncio.create_task(client.call(BUY, safety=Safety.MONEY, deadline=10))
-        while not asked(sandbox, "addEsimOrder"):
-            await asyncio.sleep(0)
+        await until(lambda: asked(sandbox, "addEsimOrder"), pause=0)
         clock.advance(11)
         with pytest.raises(errors.OutcomeUnknown):
             await buying
@@ -399,8 +395,7 @@ async def test_a_purchase_cancelled_before_it_was_sent_is_not_sent(
     sandbox.faults.add(Fault.slow(30), "login")
     async with sandbox.client() as client:
         buying = asyncio.create_task(client.call(BUY, safety=Safety.MONEY))
-        while not sandbox.requests:
-            await asyncio.sleep(0)
+        await until(lambda: sandbox.requests, pause=0)
         buying.cancel()
         with pytest.raises(asyncio.CancelledError):
             await buying

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from stepping import Steps, is_locked
+from waiting import until
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, Safety
 from mioesim_async.errors import ClientClosed
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.wire.dialect import Dialect
-from tests.plain_caller import until
 
 BUY = "/api_esim/addEsimOrder"
 SLOTS = 8

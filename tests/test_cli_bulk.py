@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from asking import at_terminal
-from command import mioesim, started, wait_until
+from command import mioesim, started
+from waiting import SECONDS, read_until, wait_until
 
 from mioesim_async.sandbox import Fault, Sandbox
 
@@ -104,7 +105,7 @@ def test_a_killed_run_is_finished_by_the_next_one(
         wait_until(lambda: len([one for one in server.requests if one.fault]) == 2)
         wait_until(lambda: result.read_text().count("\n") == 6)
         process.kill()
-        process.communicate()
+        process.communicate(timeout=SECONDS)
     assert [row["status"] for row in rows_in(result)] == ["placed"] * 5
 
     # What was under way when the process died may have been placed.
@@ -132,10 +133,9 @@ def test_ctrl_c_sends_no_further_line_and_tells_those_under_way(
         wait_until(lambda: [one for one in server.requests if one.fault])
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        while b"waiting for those under way" not in process.stderr.readline():
-            pass
+        read_until(process.stderr, "waiting for those under way")
         wait_until(lambda: server.clock.advance(60) or process.poll() is not None)
-        process.communicate()
+        process.communicate(timeout=SECONDS)
 
     assert process.returncode == 130
     assert len(server.orders) == 2

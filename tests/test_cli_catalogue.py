@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from command import interrupted, mioesim, started
 from terminal import at_terminal
+from waiting import SECONDS, read_until
 
 from mioesim_async.sandbox import Fault, Sandbox
 
@@ -145,7 +146,7 @@ def test_partners_their_skus_and_their_packages(server: Sandbox) -> None:
 def test_the_sandbox_takes_stock_and_forms_and_refuses_what_is_none() -> None:
     with started("sandbox", "--stock", "45/441=0", "--order-form", "number") as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith(b"export MIOESIM_BASE_URL=")
+        read_until(process.stdout, "export MIOESIM_BASE_URL=")
         assert interrupted(process).status == 0
     for option, value in (("--stock", "45=3"), ("--order-form", "x"), ("--search", "x")):
         done = mioesim("sandbox", option, value)
@@ -166,7 +167,12 @@ def test_completion_is_installed_for_the_shell_that_is_named(tmp_path: Path, she
             f"{script}\nCOMP_WORDS=(mioesim pack) COMP_CWORD=1\n_mioesim\necho ${{COMPREPLY[@]}}"
         )
         done_too = subprocess.run(
-            ["bash", "-c", completes], capture_output=True, text=True, check=False, env=os.environ
+            ["bash", "-c", completes],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ,
+            timeout=SECONDS,
         )
         assert done_too.stdout.split() == ["packages"]
 

@@ -15,15 +15,14 @@ from urllib.parse import urlsplit
 
 import pytest
 from command import (
-    SECONDS,
     environment,
     interrupted,
     lines_of,
     mioesim,
     rows_of,
     started,
-    wait_until,
 )
+from waiting import SECONDS, read_until, wait_until
 
 from mioesim_async.sandbox import Fault, Sandbox
 
@@ -211,7 +210,7 @@ def test_a_closed_pipe_gives_no_traceback(server: Sandbox, tmp_path: Path, kind:
     with started(*arguments, sandbox=server) as process:
         assert process.stdout is not None
         if kind != "table":
-            assert process.stdout.readline()
+            read_until(process.stdout, "\n")
         process.stdout.close()
         process.stdout = None
         _, err = process.communicate(timeout=SECONDS)
@@ -342,7 +341,7 @@ def test_ctrl_c_while_input_is_awaited_says_what_was_done(server: Sandbox) -> No
 def test_the_sandbox_command_prints_what_to_export_and_ends_with_ctrl_c() -> None:
     with started("sandbox", "--cards", 50, "--port", 0) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline().decode() for _ in range(5)]
+        lines = [read_until(process.stdout, "\n") for _ in range(5)]
         script = "".join(lines) + 'exec "$@"\n'
         first = lines[-1].split(" is ")[1].split(";")[0]
         command = ["bash", "-c", script, "bash", *process.args[:5], "query", first]  # type: ignore[index]
@@ -375,6 +374,6 @@ def test_the_sandbox_listens_on_the_port_that_was_asked_for() -> None:
         port = probe.getsockname()[1]
     with started("sandbox", "--cards", 1, "--port", port) as process:
         assert process.stdout is not None
-        url = process.stdout.readline().decode().strip().partition("=")[2]
+        url = read_until(process.stdout, "\n").strip().partition("=")[2]
         assert urlsplit(url).port == port
         assert interrupted(process).status == 0

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from asking import QUESTION, at_terminal
-from command import Done, mioesim, started, wait_until
+from attrs import evolve
+from command import Done, interrupted, mioesim, started
+from waiting import SECONDS, read_until, wait_until
 
 from mioesim_async.sandbox import Fault, Sandbox
 
@@ -22,12 +24,9 @@ def interrupted_twice(process: subprocess.Popen[bytes], server: Sandbox, waiting
     wait_until(lambda: [one for one in server.requests if one.fault])
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
-    told = b""
-    while waiting.encode() not in told:
-        told += process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    return Done(process.returncode, out.decode(), (told + err).decode())
+    told = read_until(process.stderr, waiting)
+    done = interrupted(process)
+    return evolve(done, err=told + done.err)
 
 
 def test_a_second_ctrl_c_says_that_it_may_have_been_bought(server: Sandbox) -> None:
@@ -84,10 +83,9 @@ def test_being_told_to_end_is_like_ctrl_c(server: Sandbox, number: signal.Signal
         wait_until(lambda: [one for one in server.requests if one.fault])
         process.send_signal(number)
         assert process.stderr is not None
-        while b"waiting for what becomes of" not in process.stderr.readline():
-            pass
+        read_until(process.stderr, "waiting for what becomes of")
         wait_until(lambda: server.clock.advance(60) or process.poll() is not None)
-        out = process.communicate()[0].decode()
+        out = process.communicate(timeout=SECONDS)[0].decode()
 
     (order,) = server.orders
     assert process.returncode == 130

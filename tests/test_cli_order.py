@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from asking import END_OF_FILE, QUESTION, answered, at_terminal
 from attrs import evolve
-from command import Done, interrupted, mioesim, started, wait_until
+from command import Done, interrupted, mioesim, started
+from waiting import SECONDS, read_until, wait_until
 
 from mioesim_async.sandbox import Fault, Sandbox
 
@@ -289,7 +290,7 @@ def test_the_reference_stands_on_the_terminal_before_the_order_is_sent(server: S
     with started("order", *PLAN, "--yes", sandbox=server) as process:
         wait_until(lambda: buying(server))
         process.kill()
-        shown = process.communicate()[1].decode()
+        shown = process.communicate(timeout=SECONDS)[1].decode()
 
     (sent,) = buying(server)
     assert sent["otherOrderId"] in shown
@@ -309,11 +310,9 @@ def test_ctrl_c_during_an_order_waits_and_tells_what_it_came_to(
         wait_until(lambda: buying(server))
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        told = b""
-        while b"waiting for what becomes of" not in told:
-            told += process.stderr.readline()
+        read_until(process.stderr, "waiting for what becomes of")
         wait_until(lambda: server.clock.advance(60) or process.poll() is not None)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=SECONDS)
 
     (order,) = server.orders
     assert process.returncode == status

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from asking import QUESTION, at_terminal
-from command import SECONDS, mioesim, started, wait_until
+from command import mioesim, started
+from waiting import SECONDS, read_until, wait_until
 
 from mioesim_async.sandbox import Fault, Sandbox
 
@@ -29,7 +30,7 @@ def test_a_closed_pipe_stops_a_file_and_says_what_was_bought(server: Sandbox, fi
     with started(*buy, sandbox=server, stdout=theirs) as process:
         os.close(theirs)
         # As head -1 does.
-        assert os.read(ours, 65536).startswith(b"line,")
+        assert read_until(ours, "\n").startswith("line,")
         os.close(ours)
         err = process.communicate(timeout=SECONDS)[1].decode()
 
@@ -54,8 +55,7 @@ def test_a_closed_pipe_and_ctrl_c_together_still_tell_what_was_bought(
         os.close(ours)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        while b"waiting for those under way" not in process.stderr.readline():
-            pass
+        read_until(process.stderr, "waiting for those under way")
         wait_until(lambda: server.clock.advance(60) or process.poll() is not None)
         err = process.communicate(timeout=SECONDS)[1].decode()
 

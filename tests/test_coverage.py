@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from hypothesis import assume, example, given, strategies as st
+from waiting import SECONDS
 
 from mioesim_async import ApiCode, Package, Sku, SkuPackages, errors, to_dict
 from mioesim_async.models.converter import structure
@@ -141,7 +142,7 @@ def test_importing_the_package_and_making_a_client_load_no_table_of_countries() 
         "assert 'pycountry' not in sys.modules; assert Sku(1, None, '36').country == 'AU';"
         "assert 'pycountry' in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", program], check=True)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=SECONDS)
 
 
 GRAMMAR = re.compile(r"\d{1,5}-[01]-(\?|0|[1-9]\d*)-(0|[1-9]\d*)(\.\d+)?-[GM](-D)?", re.ASCII)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from plain_caller import until
 from shop import Shop, plan, shop
+from waiting import until
 
 from mioesim_async import CrawlStats, SkuOutcome, errors
 from mioesim_async.api.crawl import CatalogueCrawl

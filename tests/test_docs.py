@@ -11,6 +11,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from waiting import SECONDS
 from yarl import URL
 
 from mioesim_async import MioEsimClient, SessionManager, customer_html, errors
@@ -47,6 +48,7 @@ def test_the_eight_line_example_prints_the_card_and_has_eight_lines() -> None:
             capture_output=True,
             text=True,
             check=True,
+            timeout=SECONDS,
         )
     assert "8985000000000000000 CardStatus(" in done.stdout
     assert len([line for line in BLOCKS[0].splitlines() if line]) == 8
@@ -122,7 +124,7 @@ def test_the_pytest_example_passes_as_a_test(pytester: pytest.Pytester) -> None:
     (block,) = [block for block in BLOCKS if "mioesim_sandbox" in block]
     pytester.makepyfile(block)
     pytester.makeini("[pytest]\nasyncio_mode = auto\n")
-    pytester.runpytest_subprocess().assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(timeout=SECONDS).assert_outcomes(passed=1)
 
 
 def test_the_example_of_both_sandboxes_passes_with_each(pytester: pytest.Pytester) -> None:
@@ -166,6 +168,7 @@ def test_the_main_job_is_one_line_that_sets_itself_up() -> None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=SECONDS,
     )
     assert done.returncode == 0
     assert "1,000" in done.stdout

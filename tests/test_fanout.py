@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from waiting import SECONDS
 
 from mioesim_async import BatchOutcome, BatchStream, errors, fan_out
 from mioesim_async.sandbox import SandboxClock
@@ -409,6 +410,6 @@ asyncio.run(run(10_000)); before = peak()
 asyncio.run(run(1_000_000)); print(peak() - before)
 """
     done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=SECONDS
     )
     assert float(done.stdout) < 20

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from waiting import until
 
 from mioesim_async import BatchStream, MioEsimClient, errors, fan_out
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -127,8 +128,7 @@ async def test_closing_the_client_in_the_middle_is_no_complete_report(
     await client.login()
     sandbox.faults.add(Fault.slow(60), QUERY, times=None, after=3)
     sweep = asyncio.create_task(client.cards.query_all(sandbox.iccids))
-    while len(sandbox.requests) < 6:
-        await asyncio.sleep(0)
+    await until(lambda: len(sandbox.requests) >= 6, pause=0)
     await client.aclose()
     with pytest.raises(errors.ClientClosed) as caught:
         await sweep

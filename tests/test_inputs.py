@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings, strategies as st
+from waiting import SECONDS
 
 from mioesim_async.cli import inputs
 from mioesim_async.cli.inputs import open_source
@@ -56,7 +57,7 @@ def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
         with pipe.open("w") as file:
             file.write(f"{ICCID}\n")
             file.flush()
-            if was_read.wait(5):
+            if was_read.wait(SECONDS):
                 file.write(f"{ICCID[:-1]}2\n")
 
     writer = threading.Thread(target=write)
@@ -67,4 +68,5 @@ def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
     finally:
         was_read.set()
     assert [*items] == [f"{ICCID[:-1]}2"]
-    writer.join()
+    writer.join(SECONDS)
+    assert not writer.is_alive()

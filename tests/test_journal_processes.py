@@ -12,15 +12,11 @@ from pathlib import Path
 import pytest
 from journals import ACCOUNT, BEGIN, STORM, intent, placed
 from stores import spawned
+from waiting import SECONDS, line_of
 
 from mioesim_async import EntryState, OrderJournal
 
 pytestmark = pytest.mark.slow
-
-
-async def line(process: asyncio.subprocess.Process) -> str:
-    assert process.stdout is not None
-    return (await process.stdout.readline()).decode().strip()
 
 
 def tell(process: asyncio.subprocess.Process) -> None:
@@ -34,21 +30,22 @@ async def test_of_many_processes_that_begin_at_once_one_wins(tmp_path: Path) -> 
         processes = [
             await stack.enter_async_context(spawned(BEGIN, str(path), "ref-1")) for _ in range(8)
         ]
-        assert [await line(process) for process in processes] == ["ready"] * 8
+        assert [await line_of(process) for process in processes] == ["ready"] * 8
         for process in processes:
             tell(process)
-        came = [await line(process) for process in processes]
+        came = [await line_of(process) for process in processes]
     assert sorted(came) == ["lost"] * 7 + ["won"]
 
 
 async def test_a_process_killed_when_it_has_begun_leaves_an_open_entry(tmp_path: Path) -> None:
     path = tmp_path / "orders.db"
     async with spawned(BEGIN, str(path), "ref-1") as process:
-        await line(process)
+        await line_of(process)
         tell(process)
-        assert await line(process) == "won"
+        assert await line_of(process) == "won"
         process.kill()
-        await process.wait()
+        async with asyncio.timeout(SECONDS):
+            await process.wait()
     journal = OrderJournal(path)
     [entry] = await journal.open_entries(ACCOUNT)
     assert (entry.other_order_id, entry.state) == ("ref-1", EntryState.OPEN)
@@ -66,11 +63,12 @@ async def test_processes_killed_while_they_write_lose_nothing_and_break_nothing(
             spawned(STORM, str(path), f"{number}a") as killed,
             spawned(STORM, str(path), f"{number}b") as other,
         ):
-            said = [await line(killed)]
-            await line(other)
+            said = [await line_of(killed)]
+            await line_of(other)
             await asyncio.sleep(chance.random() / 20)
             killed.kill()
-            rest, _ = await killed.communicate()
+            async with asyncio.timeout(SECONDS):
+                rest, _ = await killed.communicate()
             # What follows the last line's end was cut off.
             said += rest.decode().split("\n")[:-1]
             # The other one is not held up by what the killed one left.
@@ -105,6 +103,6 @@ if child := os.fork():
 assert asyncio.run(journal.begin(intent("ref-2"))) is None
 """
     async with spawned(code, str(tmp_path / "orders.db")) as process:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(SECONDS):
             assert await process.wait() == 0
     assert len(await OrderJournal(tmp_path / "orders.db").open_entries()) == 2

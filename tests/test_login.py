@@ -6,6 +6,7 @@ import asyncio
 import itertools
 
 import pytest
+from waiting import until
 
 from mioesim_async import (
     Credentials,
@@ -99,8 +100,7 @@ async def test_a_caller_cancelled_during_the_login_does_not_cancel_it_for_others
     sandbox.faults.add(Fault.evict_token(), "login")
     first = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
     second = asyncio.create_task(client.cards.query(sandbox.iccids[1]))
-    while not sandbox.requests:
-        await asyncio.sleep(0)
+    await until(lambda: sandbox.requests, pause=0)
     first.cancel()
     assert len(await second) == 1
     with pytest.raises(asyncio.CancelledError):
@@ -112,8 +112,7 @@ async def test_a_login_that_all_callers_left_is_still_finished(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
     only = asyncio.create_task(client.login())
-    while not sandbox.requests:
-        await asyncio.sleep(0)
+    await until(lambda: sandbox.requests, pause=0)
     only.cancel()
     with pytest.raises(asyncio.CancelledError):
         await only
@@ -285,8 +284,7 @@ async def test_closing_during_a_login_tells_the_waiters(sandbox: Sandbox) -> Non
     sandbox.clock._skip = False
     client = sandbox.client()
     waiting = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
-    while not sandbox.requests:
-        await asyncio.sleep(0)
+    await until(lambda: sandbox.requests, pause=0)
     await client.aclose()
     with pytest.raises(errors.ClientClosed):
         await waiting

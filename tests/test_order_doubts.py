@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from shopping import PLAN, buy, lose
+from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, OrderLine, Package, errors
 from mioesim_async.journal import EntryState
@@ -152,8 +153,9 @@ async def test_what_was_bought_before_counts_when_a_run_resumes(
         sandbox.faults.add(Fault.slow(1000), "getOrderInfo")
         stream = client.orders.place_many(lines, max_spend=Decimal(10), deadline=5)
         first = asyncio.create_task(anext(stream))
-        while sum(seen.endpoint == "getOrderInfo" for seen in sandbox.requests) < 2:
-            await asyncio.sleep(0)
+        await until(
+            lambda: sum(seen.endpoint == "getOrderInfo" for seen in sandbox.requests) >= 2, pause=0
+        )
         clock.advance(5)
         assert isinstance((await first).error, errors.OrderIncomplete)
         with pytest.raises(errors.SpendLimitReached):

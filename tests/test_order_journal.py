@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from both import odd
 from shopping import PLAN, buy
+from waiting import SECONDS, until
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState, JournalEntry
@@ -138,14 +139,16 @@ async def test_what_never_left_may_be_sent_again(sandbox: Sandbox, journal: Orde
         await client.login()
         sandbox.faults.add(Fault.slow(60), "getESIMDetail")
         holder = asyncio.create_task(client.cards.detail(sandbox.iccids[0]))
-        while not any(seen.endpoint == "getESIMDetail" for seen in sandbox.requests):
-            await asyncio.sleep(0)
+        await until(
+            lambda: any(seen.endpoint == "getESIMDetail" for seen in sandbox.requests), pause=0
+        )
         queued = asyncio.create_task(
             client.orders.place(**PLAN, count=1, other_order_id="queued", deadline=5)
         )
         gone = asyncio.create_task(buy(client, "cancelled in the queue"))
-        while len(await journal.open_entries()) < 2:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(SECONDS):
+            while len(await journal.open_entries()) < 2:
+                await asyncio.sleep(0)
         gone.cancel()
         with pytest.raises(asyncio.CancelledError):
             await gone
@@ -154,8 +157,9 @@ async def test_what_never_left_may_be_sent_again(sandbox: Sandbox, journal: Orde
             await queued
         sandbox.clock.advance(60)
         await holder
-        while await journal.open_entries():
-            await asyncio.sleep(0)
+        async with asyncio.timeout(SECONDS):
+            while await journal.open_entries():
+                await asyncio.sleep(0)
         assert not sandbox.orders
         for reference in ("queued", "cancelled in the queue"):
             await buy(client, reference)
@@ -179,8 +183,9 @@ async def test_who_is_cancelled_while_the_intent_is_recorded_leaves_a_free_refer
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    while await journal.open_entries():
-        await asyncio.sleep(0)
+    async with asyncio.timeout(SECONDS):
+        while await journal.open_entries():
+            await asyncio.sleep(0)
     journal.begin = record  # type: ignore[method-assign]
     await buy(buyer, "shop-1")
     assert sent(sandbox) == 1
@@ -208,8 +213,7 @@ async def test_a_cancelled_caller_s_order_is_journalled_when_its_answer_comes(
     sandbox.faults.add(Fault.slow(20), "addEsimOrder")
     async with sandbox.client(order_journal=journal) as client:
         task = asyncio.create_task(buy(client, "shop-1"))
-        while not sent(sandbox):
-            await asyncio.sleep(0)
+        await until(lambda: sent(sandbox), pause=0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -218,8 +222,9 @@ async def test_a_cancelled_caller_s_order_is_journalled_when_its_answer_comes(
         with pytest.raises(errors.OutcomeUnknown):
             await buy(client, "shop-1")
         sandbox.clock.advance(20)
-        while await journal.open_entries():
-            await asyncio.sleep(0)
+        async with asyncio.timeout(SECONDS):
+            while await journal.open_entries():
+                await asyncio.sleep(0)
         again = await buy(client, "shop-1")
     assert again.order_num == sandbox.orders[0].order_num
     assert sent(sandbox) == 1
@@ -265,8 +270,7 @@ async def test_an_answer_to_an_attempt_that_was_replaced_is_told_in_the_log(
     sandbox.faults.add(Fault.slow(20), "addEsimOrder")
     async with sandbox.client(order_journal=journal) as client:
         task = asyncio.create_task(buy(client, "shop-1"))
-        while not sent(sandbox):
-            await asyncio.sleep(0)
+        await until(lambda: sent(sandbox), pause=0)
         (entry,) = await journal.open_entries()
         # Somebody was sure too early, and sent it again.
         at = dt.datetime.now(dt.UTC)

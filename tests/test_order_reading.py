@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from shopping import buy
+from waiting import until
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.sandbox import Fault, Sandbox
@@ -94,8 +95,9 @@ async def test_an_order_under_way_survives_a_callback_that_raises(
     sandbox.faults.add(Fault.slow(5), "addEsimOrder")
     async with sandbox.client(on_late_order=broken) as client:
         task = asyncio.create_task(buy(client, "shop-1"))
-        while not any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests):
-            await asyncio.sleep(0)
+        await until(
+            lambda: any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests), pause=0
+        )
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from both import odd
 from shopping import PLAN, buy, plan
+from waiting import until
 
 from mioesim_async import MioEsimClient, Order, Package, errors
 from mioesim_async.sandbox import Fault, Sandbox
@@ -372,8 +373,7 @@ async def test_a_cancelled_caller_leaves_an_order_to_its_end(sandbox: Sandbox, c
         sandbox.faults.add(Fault.slow(5), "addEsimOrder")
         sandbox.clock._skip = False
         task = asyncio.create_task(client.orders.place(**PLAN, count=1, other_order_id="shop-1"))
-        while not sent(sandbox):
-            await asyncio.sleep(0)
+        await until(lambda: sent(sandbox), pause=0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -394,8 +394,7 @@ async def test_a_time_out_of_the_caller_s_own_is_a_time_out(sandbox: Sandbox) ->
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(None) as limit:
                 task = asyncio.create_task(buy(client))
-                while not sent(sandbox):
-                    await asyncio.sleep(0)
+                await until(lambda: sent(sandbox), pause=0)
                 limit.reschedule(asyncio.get_running_loop().time())
                 await task
         assert not isinstance(caught.value, errors.MioEsimError)
@@ -408,8 +407,7 @@ async def test_a_deadline_after_the_number_came_is_an_incomplete_order(clock: An
     async with Sandbox(10, clock=clock, order_form="number") as sandbox, sandbox.client() as client:
         sandbox.faults.add(Fault.slow(60), "getOrderInfo")
         task = asyncio.create_task(client.orders.place(**PLAN, count=1, deadline=30))
-        while not sent(sandbox, "getOrderInfo"):
-            await asyncio.sleep(0)
+        await until(lambda: sent(sandbox, "getOrderInfo"), pause=0)
         clock.advance(30)
         with pytest.raises(errors.OrderIncomplete) as caught:
             await task

@@ -10,6 +10,7 @@ import pytest
 from aiolimiter import AsyncLimiter
 from hypothesis import given, strategies as st
 from shopping import PLAN
+from waiting import until
 
 from mioesim_async import (
     Dialect,
@@ -22,7 +23,6 @@ from mioesim_async import (
 )
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.transport.pace import Pace, RetryBudget, sweep_slots
-from tests.plain_caller import until
 
 QUERY = "queryIccidInformation"
 DETAIL = "getESIMDetail"

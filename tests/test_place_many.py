@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from both import odd
 from shopping import PLAN, buy
+from waiting import until
 
 from mioesim_async import (
     MioEsimClient,
@@ -210,8 +211,7 @@ async def test_closing_the_client_sends_no_further_line_and_loses_no_order(
     client = sandbox.client(order_journal=journal)
     stream = client.orders.place_many(lines(20), max_spend=None, concurrency=3)
     first = asyncio.create_task(anext(stream))
-    while sent(sandbox) < 3:
-        await asyncio.sleep(0)
+    await until(lambda: sent(sandbox) >= 3, pause=0)
     closing = asyncio.create_task(client.aclose())
     await asyncio.sleep(0)
     sandbox.clock.advance(10)

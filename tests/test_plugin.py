@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from waiting import SECONDS
 
 import mioesim_async
 
@@ -36,7 +37,9 @@ ASYNC_TEST = """
 
 def run_pytest(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run the tests that were made in a process of their own, warnings as errors."""
-    return pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider", *arguments)
+    return pytester.runpytest_subprocess(
+        "-W", "error", "-p", "no:cacheprovider", *arguments, timeout=SECONDS
+    )
 
 
 def modules_after(code: str) -> set[str]:
@@ -44,7 +47,7 @@ def modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=SECONDS, check=True,
     )  # fmt: skip
     return set(done.stdout.split())
 

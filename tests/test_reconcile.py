@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from both import odd
 from shopping import buy, lose
+from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState
@@ -152,8 +153,9 @@ async def test_an_order_under_way_is_not_touched(sandbox: Sandbox, journal: Orde
     sandbox.faults.add(Fault.slow(100), "addEsimOrder")
     async with sandbox.client(order_journal=journal) as client:
         task = asyncio.create_task(buy(client, "shop-1"))
-        while not any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests):
-            await asyncio.sleep(0)
+        await until(
+            lambda: any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests), pause=0
+        )
         report = await client.orders.reconcile(assume_absent_after=timedelta(0))
         assert "under way" in report.still_open[0].reason
         sandbox.clock.advance(100)

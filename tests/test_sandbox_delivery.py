@@ -6,7 +6,8 @@ import asyncio
 
 import aiohttp
 import pytest
-from plain_caller import Wire, http, until, wire
+from plain_caller import Wire, http, wire
+from waiting import until
 
 from mioesim_async.sandbox import Fault
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from plain_caller import DETAIL, Wire, http, until, wire
+from plain_caller import DETAIL, Wire, http, wire
+from waiting import until
 
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from command import interrupted, mioesim, started
+from waiting import read_until
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox import Fault
@@ -124,7 +125,7 @@ def test_the_commands_sandbox_has_the_faults_that_were_asked_for() -> None:
     arguments = [part for fault in faults for part in ("--fault", fault)]
     with started("sandbox", *arguments, "--capacity", 5) as process:
         assert process.stdout is not None
-        line = process.stdout.readline().decode()
+        line = read_until(process.stdout, "\n")
         found = re.search(r"http://\S+", line)
         assert found is not None, line
 
@@ -145,7 +146,7 @@ def test_the_commands_sandbox_has_the_faults_that_were_asked_for() -> None:
 def test_the_commands_sandbox_ends_while_calls_are_unanswered() -> None:
     with started("sandbox", "--fault", "silence") as process:
         assert process.stdout is not None
-        found = re.search(r"http://\S+", process.stdout.readline().decode())
+        found = re.search(r"http://\S+", read_until(process.stdout, "\n"))
         assert found is not None
         with pytest.raises(TimeoutError):
             urllib.request.urlopen(f"{found[0]}/login", timeout=0.1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from waiting import until
 
 from mioesim_async import (
     Dialect,
@@ -286,8 +287,7 @@ async def test_calls_under_way_when_the_client_closes_end_with_an_error_of_ours(
     await client.login()
     sandbox.faults.add(Fault.slow(60), QUERY, times=None)
     call = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
-    while len(sandbox.requests) < 2:
-        await asyncio.sleep(0)
+    await until(lambda: len(sandbox.requests) >= 2, pause=0)
     await client.aclose()
     with pytest.raises(errors.MioEsimError):
         await call

@@ -11,7 +11,8 @@ import orjson
 import pytest
 from attrs import evolve
 from redis_server import RedisServer, running_redis
-from stores import at, spawned, until
+from stores import at, spawned
+from waiting import SECONDS, line_of, until
 
 from mioesim_async import Dialect, MemoryTokenStore, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -115,9 +116,9 @@ async def test_a_process_that_never_logs_in_knows_how_to_sign(place: str) -> Non
             await client.login()
         arguments = [sandbox.url, place, "100", "0", "1", "1", "100"]
         async with spawned(WORKER, *arguments) as process:
-            assert process.stdout is not None
-            assert orjson.loads(await process.stdout.readline()) == [100, [], 0]
-            assert await process.wait() == 0
+            assert orjson.loads(await line_of(process)) == [100, [], 0]
+            async with asyncio.timeout(SECONDS):
+                assert await process.wait() == 0
         assert sandbox.logins == 1
     if isinstance(store, RedisTokenStore):
         await store.aclose()
@@ -285,7 +286,8 @@ async def test_a_process_killed_in_the_middle_of_a_login_does_not_stop_the_other
                     await asyncio.sleep(0.01)
                 assert len(sandbox.requests) == 1, "who waits for the lock doesn't log in"
                 process.kill()
-                await process.wait()
+                async with asyncio.timeout(SECONDS):
+                    await process.wait()
                 assert [len(cards) for cards in await asyncio.gather(*asking)] == [100, 100]
         assert sandbox.logins == 1
     if isinstance(store, RedisTokenStore):
@@ -325,10 +327,8 @@ async def test_eight_processes_lose_no_card_and_log_in_once_for_each_death(place
 
 
 async def last_line(worker: asyncio.subprocess.Process) -> list[object]:
-    assert worker.stdout is not None
-    while True:
-        line = await worker.stdout.readline()
-        assert line, "the process ended without a report"
-        if line != b"moved\n":
-            report: list[object] = orjson.loads(line)
-            return report
+    line = "moved"
+    while line == "moved":
+        line = await line_of(worker)
+    report: list[object] = orjson.loads(line)
+    return report

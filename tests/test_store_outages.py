@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis_server import PASSWORD, RedisServer, running_redis
-from stores import until
+from waiting import SECONDS, until
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -92,7 +92,7 @@ def live_token(client: MioEsimClient) -> str:
 async def brought_back(client: MioEsimClient, sandbox: Sandbox) -> None:
     """Go on calling until the live token is in the store again."""
     keeper = client._caller._keeper
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(SECONDS):
         while keeper._shelf.behind or keeper._catching_up is not None:
             sandbox.clock.advance(TRY_AGAIN)
             await client.cards.query(sandbox.iccids[0])
@@ -306,7 +306,7 @@ async def test_the_environment_names_a_redis_that_is_closed_with_the_client(
         for _ in range(2):
             async with MioEsimClient.from_env() as client:
                 await client.cards.query(sandbox.iccids[0])
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(SECONDS):
                 while (await redis.info("clients"))["connected_clients"] > 1:
                     await asyncio.sleep(0.01)
     assert sandbox.logins == 1

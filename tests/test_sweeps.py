@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from both import odd
+from waiting import until
 
 from mioesim_async import (
     CardOutcome,
@@ -302,8 +303,7 @@ async def test_a_deadline_is_per_batch_from_its_slot(sandbox: Sandbox, clock: Sa
         await client.login()
         async with client.cards.query_many(sandbox.iccids[:300], deadline=5) as stream:
             sweep = asyncio.create_task(collect(stream))
-            while asked(sandbox) < 2:
-                await asyncio.sleep(0)
+            await until(lambda: asked(sandbox) >= 2, pause=0)
             clock.advance(6)
             outcomes = await sweep
     # The slow batch was given up after 5 s, and asked again when the next was answered.

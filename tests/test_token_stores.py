@@ -15,6 +15,7 @@ from attrs import evolve
 from redis.asyncio import Redis
 from redis_server import PASSWORD, RedisServer, running_redis
 from stores import KEY, TOKEN, at, held_elsewhere, spawned
+from waiting import SECONDS
 
 from mioesim_async import Dialect, FileTokenStore, StoredToken
 from mioesim_async.sandbox import Sandbox
@@ -189,10 +190,11 @@ async def test_nobody_reads_half_a_file(tmp_path: Path) -> None:
 
     writing = asyncio.create_task(write())
     seen = set()
-    while not writing.done():
-        loaded = await store.load(KEY)
-        assert loaded in tokens
-        seen.add(loaded)
+    async with asyncio.timeout(SECONDS):
+        while not writing.done():
+            loaded = await store.load(KEY)
+            assert loaded in tokens
+            seen.add(loaded)
     await writing
     assert len(seen) > 1
 
@@ -298,16 +300,17 @@ async def test_a_holder_cancelled_at_any_step_frees_the_lock(place: str) -> None
             with pytest.raises(asyncio.CancelledError):
                 await holder
             # A lock that was left behind would not be had before its lease ends.
-            async with asyncio.timeout(20), other.lock(KEY):
+            async with asyncio.timeout(SECONDS), other.lock(KEY):
                 pass
 
 
 async def test_a_killed_holder_frees_the_lock(store: Store, place: str) -> None:
     async with held_elsewhere(place) as process:
         process.kill()
-        await process.wait()
-        async with store.lock(KEY):
-            pass
+        async with asyncio.timeout(SECONDS):
+            await process.wait()
+            async with store.lock(KEY):
+                pass
 
 
 async def test_the_lease_is_extended_while_the_lock_is_held(redis_server: RedisServer) -> None:
@@ -317,11 +320,12 @@ async def test_the_lease_is_extended_while_the_lock_is_held(redis_server: RedisS
         async with Redis.from_url(redis_server.url) as redis, store.lock(KEY):  # type: ignore[union-attr]
             name = f"mioesim_async:lock:{KEY}"
             left, extended = await redis.pttl(name), 0
-            while extended < 4:
-                before, left = left, await redis.pttl(name)
-                assert left > 0
-                extended += left > before
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(SECONDS):
+                while extended < 4:
+                    before, left = left, await redis.pttl(name)
+                    assert left > 0
+                    extended += left > before
+                    await asyncio.sleep(0.01)
         async with store.lock(KEY):
             pass
 
@@ -341,5 +345,6 @@ async def main():
 asyncio.run(main())
 """
     async with spawned(code, str(path), "a") as one, spawned(code, str(path), "b") as two:
-        assert [await one.wait(), await two.wait()] == [0, 0]
+        async with asyncio.timeout(SECONDS):
+            assert [await one.wait(), await two.wait()] == [0, 0]
     assert len(orjson.loads(path.read_bytes())) == 40

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from plain_caller import until
+from waiting import until
 
 from mioesim_async import Credentials, Dialect, MioEsimClient, RetryPolicy, Timeouts, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -160,9 +160,9 @@ async def test_one_timer_watches_all_attempts_and_none_outlives_the_client() -> 
             calls = [asyncio.create_task(client.cards.query(one)) for one in sandbox.iccids[:20]]
             await until(lambda: len(watched(client)) == sandbox.under_way == 20)
             assert len(clock._timers) == 1
-            while not all(call.done() for call in calls):
-                sandbox.clock.advance(10)
-                await asyncio.sleep(0)
+            await until(
+                lambda: sandbox.clock.advance(10) or all(call.done() for call in calls), pause=0
+            )
             assert sum(map(len, await asyncio.gather(*calls))) == 20
             assert not watched(client)
         assert not clock._timers

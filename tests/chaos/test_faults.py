@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from hurry import hurried
-from plain_caller import until
+from waiting import SECONDS, until
 
 from mioesim_async import Dialect, MioEsimClient, RetryPolicy, Timeouts, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -179,7 +179,7 @@ asyncio.run(main(sys.argv[1] == "declared"))
 @pytest.mark.parametrize("how", ["declared", "undeclared"])
 def test_a_gigabyte_is_refused_while_it_is_read_and_not_held_in_memory(how: str) -> None:
     command = [sys.executable, "-W", "error", "-c", GIGABYTE_SCRIPT, how]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr.decode()
     reason, cards, requests, grown = json.loads(done.stdout)
     assert (reason, cards) == ("too_large", 100)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
-from plain_caller import until
+from waiting import until
 
 from mioesim_async import (
     Credentials,

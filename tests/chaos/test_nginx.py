@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from attrs import define
 from hurry import hurried
-from plain_caller import until
+from waiting import SECONDS, until
 
 from mioesim_async import CardStream, Dialect, MioEsimClient, RetryPolicy, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -101,7 +101,7 @@ class Nginx:
         """End it at once, whatever became of the test."""
         if self.process is not None:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(SECONDS)
 
 
 @pytest.fixture(scope="module")
