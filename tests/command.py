@@ -1,7 +1,13 @@
-"""The ``mioesim`` command as a real process, for the tests of the command line."""
+"""The ``mioesim`` command for the tests of the command line: as a call, and as a process.
+
+A test that is about output and exit status calls it, which takes a twentieth of the time.
+One that is about signals, terminals, broken pipes or the end of a process starts it.
+"""
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import pty
 import re
@@ -9,13 +15,20 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import IO, Any
+from unittest.mock import patch
 
+import waiting
 from attrs import define
 from waiting import SECONDS, read_to_end
 
+from mioesim_async.cli.app import run
+from mioesim_async.cli.stopping import STOPS
+from mioesim_async.models import reader
 from mioesim_async.sandbox import Sandbox
 
 PYTHON = [sys.executable, "-W", "error"]
@@ -25,7 +38,7 @@ CHOOSES_STYLE = ("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLO
 
 @define
 class Done:
-    """A process that has ended."""
+    """A command that has ended."""
 
     status: int
     out: str
@@ -54,28 +67,137 @@ def mioesim(
     *arguments: object,
     sandbox: Sandbox | None = None,
     typed: str | bytes | None = None,
-    stdin: int | IO[Any] | None = subprocess.DEVNULL,
+    stdin: int | IO[Any] | None = None,
     **more: str,
 ) -> Done:
-    """Run the command to its end.
+    """Call the command as its process would, and leave this process as it was.
 
     Args:
         arguments: Of the command.
         sandbox: Whose account the environment holds.
         typed: What comes through a pipe on standard input.
-        stdin: Standard input, where nothing is piped.
+        stdin: Standard input, where nothing is piped; None for ``/dev/null``.
         more: More environment variables.
     """
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=environment(sandbox, **more),
-        input=typed.encode() if isinstance(typed, str) else typed,
-        stdin=None if typed is not None else stdin,
-        capture_output=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with (
+            _input(typed, stdin) as given,
+            _streams(given, out, err),
+            _logging_as_at_the_start(),
+            _handlers_put_back(),
+            _limited(),
+            patch.dict(os.environ, environment(sandbox, **more), clear=True),
+            patch.object(sys, "argv", ["mioesim", *map(str, arguments)]),
+        ):
+            reader._reported.clear()
+            status = run(sys.argv[1:])
+        out.seek(0)
+        err.seek(0)
+        return Done(status, out.read().decode(), err.read().decode())
+
+
+@contextmanager
+def _input(typed: str | bytes | None, given: int | IO[Any] | None) -> Iterator[int]:
+    """Open what the command reads, and fill it where it is a pipe."""
+    if typed is None:
+        with Path(os.devnull).open("rb") as nothing:
+            yield given if isinstance(given, int) else (given or nothing).fileno()
+        return
+    content = typed.encode() if isinstance(typed, str) else typed
+    reads, writes = os.pipe()
+
+    def write() -> None:
+        # The command need not read all of it.
+        with suppress(BrokenPipeError), os.fdopen(writes, "wb") as pipe:
+            pipe.write(content)
+
+    typing = threading.Thread(target=write, name="typing")
+    typing.start()
+    try:
+        yield reads
+    finally:
+        os.close(reads)
+        typing.join(SECONDS)
+
+
+@contextmanager
+def _streams(given: int, out: IO[bytes], err: IO[bytes]) -> Iterator[None]:
+    """Put these in the places of standard input, output and error, as a shell does."""
+    with ExitStack() as stack:
+        for number, descriptor in enumerate((given, out.fileno(), err.fileno())):
+            stack.callback(_move, os.dup(number), number)
+            os.dup2(descriptor, number)
+        for name, stream in {
+            "stdin": io.TextIOWrapper(io.BufferedReader(_raw(0, "stdin")), "utf-8"),
+            "stdout": io.TextIOWrapper(io.BufferedWriter(_raw(1, "stdout")), "utf-8"),
+            "stderr": io.TextIOWrapper(
+                io.BufferedWriter(_raw(2, "stderr")),
+                "utf-8",
+                "backslashreplace",
+                line_buffering=True,
+            ),
+        }.items():
+            stack.enter_context(patch.object(sys, name, stack.enter_context(stream)))
+        yield
+
+
+def _move(descriptor: int, number: int) -> None:
+    os.dup2(descriptor, number)
+    os.close(descriptor)
+
+
+def _raw(number: int, name: str) -> io.FileIO:
+    raw = io.FileIO(number, "rb" if number == 0 else "wb", closefd=False)
+    raw.name = f"<{name}>"
+    return raw
+
+
+@contextmanager
+def _logging_as_at_the_start() -> Iterator[None]:
+    """Take away what pytest adds to the loggers, and afterwards what the command added."""
+    loggers = [logging.getLogger(), logging.getLogger("mioesim_async")]
+    before = [(logger, logger.level, logger.handlers) for logger in loggers]
+    try:
+        loggers[0].handlers = []
+        loggers[1].handlers = [*loggers[1].handlers]
+        loggers[0].setLevel(logging.WARNING)
+        loggers[1].setLevel(logging.NOTSET)
+        yield
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers = handlers
+
+
+@contextmanager
+def _handlers_put_back() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Press Ctrl-C until the command ends if it takes too long; uvloop heeds nothing else."""
+    ended, pressed = threading.Event(), 0
+
+    def watch() -> None:
+        nonlocal pressed
+        while not ended.wait(1 if pressed else waiting.SECONDS):
+            pressed += 1
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watching = threading.Thread(target=watch, name="limit of a command")
+    watching.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watching.join()
+        assert not pressed, f"the command didn't end within {waiting.SECONDS} s"
 
 
 @contextmanager
