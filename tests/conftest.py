@@ -40,6 +40,16 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _collect_only_what_is_new() -> None:
+    """Take what is there before a module's tests out of the collections that follow each.
+
+    It is most of what there is, and the time of a collection grows with it.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 async def _no_task_left_behind() -> AsyncIterator[None]:
     """Fail a test that leaves a task; set up first, so that everything else is closed by then."""
