@@ -394,7 +394,6 @@ async def test_a_rate_limit_s_own_wait_is_kept_between_probes(clock: SandboxCloc
     assert clock.slept[0] == 90
 
 
-@pytest.mark.slow
 def test_a_million_items_from_a_generator_grow_the_process_by_less_than_20_mib() -> None:
     script = """
 import asyncio, resource

@@ -21,9 +21,7 @@ from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.wire.account import account_key, label_of_host
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
-PROCESSES = 8
 COROUTINES = 20
-CARDS = 60_000
 BATCH = 25
 
 WORKER = """
@@ -294,16 +292,20 @@ async def test_a_process_killed_in_the_middle_of_a_login_does_not_stop_the_other
         await store.aclose()
 
 
-@pytest.mark.slow
-async def test_eight_processes_lose_no_card_and_log_in_once_for_each_death(place: str) -> None:
-    with Sandbox(CARDS) as sandbox:
+@pytest.mark.parametrize(
+    ("processes", "cards"), [(3, 15_000), pytest.param(8, 60_000, marks=pytest.mark.slow)]
+)
+async def test_processes_lose_no_card_and_log_in_once_for_each_death(
+    place: str, processes: int, cards: int
+) -> None:
+    with Sandbox(cards) as sandbox:
         async with AsyncExitStack() as stack:
-            numbers = [str(CARDS), "{}", str(PROCESSES), str(COROUTINES), str(BATCH)]
+            numbers = [str(cards), "{}", str(processes), str(COROUTINES), str(BATCH)]
             workers = [
                 await stack.enter_async_context(
                     spawned(WORKER, sandbox.url, place, *[n.format(number) for n in numbers])
                 )
-                for number in range(PROCESSES)
+                for number in range(processes)
             ]
 
             async def a_minute_passes() -> None:
@@ -315,13 +317,13 @@ async def test_eight_processes_lose_no_card_and_log_in_once_for_each_death(place
             for share, kill in enumerate(
                 (sandbox.evict, lambda: sandbox.clock.advance(7300), sandbox.evict), start=1
             ):
-                seen = CARDS // BATCH * share // 4
+                seen = cards // BATCH * share // 4
                 await until(lambda seen=seen: len(sandbox.requests) >= seen)  # type: ignore[misc]
                 await a_minute_passes()
                 kill()
             reports = [await last_line(worker) for worker in workers]
-        assert [report[1] for report in reports] == [[]] * PROCESSES
-        assert sum(report[0] for report in reports) == CARDS
+        assert [report[1] for report in reports] == [[]] * processes
+        assert sum(report[0] for report in reports) == cards
         assert sandbox.logins <= 1 + 3
         assert sandbox.logins == sum(report[2] for report in reports)
 
