@@ -249,7 +249,7 @@ BAD_VALUES = [
     bytearray(MADE_UP_SECRET.encode()),
     {"nested": MADE_UP_SECRET},
     {MADE_UP_SECRET},
-    object(),
+    pytest.param(object(), id="object"),
     ["a", ""],
     ["a", None],
     [""],
