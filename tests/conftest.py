@@ -29,15 +29,24 @@ if os.environ.get("CI"):
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def pytest_configure() -> None:
-    """Give children default signals, also where this run ignores some, as with ``&`` and nohup.
+def ignore_in_this_process_only() -> None:
+    """Have children get the default of signals that this run was started to ignore, as with ``&``.
 
-    A child inherits what is ignored, and gets the default of what has a handler. This one does
-    nothing, so that the run itself goes on as it was started.
+    A child inherits what is ignored, and gets the default of what has a handler: one that does
+    nothing keeps this process as it was.
     """
     for number in STOPS:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _whole_run() -> Iterator[None]:
+    """Prepare the process that runs tests, and collect at last what was never looked at again."""
+    ignore_in_this_process_only()
+    yield
+    gc.unfreeze()
+    gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -93,7 +93,7 @@ def test_children_get_default_signals_where_the_run_was_started_to_ignore_them()
     )
     before = {number: signal.signal(number, signal.SIG_IGN) for number in conftest.STOPS}
     try:
-        conftest.pytest_configure()
+        conftest.ignore_in_this_process_only()
         handlers = [signal.getsignal(number) for number in conftest.STOPS]
         done = subprocess.run(
             [sys.executable, "-c", script],
