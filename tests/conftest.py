@@ -40,6 +40,13 @@ def ignore_in_this_process_only() -> None:
             signal.signal(number, lambda *_: None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that are long by nature the time that they need."""
+    for item in items:
+        if item.get_closest_marker("slow") is not None:
+            item.add_marker(pytest.mark.timeout(600))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _whole_run() -> Iterator[None]:
     """Prepare the process that runs tests, and collect at last what was never looked at again."""

@@ -10,6 +10,7 @@ import pytest
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_memory_tasks_sockets_and_descriptors_are_flat_over_five_minutes() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", "--minutes", "5"],
@@ -17,5 +18,6 @@ def test_memory_tasks_sockets_and_descriptors_are_flat_over_five_minutes() -> No
         capture_output=True,
         text=True,
         check=False,
+        timeout=800,
     )
     assert done.returncode == 0, done.stdout
