@@ -33,6 +33,9 @@ from mioesim_async.sandbox import Sandbox
 
 PYTHON = [sys.executable, "-W", "error"]
 COMMAND = [*PYTHON, "-m", "mioesim_async.cli"]
+DEBUGS = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
+"""In debug mode a command on a slow machine tells of its slowness between its lines."""
+
 CHOOSES_STYLE = ("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
 
 
@@ -50,7 +53,7 @@ def environment(sandbox: Sandbox | None = None, **more: str) -> dict[str, str]:
     clean = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MIOESIM_", "TTY_")) and name not in CHOOSES_STYLE
+        if not name.startswith(("MIOESIM_", "TTY_")) and name not in {*CHOOSES_STYLE, *DEBUGS}
     }
     if sandbox is not None:
         account = sandbox.credentials
@@ -152,18 +155,25 @@ def _raw(number: int, name: str) -> io.FileIO:
     return raw
 
 
+def _is_no_slowness(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("Executing ")
+
+
 @contextmanager
 def _logging_as_at_the_start() -> Iterator[None]:
     """Take away what pytest adds to the loggers, and afterwards what the command added."""
     loggers = [logging.getLogger(), logging.getLogger("mioesim_async")]
+    loops = logging.getLogger("asyncio")
     before = [(logger, logger.level, logger.handlers) for logger in loggers]
     try:
         loggers[0].handlers = []
         loggers[1].handlers = [*loggers[1].handlers]
         loggers[0].setLevel(logging.WARNING)
         loggers[1].setLevel(logging.NOTSET)
+        loops.addFilter(_is_no_slowness)
         yield
     finally:
+        loops.removeFilter(_is_no_slowness)
         for logger, level, handlers in before:
             logger.setLevel(level)
             logger.handlers = handlers

@@ -12,7 +12,7 @@ from attrs import evolve
 from command import mioesim
 
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.sandbox.shop import PLANS
+from mioesim_async.sandbox.shop import PLANS, SKUS
 
 LPA = "LPA:1$"
 PLAN = ("45", "441")
@@ -88,12 +88,12 @@ def test_physical_sims_are_the_same_however_they_are_separated(server: Sandbox, 
 
 
 def test_a_line_of_before_that_has_no_price_today_counts_against_the_limit(
-    server: Sandbox, file: Path
+    server: Sandbox, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file.write_text("sku_id,price_id,reference\n45,441,gone-1\n")
     assert told_of(file, server)[0] == 0
     # Today the catalogue does not have the plan any more.
-    server.faults.add(Fault.refuse(-8, "no"), "getPackages", times=1)
+    monkeypatch.setitem(SKUS, 45, evolve(SKUS[45], plans=()))
     file.write_text("sku_id,price_id,reference\n45,441,gone-1\n71,441,new-1\n")
     done = mioesim("order", "--file", file, "--max-spend", 20, "--yes", sandbox=server)
 
