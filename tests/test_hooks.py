@@ -10,6 +10,7 @@ import pytest
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
 from shopping import buy
+from waiting import until
 
 from mioesim_async import MioEsimClient, Order, Safety, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
@@ -148,8 +149,7 @@ async def test_an_async_on_late_order_is_awaited_before_the_client_closes(
         await client.login()
         sandbox.faults.add(evolve(fault or Fault.slow(0), delay=5), "addEsimOrder")
         call = asyncio.create_task(buy(client, "shop-1"))
-        while not sandbox.under_way:
-            await asyncio.sleep(0)
+        await until(lambda: sandbox.under_way, pause=0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -170,8 +170,7 @@ async def test_an_on_late_order_that_raises_is_logged_and_breaks_nothing(
         await client.login()
         sandbox.faults.add(Fault.slow(5), "addEsimOrder")
         call = asyncio.create_task(buy(client, "shop-1"))
-        while not sandbox.under_way:
-            await asyncio.sleep(0)
+        await until(lambda: sandbox.under_way, pause=0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call

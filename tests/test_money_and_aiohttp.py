@@ -7,6 +7,7 @@ import asyncio
 import aiohttp
 import pytest
 from shopping import PLAN, buy
+from waiting import until
 
 from mioesim_async import (
     MemoryTokenStore,
@@ -98,8 +99,7 @@ async def test_reads_still_end_in_time(sandbox: Sandbox) -> None:
         await client.login()
         sandbox.faults.add(Fault.silence(), "getSkus")
         call = asyncio.create_task(client.catalogue.skus())
-        while not sandbox.under_way:
-            await asyncio.sleep(0)
+        await until(lambda: sandbox.under_way, pause=0)
         for _ in range(2 * LOOKS):
             sandbox.clock.advance(client._manager.timeouts.read / LOOKS)
             await asyncio.sleep(0)

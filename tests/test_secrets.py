@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
+from waiting import until
 
 from mioesim_async import (
     ActivationCode,
@@ -266,8 +267,7 @@ async def test_no_frame_of_a_time_out_shows_what_was_sent(
         sandbox.faults.add(Fault.silence(), endpoint)
         async with sandbox.client(dialect=Dialect(read_method=method)) as client:
             call = asyncio.ensure_future(client.catalogue.skus())
-            while not any(seen.fault for seen in sandbox.requests):
-                await asyncio.sleep(0)
+            await until(lambda: any(seen.fault for seen in sandbox.requests), pause=0)
             call.cancel()
             with pytest.raises(asyncio.CancelledError) as caught:
                 await call

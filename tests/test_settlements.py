@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from shopping import buy
+from waiting import SECONDS, until
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.api import settlements
@@ -47,11 +48,11 @@ async def test_an_answer_that_can_t_be_recorded_is_written_when_it_can(
         said = f"reference shop-1 is placed as order {order.order_num}"
         assert f"could not record that {said}: the disk is full; it is tried again" in caplog.text
         away.is_away = False
-        while await journal.open_entries():
-            sandbox.clock.advance(1)
-            await asyncio.sleep(0)
-        while "at last" not in caplog.text:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(SECONDS):
+            while await journal.open_entries():
+                sandbox.clock.advance(1)
+                await asyncio.sleep(0)
+        await until(lambda: "at last" in caplog.text, pause=0)
         assert f"told at last that {said}" in caplog.text
         (left,) = [await journal.find(client.account, "shop-1")]
         assert left is not None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from shopping import PLAN, buy, lose
+from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, OrderLine, RenewalLine, errors
 from mioesim_async.journal.entry import EntryState
@@ -111,8 +112,9 @@ async def test_a_deadline_says_whether_a_byte_had_left(sandbox: Sandbox) -> None
         first = asyncio.create_task(
             client.orders.place(**PLAN, count=1, other_order_id="sent", deadline=10)
         )
-        while not any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests):
-            await asyncio.sleep(0)
+        await until(
+            lambda: any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests), pause=0
+        )
         second = asyncio.create_task(
             client.orders.place(**PLAN, count=1, other_order_id="queued", deadline=5)
         )
@@ -225,8 +227,7 @@ async def test_whoever_is_told_late_is_told_what_it_came_to(sandbox: Sandbox) ->
             sandbox.requests.clear()
             sandbox.faults.add(evolve(fault, delay=5), "addEsimOrder")
             call = asyncio.create_task(buy(client, fault.name))
-            while not sandbox.requests:
-                await asyncio.sleep(0)
+            await until(lambda: sandbox.requests, pause=0)
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await call

@@ -43,7 +43,7 @@ http {{
             proxy_pass {upstream};
             proxy_http_version 1.1;
             proxy_set_header Connection "";
-            proxy_read_timeout 100ms;
+            proxy_read_timeout {patience};
         }}
     }}
 }}
@@ -64,17 +64,18 @@ class Nginx:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    async def start(self, settings: str = "") -> None:
-        """Start it, and wait until it listens."""
-        self._launch(settings)
+    async def start(self, settings: str = "", patience: str = "60s") -> None:
+        """Start it, and wait until it listens; its patience with the sandbox is in real time."""
+        self._launch(settings, patience)
         await until(self._listens)
 
-    def _launch(self, settings: str) -> None:
+    def _launch(self, settings: str, patience: str) -> None:
         configuration = self.folder / "nginx.conf"
         text = CONFIGURATION.format(
             user="user root;" if os.geteuid() == 0 else "",
             folder=self.folder,
             settings=settings,
+            patience=patience,
             port=self.port,
             upstream=self.upstream,
         )
@@ -250,7 +251,7 @@ async def test_a_502_of_nginxs_own_is_an_http_status_error(nginx: Nginx, upstrea
 async def test_a_504_of_nginxs_own_is_asked_again_and_then_an_http_status_error(
     nginx: Nginx, upstream: Sandbox
 ) -> None:
-    await nginx.start()
+    await nginx.start(patience="500ms")
     async with (
         hurried(upstream.clock, 0.01),
         client_of(nginx, upstream, retry=RetryPolicy(max_attempts=2)) as client,
