@@ -15,6 +15,7 @@ from mioesim_async.transport.retry import (
     Failure,
     classify,
     decide,
+    parse_http_date,
     parse_retry_after,
 )
 
@@ -156,6 +157,24 @@ def test_retry_after_in_every_odd_form(header: str | None, seconds: float | None
 def test_no_retry_after_header_breaks_the_parser(header: str) -> None:
     seconds = parse_retry_after(header, NOW)
     assert seconds is None or seconds >= 0
+
+
+@pytest.mark.parametrize(
+    ("header", "moment"),
+    [
+        ("Thu, 01 Jan 2026 00:00:00 GMT", NOW),
+        ("Thursday, 01-Jan-26 00:00:00 GMT", NOW),
+        # Without a time zone of its own, it is not this machine's.
+        ("Thu, 01 Jan 2026 00:00:00 -0000", NOW),
+        ("Thu, 01 Jan 2026 08:00:00 +0800", NOW),
+        (None, None),
+        ("", None),
+        ("yesterday", None),
+        ("Thu, 99 Jan 2026 00:00:00 GMT", None),
+    ],
+)
+def test_the_date_of_a_reply_is_read_or_is_none(header: str | None, moment: float | None) -> None:
+    assert parse_http_date(header) == moment
 
 
 def api(code: int) -> errors.ApiError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import socket
 import threading
 import weakref
@@ -222,6 +223,7 @@ class Sandbox(Closing):
         """
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
+        app.on_response_prepare.append(self._date)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         host, port = self._address
@@ -361,6 +363,10 @@ class Sandbox(Closing):
             return await task
         finally:
             self._waiting.discard(task)
+
+    async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Write the sandbox's own time into a reply's head."""
+        response.headers["Date"] = email.utils.formatdate(self.clock.time(), usegmt=True)
 
     def _connection_number(self, request: web.Request) -> int:
         transport = request.transport

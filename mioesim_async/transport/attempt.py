@@ -16,7 +16,7 @@ from mioesim_async.transport.config import Credentials, Timeouts
 from mioesim_async.transport.manager import SessionManager
 from mioesim_async.transport.reading import clues_in
 from mioesim_async.transport.request import FORM, Progress, RawReply, Request
-from mioesim_async.transport.retry import parse_retry_after
+from mioesim_async.transport.retry import parse_http_date, parse_retry_after
 from mioesim_async.transport.watch import AttemptLimit, Watch
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
@@ -32,7 +32,12 @@ LARGE_BODY_TO_READ_EXACTLY = 32 * 1024
 
 
 class Sender:
-    """Sends single requests of one account."""
+    """Sends single requests of one account.
+
+    Attributes:
+        clock_ahead: By how many seconds this machine's clock is ahead of the host's, as the last
+            reply with a date in its head showed; None before that.
+    """
 
     def __init__(
         self,
@@ -48,6 +53,9 @@ class Sender:
         self._base_url = base_url
         self._manager = manager
         self._clock = clock
+        self.clock_ahead: float | None = None
+        self._last_date: str | None = None
+        self._their_time: float | None = None
         self._watch = Watch(clock, whole=timeouts.attempt, silence=timeouts.read)
         self._money_watch = Watch(clock, whole=timeouts.money, silence=timeouts.money)
         self._connect = timeouts.connect
@@ -184,6 +192,7 @@ class Sender:
             finally:
                 watch.remove(limit)
             progress.status, progress.size = reply.status, len(reply.body)
+            self._compare_clocks(reply.date)
             return reply
         if not progress.sent:
             raise errors.ConnectError(
@@ -198,6 +207,13 @@ class Sender:
             f"{endpoint.path} was not answered within {watch.whole:g} s; "
             f"try again later, or raise Timeouts({'money' if money else 'attempt'}=...)"
         ).at(endpoint.path)
+
+    def _compare_clocks(self, date: str | None) -> None:
+        # Many replies come within one second, and have the same date.
+        if date != self._last_date:
+            self._last_date, self._their_time = date, parse_http_date(date)
+        if self._their_time is not None:
+            self.clock_ahead = self._clock.time() - self._their_time
 
     def _refused_status(self, endpoint: Endpoint, reply: RawReply) -> errors.MioEsimError:
         status, wait = reply.status, parse_retry_after(reply.retry_after, self._clock.time())

@@ -97,6 +97,11 @@ class Caller:
         return self._keeper.dialect
 
     @property
+    def clock_ahead(self) -> float | None:
+        """By how many seconds this machine's clock is ahead of the host's; None if not known."""
+        return self._sender.clock_ahead
+
+    @property
     def sweep_slots(self) -> int:
         """How many calls of sweeps may be under way, so that others find a free slot."""
         return sweep_slots(self._max_in_flight, self.manager.pool_size)

@@ -7,6 +7,7 @@ import enum
 import math
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from functools import lru_cache
 from itertools import islice
 
@@ -17,7 +18,15 @@ from mioesim_async import errors
 from mioesim_async.transport.config import RetryPolicy
 from mioesim_async.wire.endpoints import REFUSED_FOR_MONEY, Safety
 
-__all__ = ["Action", "Decision", "Failure", "classify", "decide", "parse_retry_after"]
+__all__ = [
+    "Action",
+    "Decision",
+    "Failure",
+    "classify",
+    "decide",
+    "parse_http_date",
+    "parse_retry_after",
+]
 
 
 class Failure(enum.Enum):
@@ -162,8 +171,21 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
     text = value.strip()
     if re.fullmatch(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", text):
         return float(text)
+    when = parse_http_date(text)
+    return None if when is None else max(0.0, when - now)
+
+
+def parse_http_date(value: str | None) -> float | None:
+    """Read a date as HTTP writes it, such as ``Sun, 06 Nov 1994 08:49:37 GMT``.
+
+    Returns:
+        Seconds since the epoch (UTC); None where the header is missing or makes no sense.
+    """
+    if value is None:
+        return None
     try:
-        when = email.utils.parsedate_to_datetime(text)
-        return max(0.0, when.timestamp() - now)
+        when = email.utils.parsedate_to_datetime(value)
+        # Without a time zone it would be taken for this machine's own time.
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
