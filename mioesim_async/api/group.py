@@ -10,6 +10,7 @@ from mioesim_async.errors import ClientClosed, InvalidRequest, ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.converter import structure_rows
 from mioesim_async.models.replies import rows_of
+from mioesim_async.models.subject import cards_named, check_about
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import Endpoint
@@ -42,10 +43,17 @@ class Group:
         cls: type[T],
         deadline: float | None,
     ) -> list[T]:
-        """Call an endpoint that answers with a list; a bad row is reported and skipped."""
+        """Call an endpoint that answers with a list; a bad row is reported and skipped.
+
+        Where the call is about one card, no row may be about another.
+        """
         envelope = await self._caller.call(endpoint, params, deadline=deadline)
         try:
-            return structure_rows(rows_of(envelope.data), cls)
+            rows = rows_of(envelope.data)
+            if isinstance(iccid := params.get("iccid"), str):
+                for row in (envelope.data, *rows):
+                    check_about("card", [iccid], cards_named(row))
+            return structure_rows(rows, cls)
         except ProtocolError as error:
             raise error.at(endpoint.path)
 

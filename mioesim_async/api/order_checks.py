@@ -344,8 +344,8 @@ def pdf_params(
     order_num: str,
     iccids: str | Iterable[str] | None,
     *checks: Callable[[], object],
-) -> dict[str, Value]:
-    """Return the parameters of a call about PDFs.
+) -> tuple[dict[str, Value], list[str] | None]:
+    """Return the parameters of a call about PDFs, and its cards; None for all of the order.
 
     Raises:
         InvalidRequest: With every fault, those of other checks included.
@@ -356,9 +356,6 @@ def pdf_params(
         lambda: cards is None or some_iccids(cards),
         *checks,
     )
+    asked = None if cards is None else some_iccids(cards)
     # The parameter is called orderId and takes the order number (vendor-documented).
-    return {
-        "type": kind,
-        "orderId": order_num,
-        "iccids": None if cards is None else some_iccids(cards),
-    }
+    return {"type": kind, "orderId": order_num, "iccids": asked}, asked

@@ -38,6 +38,7 @@ from mioesim_async.models.order_replies import (
     read_usage,
 )
 from mioesim_async.models.orders import Order, UsagePage
+from mioesim_async.models.subject import check_about, ids_named
 from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.wire.endpoints import (
     GET_ORDER_INFO,
@@ -217,13 +218,13 @@ class Orders(Buying):
 
         Raises:
             PdfFailed: If the vendor could not make them.
+            ProtocolError: If the reply has a card that was not asked for.
             MioEsimError: If the call fails.
         """
-        envelope = await self._caller.call(
-            HANDLER_ESIM_PDF_LINK, pdf_params("link", order_num, iccids), deadline=deadline
-        )
+        params, cards = pdf_params("link", order_num, iccids)
+        envelope = await self._caller.call(HANDLER_ESIM_PDF_LINK, params, deadline=deadline)
         try:
-            return read_links(envelope.data)
+            return read_links(envelope.data, cards)
         except errors.ProtocolError as error:
             raise error.at(HANDLER_ESIM_PDF_LINK.path)
 
@@ -244,7 +245,7 @@ class Orders(Buying):
             PdfFailed: If the vendor could not make or send them.
             MioEsimError: If the call fails.
         """
-        params = pdf_params("email", order_num, iccids, lambda: check_email(email))
+        params, _ = pdf_params("email", order_num, iccids, lambda: check_email(email))
         params["email"] = email
         await self._caller.call(HANDLER_ESIM_PDF_EMAIL, params, deadline=deadline)
 
@@ -258,22 +259,25 @@ class Orders(Buying):
 
         Raises:
             InvalidRequest: If an argument can't be right.
+            ProtocolError: If the reply names another plan.
             MioEsimError: If the call fails.
         """
         check_line(
             OrderLine(sku_id=sku_id, price_id=price_id, count=count),
             today=of_today(self._caller.clock.time()),
         )
+        params = {"skuid": sku_id, "priceid": price_id, "count": count}
         try:
-            await self._caller.call(
-                VERIFY_RESOURCE,
-                {"skuid": sku_id, "priceid": price_id, "count": count},
-                deadline=deadline,
-            )
+            envelope = await self._caller.call(VERIFY_RESOURCE, params, deadline=deadline)
         except errors.ApiError as error:
             if error.endpoint != VERIFY_RESOURCE.path or isinstance(error, NOT_ABOUT_STOCK):
                 raise
             return False
+        try:
+            for name in ("skuid", "priceid"):
+                check_about("plan", [str(params[name])], ids_named(envelope.data, name))
+        except errors.ProtocolError as error:
+            raise error.at(VERIFY_RESOURCE.path)
         return True
 
     async def search(
@@ -326,21 +330,23 @@ class Orders(Buying):
 
         Raises:
             InvalidRequest: If not exactly one of card and order is given.
+            ProtocolError: If the reply names other orders, or other cards, and not this one.
             MioEsimError: If the call fails.
         """
         if (iccid is None) == (order_num is None):
             raise errors.InvalidRequest("give exactly one of iccid and order_num")
         if type(page) is not int or page < 1:
             raise errors.InvalidRequest(f"page must be a whole number of 1 or more, not {page!r}")
+        card = None if iccid is None else check_iccids([iccid])[0]
         params: dict[str, Value] = {
-            "iccid": None if iccid is None else check_iccids([iccid])[0],
+            "iccid": card,
             "orderNum": None if order_num is None else check_text("order_num", order_num),
             "pageNo": page,
             "pageSize": check_page_size(page_size),
         }
         envelope = await self._caller.call(QUERY_ESIM_ORDER, params, deadline=deadline)
         try:
-            return read_usage(envelope.data)
+            return read_usage(envelope.data, order_num=order_num, iccid=card)
         except errors.ProtocolError as error:
             raise error.at(QUERY_ESIM_ORDER.path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +19,7 @@ from mioesim_async.models.order_rows import REFERENCES
 from mioesim_async.models.orders import Order, OrderUsage, UsagePage
 from mioesim_async.models.reader import sort_rows
 from mioesim_async.models.replies import rows_of
+from mioesim_async.models.subject import check_about
 
 __all__ = [
     "OrderPage",
@@ -118,8 +120,7 @@ def read_order(data: Any, order_num: str) -> Order:
             order = None
     if order is None:
         raise ProtocolError(f"expected an order, got {_kind(data)}")
-    if order.order_num not in ("", order_num):
-        raise ProtocolError("the reply is about another order than the one that was asked for")
+    check_about("order", [order_num], [order.order_num])
     order.order_num = order_num
     return order
 
@@ -148,11 +149,15 @@ def new_order_num(
     return new.pop() if len(new) == 1 and (main or not renews) else None
 
 
-def read_links(data: Any) -> dict[str, str]:
+def read_links(data: Any, asked: Collection[str] | None = None) -> dict[str, str]:
     """Read where PDFs are: a map by ICCID (vendor-documented).
 
+    Args:
+        data: The reply's data.
+        asked: The cards that were asked for; None for all of the order.
+
     Raises:
-        ProtocolError: If it is none.
+        ProtocolError: If it is none, or has a card that was not asked for.
     """
     if not isinstance(data, dict):
         raise ProtocolError(f"expected links by ICCID, got {_kind(data)}")
@@ -160,17 +165,29 @@ def read_links(data: Any) -> dict[str, str]:
     with suppress(ValueError):
         for key, link in data.items():
             links[clean_iccid(key)] = scalars.text(link) or ""
+        if asked is not None:
+            for iccid in links:
+                check_about("card", asked, [iccid])
         return links
     raise ProtocolError("the links are not by ICCID, or one of them is no text")
 
 
-def read_usage(data: Any) -> UsagePage:
+def read_usage(data: Any, *, order_num: str | None = None, iccid: str | None = None) -> UsagePage:
     """Read a page of orders with their usage; its rows may be missing (observed).
 
+    Args:
+        data: The reply's data.
+        order_num: The order that was asked for, or None.
+        iccid: The card that was asked for, or None.
+
     Raises:
-        ProtocolError: If it is no page.
+        ProtocolError: If it is no page, or is about other orders or cards.
     """
     rows = structure_rows(rows_of(data), OrderUsage)
+    if order_num is not None:
+        check_about("order", [order_num], [row.order_num for row in rows])
+    if iccid is not None:
+        check_about("card", [iccid], [plan.iccid for row in rows for plan in row.plans])
     return UsagePage(rows, _number(data, "total"), _number(data, "page"))
 
 

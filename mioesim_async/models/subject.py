@@ -1,0 +1,66 @@
+"""What a reply is about, compared with what was asked.
+
+A reply may be about something else: one that comes late over a kept connection, or one of a
+host that ignores a parameter. What names nothing is taken, since replies may leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from mioesim_async.errors import InvalidRequest, ProtocolError
+from mioesim_async.models import scalars
+from mioesim_async.models.iccid import clean_iccid
+
+__all__ = ["cards_named", "check_about", "ids_named"]
+
+
+def check_about(what: str, asked: Collection[str], named: Iterable[str]) -> None:
+    """Refuse a reply, or a row of one, that names things and none that was asked for.
+
+    Args:
+        what: What kind of things these are.
+        asked: What was asked for.
+        named: What is named; empty text names nothing.
+
+    Raises:
+        ProtocolError: If it is about something else.
+    """
+    names = {*named} - {""}
+    if names and names.isdisjoint(asked):
+        raise ProtocolError(f"the reply is about another {what} than the one that was asked for")
+
+
+def cards_named(row: Any) -> list[str]:
+    """Return the ICCIDs that a row, or a map by ICCID, says that it is about."""
+    if not isinstance(row, dict):
+        return []
+    return [iccid for raw in (*row, *_values(row, "iccid")) if (iccid := _iccid(raw))]
+
+
+def ids_named(row: Any, name: str) -> list[str]:
+    """Return the ids that a row has under a name, given in small letters and without underscores.
+
+    What is no id is left out.
+    """
+    return [] if not isinstance(row, dict) else [*filter(None, map(_id, _values(row, name)))]
+
+
+def _values(row: dict[str, Any], name: str) -> list[Any]:
+    return [value for key, value in row.items() if key.replace("_", "").lower() == name]
+
+
+def _iccid(raw: object) -> str:
+    try:
+        return clean_iccid(str(raw) if type(raw) is int else raw)
+    except InvalidRequest:
+        return ""
+
+
+def _id(raw: object) -> str:
+    try:
+        number = scalars.integer(raw)
+    except ValueError:
+        return ""
+    return "" if number is None else str(number)
