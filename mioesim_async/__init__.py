@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Candidate as Candidate,
         ReconcileReport as ReconcileReport,
     )
+    from mioesim_async.api.search import OrderSearch as OrderSearch
     from mioesim_async.api.stream import CardStream as CardStream
     from mioesim_async.client import MioEsimClient as MioEsimClient
     from mioesim_async.delivery import (
@@ -117,6 +118,7 @@ _HOMES = {
     "api.catalogue": ("Catalogue",),
     "api.crawl": ("CatalogueCrawl",),
     "api.partners": ("Partners",),
+    "api.search": ("OrderSearch",),
     "api.stream": ("CardStream",),
     "client": ("MioEsimClient",),
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),

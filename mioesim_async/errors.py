@@ -89,7 +89,9 @@ class MioEsimError(Exception):
     Attributes:
         endpoint: Path of the endpoint that was called; empty where there was none.
         tally: Where a sweep ended early, its counts so far (a ``SweepStats``); else None.
-        report: Where ``query_all`` ended early, the ``CardReport`` so far; else None.
+        report: Where ``query_all`` ended early, the ``CardReport`` so far; where ``reconcile``
+            did, the ``ReconcileReport``; where a search for orders did, a list of the orders that
+            were read. Else None.
         other_order_id: Of an order or renewal, its reference; else None.
         was_placed: Of a purchase, a renewal or a cancellation, what this call came to. False: it
             was refused, or never sent. True: it was placed, and only reading it back failed.
@@ -182,7 +184,8 @@ class ProtocolError(MioEsimError):
     """A reply that cannot be read.
 
     Attributes:
-        reason: ``html``, ``empty``, ``truncated``, ``malformed``, ``too_large`` or
+        reason: ``html``, ``empty``, ``truncated``, ``malformed``, ``too_large``,
+            ``incomplete`` (a search shows fewer orders than there are, whatever it is asked) or
             ``shape`` (JSON, but not what was expected).
         data: What the vendor answered to a purchase, as text; else None. Left out of ``str``
             and ``repr``.

@@ -10,6 +10,7 @@ import pytest
 
 from mioesim_async import MioEsimClient, Order, Package, errors
 from mioesim_async.sandbox import Fault, Sandbox
+from mioesim_async.sandbox.orders import _by_ids
 
 PLAN: dict[str, int] = {"sku_id": 45, "price_id": 441}
 """A plan of the sandbox's that has no conditions."""
@@ -46,3 +47,10 @@ async def lose(sandbox: Sandbox, client: MioEsimClient, fault: Fault, reference:
     sandbox.faults.add(fault, "addEsimOrder")
     with pytest.raises(errors.OutcomeUnknown):
         await buy(client, reference)
+
+
+def fill(sandbox: Sandbox, count: int) -> None:
+    """Have a sandbox sell so many orders, without any call."""
+    for place in range(count):
+        params = {"skuId": "45", "priceId": "441", "count": "1", "otherOrderId": f"shop-{place}"}
+        sandbox._vendor.book.place(params, _by_ids)

@@ -9,6 +9,7 @@ from mioesim_async import (
     CardStatus,
     Credentials,
     MioEsimClient,
+    Order,
     errors,
     fan_out,
     to_dict,
@@ -32,6 +33,11 @@ async def main() -> None:
         async for o in client.cards.details(["8985000000000000000"]):
             if o.card is not None and o.card.activation is not None:
                 print(str(o.card.activation))
+        orders: list[Order] = await client.orders.search(other_order_id="shop-1")
+        async with client.orders.search(other_order_id="shop-1") as search:
+            async for order in search:
+                total: int | None = search.total
+                print(order.order_num, total, orders)
         report = await client.cards.query_all([])
         failed: dict[str, errors.MioEsimError] = report.failed
         print(json.dumps(to_dict(report)), failed, cards)

@@ -25,18 +25,13 @@ from mioesim_async.api.order_checks import (
 from mioesim_async.api.partners import Partners
 from mioesim_async.api.pricing import PackageFinder
 from mioesim_async.api.reconcile import ReconcileReport, reconcile
+from mioesim_async.api.search import OrderSearch
 from mioesim_async.errors import ClientClosed
 from mioesim_async.fanout import BatchStream
 from mioesim_async.journal.entry import Journal
 from mioesim_async.models.iccid import check_iccids
 from mioesim_async.models.order_lines import OrderLine
-from mioesim_async.models.order_replies import (
-    OrderPage,
-    read_links,
-    read_order,
-    read_page,
-    read_usage,
-)
+from mioesim_async.models.order_replies import read_links, read_order, read_usage
 from mioesim_async.models.orders import Order, UsagePage
 from mioesim_async.models.subject import check_about, ids_named
 from mioesim_async.transport.caller import Caller, check_deadline
@@ -45,7 +40,6 @@ from mioesim_async.wire.endpoints import (
     HANDLER_ESIM_PDF_EMAIL,
     HANDLER_ESIM_PDF_LINK,
     QUERY_ESIM_ORDER,
-    QUERY_ORDER,
     REFUND_ORDER,
     VERIFY_RESOURCE,
 )
@@ -280,7 +274,7 @@ class Orders(Buying):
             raise error.at(VERIFY_RESOURCE.path)
         return True
 
-    async def search(
+    def search(
         self,
         *,
         other_order_id: str | None = None,
@@ -288,25 +282,45 @@ class Orders(Buying):
         end: date | None = None,
         page_size: int = MAX_PAGE,
         deadline: float | None = None,
-    ) -> list[Order]:
-        """Look for orders by reference and by day.
+    ) -> OrderSearch:
+        """Search all orders of some days, or with a reference.
+
+        Use ``async for order in client.orders.search(...)``, or ``await`` it for a list of all
+        (``asyncio.ensure_future`` makes a task of it). Nothing is sent before that. ``total`` is
+        how many there are, once the first reply has come.
 
         Source: ``queryOrder``, observed; the shape of its reply and the form of its dates are
-        assumed. A row that can't be read is logged and left out.
+        assumed, and it numbers no pages. So where a reply shows fewer orders than there are,
+        more are asked for, up to 1,000, and then each half of the days apart. A reply that
+        doesn't say how many there are is taken to show all if it shows fewer than were asked
+        for, and if the vendor heeds how many that is (assumed).
 
         Args:
             other_order_id: Your reference. Whether the vendor heeds it is not known, so
                 compare what comes back.
-            start: First day, in GMT+8.
+            start: First day, in GMT+8. The days can only be halved if both ends are given.
             end: Last day, in GMT+8.
-            page_size: Most orders to return.
-            deadline: Seconds for everything.
+            page_size: How many orders are asked for at first, 1 to 1,000.
+            deadline: Seconds for all calls together.
+
+        Returns:
+            The search. Each order comes once, the newest days first. Rows that can't be read
+            are logged and left out, and in ``bad_rows``.
 
         Raises:
             InvalidRequest: If nothing is asked for, or an argument can't be right.
-            MioEsimError: If the call fails.
         """
-        return (await self._search(other_order_id, start, end, page_size, deadline)).rows
+        check_deadline(deadline)
+        if other_order_id is None and start is None and end is None:
+            raise errors.InvalidRequest("give other_order_id, start or end")
+        gather(
+            lambda: other_order_id is None or check_text("other_order_id", other_order_id),
+            lambda: check_days(start, end),
+            lambda: check_page_size(page_size),
+        )
+        return OrderSearch(
+            self._caller, other_order_id, start, end, page_size=page_size, deadline=deadline
+        )
 
     async def usage(
         self,
@@ -356,55 +370,36 @@ class Orders(Buying):
         """Look up what became of the journal's open entries of this account.
 
         An order is adopted only when a returned row carries exactly our reference. Rows that
-        match by time and amount are reported as candidates for a person. Whether the
-        vendor's search heeds references is assumed, so an entry that it does not find stays
-        open unless you say otherwise.
+        match by time and amount, and carry nobody's reference, are reported as candidates for a
+        person. Whether the vendor's search heeds references is assumed, so an entry that it
+        does not find stays open unless you say otherwise.
+
+        All orders of an entry's days are listed, once for all entries of the same days, and
+        looked up in the journal at once (``find_orders``, where the journal has it).
 
         Args:
             assume_absent_after: Take an entry for not placed, so that it may be sent again, if
                 it is older than this and the search found neither it nor a candidate. Your
                 risk: choose more than ``Timeouts.money`` and the vendor's delay; None for
-                never.
+                never. Age and days of an entry are those of the clock of the machine that
+                recorded it: if that was days off, an order may be looked for on the wrong days
+                and wrongly be taken for not placed. So nothing is concluded where this
+                machine's clock is more than five minutes from the vendor's (the ``Date`` of
+                its replies), nor where no reply has a date; that of another machine, which
+                shares the journal, can't be checked.
             deadline: Seconds for each lookup.
 
         Raises:
             ConfigurationError: If the client has no journal.
-            MioEsimError: That no lookup can survive, such as a refused login.
+            MioEsimError: That no lookup can survive, such as a refused login; its ``report`` has
+                what was found so far.
         """
         return await reconcile(
             self._purchaser,
-            self._search,
             self.get,
             assume_absent_after=assume_absent_after,
             deadline=deadline,
         )
-
-    async def _search(
-        self,
-        other_order_id: str | None,
-        start: date | None,
-        end: date | None,
-        page_size: int,
-        deadline: float | None,
-    ) -> OrderPage:
-        if other_order_id is None and start is None and end is None:
-            raise errors.InvalidRequest("give other_order_id, start or end")
-        gather(
-            lambda: other_order_id is None or check_text("other_order_id", other_order_id),
-            lambda: check_days(start, end),
-            lambda: check_page_size(page_size),
-        )
-        params: dict[str, Value] = {
-            "startDate": None if start is None else f"{start:%m/%d/%Y}",
-            "endDate": None if end is None else f"{end:%m/%d/%Y}",
-            "outerOrderId": other_order_id,
-            "pageSize": page_size,
-        }
-        envelope = await self._caller.call(QUERY_ORDER, params, deadline=deadline)
-        try:
-            return read_page(envelope.data)
-        except errors.ProtocolError as error:
-            raise error.at(QUERY_ORDER.path)
 
     async def _in_stock(self, line: OrderLine) -> bool | None:
         plan = line if line.package is None or line.sku_id is not None else line.package

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,7 +15,6 @@ from mioesim_async.models.converter import structure, structure_rows
 from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.models.order_rows import REFERENCES
 from mioesim_async.models.orders import Order, OrderUsage, UsagePage
-from mioesim_async.models.reader import sort_rows
 from mioesim_async.models.replies import rows_of
 from mioesim_async.models.subject import check_about
 
@@ -31,9 +28,8 @@ __all__ = [
     "read_placed",
     "read_usage",
     "references_of",
+    "texts_of",
 ]
-
-logger = logging.getLogger("mioesim_async")
 
 ORDER_NUM = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9_-]{2,63}")
 QUOTE = r"""\\?["']"""
@@ -50,6 +46,7 @@ BARE_IN_TEXT = re.compile(
 LONGEST_NAME = 8
 
 MAX_DEPTH = 8
+MOST_LEVELS = 64
 
 
 @define
@@ -69,23 +66,18 @@ class Placed:
 
 @define
 class OrderPage:
-    """What a search found.
+    """One reply to a search.
 
     Attributes:
-        rows: The orders.
-        total: How many there are, as far as the reply tells.
-        has_bad_rows: Some rows can't be read, or have no order number.
-        raw: The reply's data, as it came.
+        rows: The orders, as they came.
+        total: How many there are, or None where the reply doesn't say, or names fewer than it
+            shows.
+        data: The reply's data, as it came.
     """
 
-    rows: list[Order]
-    total: int
-    has_bad_rows: bool = False
-    raw: Any = field(default=None, repr=False)
-
-    def mentions(self, reference: str) -> bool:
-        """Tell whether a reference is anywhere in the reply, in whatever place."""
-        return reference in json.dumps(self.raw, default=str, ensure_ascii=False)
+    rows: list[Any] = field(factory=list, repr=False)
+    total: int | None = None
+    data: Any = field(default=None, repr=False)
 
 
 def read_placed(data: Any) -> Placed:
@@ -198,12 +190,34 @@ def read_page(data: Any) -> OrderPage:
         ProtocolError: If it holds no rows.
     """
     rows = rows_of(data)
-    orders, bad = sort_rows(rows, Order)
-    for error in bad:
-        logger.warning("a row of a search was left out: %s", error)
-    total = _number(data, "total")
-    is_odd = bool(bad) or not all(order.order_num for order in orders)
-    return OrderPage(orders, max(len(rows), total or 0), is_odd, data)
+    try:
+        total = _number(data, "total")
+    except ProtocolError:
+        total = None
+    return OrderPage(rows, None if total is None or total < len(rows) else total, data)
+
+
+def texts_of(data: Any) -> Iterator[str]:
+    """Give every name and value of a reply as text, in no order.
+
+    Raises:
+        ProtocolError: If it is nested deeper than orders are.
+    """
+    level = [data]
+    for _ in range(MOST_LEVELS):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                yield from value
+                inner += value.values()
+            elif isinstance(value, list):
+                inner += value
+            elif value is not None:
+                yield str(value)
+        if not inner:
+            return
+        level = inner
+    raise ProtocolError("the reply is nested too deeply to be orders")
 
 
 def _number(data: Any, name: str) -> int | None:

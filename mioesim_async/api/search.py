@@ -1,0 +1,371 @@
+"""Searching orders: all that there are, from a vendor that numbers no pages.
+
+A reply shows as many orders as it likes, and says how many there are. So a larger one is asked
+for, and then each half of the days apart, until every reply shows all of its days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import math
+from collections.abc import Generator
+from datetime import date, timedelta
+from typing import Any, Self
+
+from attrs import define
+
+from mioesim_async import errors
+from mioesim_async.fanout.outage import is_fatal
+from mioesim_async.models.converter import hook_for
+from mioesim_async.models.order_replies import OrderPage, read_page
+from mioesim_async.models.orders import Order
+from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.lifetime import Closing
+from mioesim_async.wire.endpoints import QUERY_ORDER
+from mioesim_async.wire.signing import Value
+
+__all__ = ["MOST_ROWS", "OrderSearch", "ask_for_orders", "read_orders"]
+
+logger = logging.getLogger("mioesim_async")
+
+MOST_ROWS = 1000
+"""Most orders that are asked for at once."""
+
+MOST_CALLS = 10_000
+"""After so many calls a search ends, whatever the vendor says."""
+
+NO_SUCH_DATA = 3
+"""Code of a search that finds nothing (vendor-documented for other endpoints)."""
+
+SLICE = 50
+"""So many rows are read in one stretch of the loop."""
+
+SHORTEST = 0.001
+"""Seconds that a call has at least, also when the deadline has nearly passed."""
+
+DAY = timedelta(days=1)
+
+ADVICE = {
+    True: "ask the vendor for the others",
+    False: "give both start and end, so that the days can be asked for apart",
+}
+"""What to do about a reply that shows only a part, and whether it is of one day."""
+
+
+async def ask_for_orders(
+    caller: Caller,
+    reference: str | None,
+    start: date | None,
+    end: date | None,
+    *,
+    size: int,
+    deadline: float | None,
+) -> OrderPage:
+    """Ask once, for at most ``size`` orders.
+
+    Raises:
+        MioEsimError: If the call fails.
+    """
+    params: dict[str, Value] = {
+        "startDate": None if start is None else f"{start:%m/%d/%Y}",
+        "endDate": None if end is None else f"{end:%m/%d/%Y}",
+        "outerOrderId": reference,
+        "pageSize": size,
+    }
+    try:
+        envelope = await caller.call(QUERY_ORDER, params, deadline=deadline)
+    except errors.NotFound as error:
+        if error.code != NO_SUCH_DATA:
+            raise
+        return OrderPage()
+    try:
+        return read_page(envelope.data)
+    except errors.ProtocolError as error:
+        raise error.at(QUERY_ORDER.path)
+
+
+async def read_orders(rows: list[Any]) -> tuple[list[Order], list[errors.ProtocolError]]:
+    """Read rows, and return the orders and what is wrong with other rows; lets others run."""
+    hook = hook_for(Order)
+    orders: list[Order] = []
+    bad: list[errors.ProtocolError] = []
+    for place, row in enumerate(rows, 1):
+        try:
+            orders.append(hook(row, Order))
+        except errors.ProtocolError as error:
+            bad.append(error.with_traceback(None).at(QUERY_ORDER.path))
+        if place % SLICE == 0:
+            await asyncio.sleep(0)
+    return orders, bad
+
+
+@define
+class _Days:
+    """Days to search, both included; None for an open end.
+
+    Attributes:
+        start: The first day.
+        end: The last day.
+        page: Where the reply was only a part and the halves are searched: that reply.
+        taken: How many rows had been taken by then.
+    """
+
+    start: date | None
+    end: date | None
+    page: OrderPage | None = None
+    taken: int = 0
+
+    def halves(self) -> tuple[_Days, _Days] | None:
+        """Return the older and the newer half, or None if there are none."""
+        if self.start is None or self.end is None or self.start == self.end:
+            return None
+        middle = self.start + (self.end - self.start) // 2
+        return _Days(self.start, middle), _Days(middle + DAY, self.end)
+
+    def __str__(self) -> str:
+        """Name the days."""
+        if self.start == self.end:
+            return "all days" if self.start is None else f"{self.start}"
+        return f"{self.start or 'the first day'} to {self.end or 'the last day'}"
+
+
+class OrderSearch(Closing):
+    """The orders that a search finds: an async iterator, or awaited a list of all of them.
+
+    Each order comes once, by its number. The newest days come first; within the days of one
+    reply, orders come as the vendor sorts them. Nothing is sent before the first is asked for,
+    one call is under way at most, and there is nothing to close: leave it when you like.
+    ``client.aclose()`` ends it with ``ClientClosed``. It keeps the orders that it has read.
+
+    Attributes:
+        total: How many orders there are, as the vendor says; None before the first reply, and
+            until the end where the vendor doesn't say.
+        bad_rows: What is wrong with rows that can't be read; they are logged and left out.
+    """
+
+    def __init__(
+        self,
+        caller: Caller,
+        reference: str | None,
+        start: date | None,
+        end: date | None,
+        *,
+        page_size: int,
+        deadline: float | None,
+        replies: list[Any] | None = None,
+    ) -> None:
+        """Search through a caller; see ``Orders.search``.
+
+        Args:
+            caller: Sends the calls.
+            reference: Of the orders, or None.
+            start: First day, or None.
+            end: Last day, or None.
+            page_size: How many orders are asked for at first.
+            deadline: Seconds for all calls together, or None.
+            replies: Gets the data of every reply, as it came.
+        """
+        self.total: int | None = None
+        self.bad_rows: list[errors.ProtocolError] = []
+        self._caller = caller
+        self._reference = reference
+        self._left = deadline
+        self._replies = replies
+        self._todo = [_Days(start, end)]
+        self._size = page_size
+        self._most = MOST_ROWS
+        self._heeds_size: bool | None = None
+        self._limit = math.inf
+        self._orders: list[Order] = []
+        self._numbers: set[str] = set()
+        self._taken = self._handed = self._calls = 0
+        self._fault: errors.ProtocolError | None = None
+        self._closed = False
+        self._turn = asyncio.Lock()
+
+    def __aiter__(self) -> Self:
+        """Return the search itself."""
+        return self
+
+    async def __anext__(self) -> Order:
+        """Return the next order.
+
+        Raises:
+            ProtocolError: After the last order that the vendor shows, if it says that there are
+                more; its ``report`` is a list of all that were read.
+            MioEsimError: If a call fails; its ``report`` is a list of the orders of those days
+                that were done. The next call goes on where this one stopped.
+        """
+        async with self._turn:
+            while self._handed == len(self._orders) or self._closed:
+                if not await self._read_on():
+                    raise StopAsyncIteration
+            self._handed += 1
+            return self._orders[self._handed - 1]
+
+    def __await__(self) -> Generator[Any, None, list[Order]]:
+        """Return all orders, those that were handed out before included.
+
+        Raises:
+            ProtocolError: If the vendor says that there are more than it shows; its ``report``
+                is a list of all that were read.
+            MioEsimError: If a call fails; its ``report`` is a list of the orders of those days
+                that were done. Awaited again, it goes on where it stopped.
+        """
+        return self._all().__await__()
+
+    async def aclose(self) -> None:
+        """End the search; may be called again."""
+        self._closed = True
+
+    async def _all(self) -> list[Order]:
+        async with self._turn:
+            while await self._read_on():
+                pass
+            if self._todo:
+                raise errors.ClientClosed("the search was closed before its end; search again")
+            return [*self._orders]
+
+    async def _read_on(self) -> bool:
+        """Read some more days; tell whether there were any."""
+        if self._closed or not self._todo:
+            return False
+        if self._fault is not None:
+            # A copy for each: one instance would collect their tracebacks.
+            raise copy.copy(self._fault)
+        try:
+            await self._read_days(self._todo[-1])
+        except errors.MioEsimError as error:
+            error.report = [*self._orders]
+            raise
+        if not self._todo:
+            self.total = max(self.total or 0, self._taken)
+        return True
+
+    async def _read_days(self, days: _Days) -> None:
+        if days.page is not None:
+            await self._check_halves(days, days.page)
+            return
+        if self._calls >= MOST_CALLS:
+            await self._give_up(f"the search for orders did not end within {MOST_CALLS:,} calls")
+            return
+        page, is_whole = await self._page(days)
+        halves = None if is_whole else days.halves()
+        if halves is not None:
+            days.page, days.taken = page, self._taken
+            self._todo += halves
+            return
+        orders, bad = await read_orders(page.rows)
+        self._take(orders, bad)
+        if is_whole:
+            self._todo.pop()
+            return
+        shown, total = len(page.rows), page.total
+        told = f"{shown} orders" if total is None else f"{shown} of {total} orders"
+        unsaid = ", and does not say how many there are" if total is None else ""
+        is_day = days.start is not None and days.start == days.end
+        await self._give_up(
+            f"the search shows {told} of {days}, however many it is asked for{unsaid}; "
+            f"{ADVICE[is_day]}"
+        )
+
+    async def _check_halves(self, days: _Days, page: OrderPage) -> None:
+        """Compare what the halves of some days showed with what their own reply said."""
+        found, told = self._taken - days.taken, max(page.total or 0, len(page.rows))
+        if found >= told:
+            self._todo.pop()
+            return
+        await self._give_up(
+            f"the search says that there are {told} orders of {days}, but shows {found} when it "
+            "is asked for the days apart; ask the vendor for the others"
+        )
+
+    async def _give_up(self, text: str) -> None:
+        """Take whatever was shown, and let the search end with an error."""
+        for days in self._todo:
+            if days.page is not None:
+                self._take((await read_orders(days.page.rows))[0], [])
+        self._fault = errors.ProtocolError(f"{text} (.report has what was read)", "incomplete")
+        self._fault.at(QUERY_ORDER.path).report = [*self._orders]
+
+    def _take(self, orders: list[Order], bad: list[errors.ProtocolError]) -> None:
+        """Keep the orders of one reply that no other has shown."""
+        for error in bad:
+            logger.warning("a row of a search was left out: %s", error)
+        self.bad_rows += bad
+        fresh: dict[object, Order] = {}
+        for order in orders:
+            if order.order_num not in self._numbers:
+                self._taken += 1
+                fresh.setdefault(order.order_num or id(order), order)
+        self._taken += len(bad)
+        self._orders += fresh.values()
+        self._numbers.update(order.order_num for order in fresh.values() if order.order_num)
+
+    async def _page(self, days: _Days) -> tuple[OrderPage, bool]:
+        """Ask for some days, and for more orders as long as that may help.
+
+        Returns:
+            The last reply, and whether it shows all orders of these days.
+        """
+        page, size = await self._ask(days, self._size), self._size
+        for wanted in (page.total or MOST_ROWS, MOST_ROWS):
+            larger = min(wanted, self._most)
+            if self._is_whole(page, size) or len(page.rows) < size or larger <= size:
+                break
+            more = await self._ask_otherwise(days, larger)
+            if more is not None and self._is_better(more, page):
+                page, size = more, larger
+            elif more is None or larger == self._most:
+                self._most = size
+        self._size = size
+        shown = len(page.rows)
+        if page.total is None and self._heeds_size is None and 1 < shown < size:
+            # It may be as many as the vendor ever shows.
+            fewer = await self._ask_otherwise(days, shown - 1)
+            if fewer is not None:
+                self._is_better(page, fewer)
+        is_whole = self._is_whole(page, size)
+        if is_whole and len(self._todo) == 1:
+            self.total = shown
+        return page, is_whole
+
+    def _is_better(self, more: OrderPage, less: OrderPage) -> bool:
+        """Tell whether a reply to a question for more orders shows more, and remember it."""
+        is_better = len(more.rows) > len(less.rows) or more.total == len(more.rows)
+        self._heeds_size = self._heeds_size or is_better
+        if not is_better:
+            self._limit = min(self._limit, len(less.rows))
+        return is_better
+
+    def _is_whole(self, page: OrderPage, size: int) -> bool:
+        """Tell whether a reply shows all orders of its days, as far as can be told."""
+        shown = len(page.rows)
+        return shown < min(size, self._limit) if page.total is None else shown >= page.total
+
+    async def _ask(self, days: _Days, size: int) -> OrderPage:
+        self._calls += 1
+        clock, began = self._caller.clock, self._caller.clock.monotonic()
+        try:
+            page = await ask_for_orders(
+                self._caller, self._reference, days.start, days.end, size=size, deadline=self._left
+            )
+        finally:
+            if self._left is not None:
+                self._left = max(self._left - (clock.monotonic() - began), SHORTEST)
+        if len(self._todo) == 1 and page.total is not None:
+            self.total = page.total
+        if self._replies is not None:
+            self._replies.append(page.data)
+        return page
+
+    async def _ask_otherwise(self, days: _Days, size: int) -> OrderPage | None:
+        """Ask for another number of orders; None if the vendor can't answer that."""
+        try:
+            return await self._ask(days, size)
+        except (errors.ApiError, errors.ProtocolError) as error:
+            if is_fatal(error):
+                raise
+            return None
