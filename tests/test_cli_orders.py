@@ -6,6 +6,7 @@ import json
 
 from asking import answered
 from command import mioesim
+from shopping import fill
 
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.sandbox.records import SandboxOrder
@@ -78,6 +79,56 @@ def test_orders_are_found_by_reference_and_by_day(server: Sandbox) -> None:
     }
     assert LPA not in by_day.out
     assert nothing.status == 2
+
+
+def test_all_orders_of_a_day_are_shown(server: Sandbox) -> None:
+    fill(server, 250)
+    day = f"{server.orders[0].purchased_at:%Y-%m-%d}"
+    shown = mioesim("orders", "search", "--from", day, "--to", day, sandbox=server)
+    as_json = mioesim("orders", "search", "--from", day, "--to", day, "--json", sandbox=server)
+
+    assert (shown.status, shown.err, as_json.status, as_json.err) == (0, "", 0, "")
+    numbers = [order.order_num for order in reversed(server.orders)]
+    assert [one["order_num"] for one in json.loads(as_json.out)] == numbers
+    assert all(number in shown.out for number in numbers)
+
+
+def test_orders_that_the_vendor_does_not_show_are_told_and_the_others_shown(
+    server: Sandbox,
+) -> None:
+    rows = [{"orderNum": f"EP20260101{place:06}", "status": 0} for place in range(100)]
+    body = json.dumps({"code": 0, "data": {"total": 250, "rows": rows}}).encode()
+    server.faults.add(Fault.replaced(body), "queryOrder", times=None)
+    day = ("--from", "2026-01-01", "--to", "2026-01-01")
+    shown = mioesim("orders", "search", *day, sandbox=server)
+    as_json = mioesim("orders", "search", *day, "--json", sandbox=server)
+    open_end = mioesim("orders", "search", "--from", "2026-01-01", sandbox=server)
+
+    for done in (shown, as_json, open_end):
+        assert done.status == 1
+        assert "mioesim: 100 of 250 shown\n" in done.err
+        assert "report" not in done.err
+    assert "give both --from and --to" in open_end.err
+    assert all(row["orderNum"] in shown.out for row in rows)
+    assert [one["order_num"] for one in json.loads(as_json.out)] == [
+        row["orderNum"] for row in rows
+    ]
+
+
+def test_rows_of_a_search_that_cannot_be_read_are_told(server: Sandbox) -> None:
+    body = b'{"code":0,"data":{"total":2,"rows":[7,{"orderNum":"EP20260101000001"}]}}'
+    server.faults.add(Fault.replaced(body), "queryOrder", times=None)
+    done = mioesim("orders", "search", "--reference", "shop-1", "--json", sandbox=server)
+
+    assert done.status == 1
+    assert "mioesim: 1 of 2 shown" in done.err
+    assert [one["order_num"] for one in json.loads(done.out)] == ["EP20260101000001"]
+
+
+def test_a_search_that_fails_at_once_prints_nothing(server: Sandbox) -> None:
+    server.faults.add(Fault.refuse(-8, "no"), "queryOrder", times=None)
+    done = mioesim("orders", "search", "--reference", "shop-1", "--json", sandbox=server)
+    assert (done.status, done.out) == (1, "")
 
 
 def test_an_order_that_never_arrived_stays_open_until_it_is_said_to_be_absent(

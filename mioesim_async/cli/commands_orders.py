@@ -50,9 +50,11 @@ def search(
     show_activation: Annotated[bool, Flag] = False,
     common: Common = COMMON,
 ) -> int:
-    """Look for orders by reference and by day; the vendor may ignore the reference.
+    """List all orders of a reference or of some days; the vendor may ignore the reference.
 
-    Exit status: 0 done, 1 failed, 2 wrong usage, 3 not logged in, 130 interrupted.
+    Where the vendor doesn't show all that there are, it says how many are shown.
+
+    Exit status: 0 done, 1 failed or not all shown, 2 wrong usage, 3 not logged in, 130 interrupted.
 
     Args:
         reference: Your reference.

@@ -110,21 +110,33 @@ async def search_orders(
     *,
     show_activation: bool,
 ) -> int:
-    """List orders; return the exit status.
+    """List all orders that are found; return the exit status.
 
     Raises:
-        MioEsimError: If they can't be read.
+        MioEsimError: If they can't be read, or not all of them, after those that were read.
     """
+    failed: errors.MioEsimError | None = None
     async with client_for(common) as client:
         await logged_in(client)
-        orders = await client.orders.search(other_order_id=reference, start=start, end=end)
+        search = client.orders.search(other_order_id=reference, start=start, end=end)
+        try:
+            orders = await search
+        except errors.MioEsimError as error:
+            if not error.report:
+                raise
+            failed, orders = error, error.report
     if common.json:
         print_json(orders, show_activation=show_activation)
-        return OK
-    _print_orders(orders)
-    if show_activation:
-        _print_codes(orders)
-    return OK
+    else:
+        _print_orders(orders)
+        if show_activation:
+            _print_codes(orders)
+    if failed is not None or search.bad_rows:
+        total = "more, it isn't known how many," if search.total is None else search.total
+        say(f"{len(orders)} of {total} shown")
+    if failed is not None:
+        raise failed
+    return FAILED if search.bad_rows else OK
 
 
 def _print_orders(orders: Iterable[Order]) -> None:

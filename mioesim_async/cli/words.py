@@ -11,6 +11,8 @@ COMMANDS = {
     "take orders.new_reference() for": "take another reference for",
     "read it with orders.get()": "read it with: mioesim orders show ORDER",
     " (see .data)": "",
+    " (.report has what was read)": "",
+    "give both start and end": "give both --from and --to",
     "give other_order_id, start or end": "give --reference, --from or --to",
     "assume_absent_after=": "--assume-absent-after ",
     "pass allow_insecure_http=True": "add --allow-insecure-http",
