@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from shopping import PLAN, plan
+from shopping import PLAN, fill, plan
 from test_docs import names_of
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
@@ -99,6 +100,21 @@ async def test_the_journal_and_reconcile_examples_find_what_was_lost(
         report = await names_of("morning_round")["morning_round"](client)
     assert f"was placed: {sandbox.orders[0].order_num}" in capsys.readouterr().out
     assert [entry.other_order_id for entry in report.still_open] == ["two"]
+
+
+async def test_the_search_example_lists_all_orders_or_says_how_many_it_lacks(
+    sandbox: Sandbox, client: MioEsimClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders_between = names_of("orders_between")["orders_between"]
+    fill(sandbox, 250)
+    today = sandbox.orders[0].purchased_at.date()
+    assert len(await orders_between(client, today, today)) == 250
+    assert capsys.readouterr().out.count(" one of 250") == 250
+    rows = [{"orderNum": f"EP20260101{place:06}"} for place in range(100)]
+    body = json.dumps({"code": 0, "data": {"total": 250, "rows": rows}}).encode()
+    sandbox.faults.add(Fault.replaced(body), "queryOrder", times=None)
+    with pytest.raises(SystemExit, match="100 of 250 orders were shown"):
+        await orders_between(client, today, today)
 
 
 async def test_the_bulk_example_places_its_lines(
