@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import date, timedelta
 from itertools import chain
-from typing import Any
 
 from attrs import define, evolve, field
 
@@ -130,7 +129,7 @@ class _Shown:
 
     by_reference: dict[str, list[Order]]
     nameless: list[Order]
-    text: str
+    text: str = field(repr=False)
     is_part: bool
     doubt: str
 
@@ -213,7 +212,7 @@ class _Lookup:
 
     async def _list(self, first: date, last: date) -> _Shown:
         """List all orders of some days."""
-        replies: list[Any] = []
+        replies: list[OrderPage] = []
         search = OrderSearch(
             self.purchaser.caller, None, first, last,
             page_size=MOST_ROWS, deadline=self.deadline, replies=replies,
@@ -236,7 +235,7 @@ class _Lookup:
         orders, bad = await read_orders(page.rows)
         shown = len(page.rows)
         is_part = shown >= MOST_ROWS if page.total is None else shown < page.total
-        return await self._sort(orders, [page.data], is_part, bool(bad))
+        return await self._sort(orders, [page], is_part, bool(bad))
 
     async def _ask(self, reference: str, first: date | None, last: date | None) -> OrderPage:
         return await ask_for_orders(
@@ -244,7 +243,7 @@ class _Lookup:
         )
 
     async def _sort(
-        self, orders: list[Order], replies: list[Any], is_part: bool, has_bad_rows: bool
+        self, orders: list[Order], replies: list[OrderPage], is_part: bool, has_bad_rows: bool
     ) -> _Shown:
         """Sort what a search showed by whose it is."""
         text, is_whole = await _text_of(replies)
@@ -343,11 +342,12 @@ class _Lookup:
         return self.purchaser.now() - entry.updated_at
 
 
-async def _text_of(replies: list[Any]) -> tuple[str, bool]:
+async def _text_of(replies: list[OrderPage]) -> tuple[str, bool]:
     """Return all that is in replies as text, and whether that could be told; lets others run."""
     pieces: list[str] = []
+    texts = chain.from_iterable(texts_of(reply.data) for reply in replies)
     try:
-        for place, text in enumerate(chain.from_iterable(map(texts_of, replies)), 1):
+        for place, text in enumerate(texts, 1):
             pieces.append(text)
             if place % TEXTS_AT_ONCE == 0:
                 await asyncio.sleep(0)

@@ -154,7 +154,7 @@ class OrderSearch(Closing):
         *,
         page_size: int,
         deadline: float | None,
-        replies: list[Any] | None = None,
+        replies: list[OrderPage] | None = None,
     ) -> None:
         """Search through a caller; see ``Orders.search``.
 
@@ -165,7 +165,7 @@ class OrderSearch(Closing):
             end: Last day, or None.
             page_size: How many orders are asked for at first.
             deadline: Seconds for all calls together, or None.
-            replies: Gets the data of every reply, as it came.
+            replies: Gets every reply, as it came.
         """
         self.total: int | None = None
         self.bad_rows: list[errors.ProtocolError] = []
@@ -358,7 +358,7 @@ class OrderSearch(Closing):
         if len(self._todo) == 1 and page.total is not None:
             self.total = page.total
         if self._replies is not None:
-            self._replies.append(page.data)
+            self._replies.append(page)
         return page
 
     async def _ask_otherwise(self, days: _Days, size: int) -> OrderPage | None:
