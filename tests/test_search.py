@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from hypothesis import given, settings, strategies as st
 from order_host import DAY, OrderHost, Rows, Vendor, asked_day, day_of, host, rows
-from plain_caller import until
 from shopping import fill
+from waiting import until
 
 from mioesim_async import MioEsimClient, Order, errors
 from mioesim_async.api import search as search_module

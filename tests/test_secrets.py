@@ -20,6 +20,8 @@ from mioesim_async import (
     Credentials,
     Dialect,
     MioEsimClient,
+    Order,
+    OrderSearch,
     RetryPolicy,
     Safety,
     StoredToken,
@@ -226,6 +228,10 @@ ODD = {
 }
 
 
+async def _listed(search: OrderSearch) -> list[Order]:
+    return await search
+
+
 @pytest.mark.parametrize("body", [*ODD, "malformed", "cut", "lost"])
 @pytest.mark.parametrize(
     "name",
@@ -247,7 +253,7 @@ async def test_no_frame_of_a_traceback_shows_a_secret_or_an_activation_code(
             "history": lambda: client.cards.history(iccid),
             "get": lambda: client.orders.get(number),
             "usage": lambda: client.orders.usage(iccid=iccid),
-            "search": lambda: client.orders._search("shop-1", None, None, 100, None),
+            "search": lambda: _listed(client.orders.search(other_order_id="shop-1")),
             "place": lambda: client.orders.place(sku_id=45, price_id=441, count=1),
             "place by code": lambda: client.orders.place_by_api_code(api_code="x-1", count=1),
             "pdf_links": lambda: client.orders.pdf_links(number),

@@ -49,11 +49,7 @@ class Group:
         """
         envelope = await self._caller.call(endpoint, params, deadline=deadline)
         try:
-            rows = rows_of(envelope.data)
-            if isinstance(iccid := params.get("iccid"), str):
-                for row in (envelope.data, *rows):
-                    check_about("card", [iccid], cards_named(row))
-            return structure_rows(rows, cls)
+            return structure_rows(_rows_about(envelope.data, params.get("iccid")), cls)
         except ProtocolError as error:
             raise error.at(endpoint.path)
 
@@ -64,6 +60,15 @@ class Group:
             return Pace(concurrency)
         logger.info("concurrency %d is capped at %d", concurrency, cap)
         return Pace(cap)
+
+
+def _rows_about(data: Any, iccid: Value) -> list[Any]:
+    """Return the rows of a reply, none of which is about another card than the one asked for."""
+    rows = rows_of(data)
+    if isinstance(iccid, str):
+        for row in (data, *rows):
+            check_about("card", [iccid], cards_named(row))
+    return rows
 
 
 def check_id(name: str, value: object) -> int:
