@@ -335,6 +335,63 @@ async def test_a_journal_that_fails_after_the_answer_does_not_lose_the_order(
     assert sent(sandbox) == 1
 
 
+async def test_what_can_t_be_written_is_tried_at_once_when_the_client_closes(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    settle, trying = journal.settle, asyncio.Barrier(3)
+    is_closing = False
+
+    async def locked(*args: Any, **known: Any) -> bool:
+        if not is_closing:
+            raise errors.JournalUnavailable("it is locked")
+        async with asyncio.timeout(20):
+            await trying.wait()
+        return await settle(*args, **known)
+
+    sandbox.clock._skip = False
+    async with sandbox.client(order_journal=journal) as client:
+        journal.settle = locked  # type: ignore[method-assign]
+        for number in range(3):
+            await buy(client, f"shop-{number}")
+        assert len(await journal.open_entries()) == 3
+        is_closing = True
+    assert not await journal.open_entries()
+
+
+async def test_what_is_being_written_when_the_client_closes_is_written_once(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    settle, tries = journal.settle, 0
+    writing, go_on = asyncio.Event(), asyncio.Event()
+
+    async def late(*args: Any, **known: Any) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise errors.JournalUnavailable("it is locked")
+        changed = await settle(*args, **known)
+        writing.set()
+        await go_on.wait()
+        return changed
+
+    sandbox.clock._skip = False
+    client = sandbox.client(order_journal=journal)
+    journal.settle = late  # type: ignore[method-assign]
+    await buy(client, "shop-1")
+    while not writing.is_set():
+        sandbox.clock.advance(1)
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(client.aclose())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    go_on.set()
+    await closing
+    assert tries == 2
+    assert "told at last that reference shop-1 is placed" in caplog.text
+    assert "recorded nowhere" not in caplog.text
+    assert "never told" not in caplog.text
+
+
 async def test_no_activation_code_and_no_address_is_in_the_file(
     sandbox: Sandbox, buyer: MioEsimClient, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import itertools
 import logging
+import os
 from datetime import datetime
 from typing import Any
 
@@ -63,6 +64,7 @@ class Settlements:
         self._clock = clock
         self._unwritten: dict[str, Settlement] = {}
         self._trying: asyncio.Task[None] | None = None
+        self._pause: asyncio.Task[None] | None = None
         self._closed = False
 
     async def record(self, settlement: Settlement) -> bool:
@@ -113,11 +115,12 @@ class Settlements:
     async def aclose(self) -> None:
         """Try once more, and tell what the journal lacks."""
         self._closed = True
+        if self._pause is not None:
+            self._pause.cancel()
         if self._trying is not None:
-            self._trying.cancel()
+            # What is being written is not cancelled: nobody would know if it was.
             await asyncio.wait([self._trying])
-        for settlement in [*self._unwritten.values()]:
-            await self._try(settlement)
+        await self._try_all()
         self.tell()
 
     def tell(self) -> None:
@@ -170,14 +173,23 @@ class Settlements:
             )
         return None
 
+    async def _try_all(self) -> None:
+        """Try to write all that is kept, and tell in the log what was written."""
+        kept = [*self._unwritten.values()]
+        # At once, since each may wait for a journal that is locked.
+        faults = await asyncio.gather(*map(self._try, kept))
+        for settlement, fault in zip(kept, faults, strict=True):
+            if fault is None:
+                logger.warning("the order journal was told at last that %s", settlement)
+
     async def _try_again(self) -> None:
         try:
             for pause in itertools.islice(backoff.expo(max_value=LONGEST_PAUSE), 1, None):
-                await self._clock.sleep(pause)
-                for settlement in [*self._unwritten.values()]:
-                    if await self._try(settlement) is None:
-                        logger.warning("the order journal was told at last that %s", settlement)
-                if not self._unwritten:
+                self._pause = asyncio.create_task(self._clock.sleep(pause))
+                await asyncio.wait([self._pause])
+                if not self._closed:
+                    await self._try_all()
+                if self._closed or not self._unwritten:
                     return
         finally:
             self._trying = None
@@ -185,6 +197,10 @@ class Settlements:
 
 _with_unwritten: set[Settlements] = set()
 """Alive until they have told, also if nobody closes the client."""
+
+if hasattr(os, "register_at_fork"):
+    # A child has nothing to tell of its parent's purchases.
+    os.register_at_fork(after_in_child=_with_unwritten.clear)
 
 
 @atexit.register
