@@ -63,6 +63,47 @@ async def test_an_order_that_is_not_json_ready_changes_nothing(journal: OrderJou
     assert await journal.find(ACCOUNT, "ref-1") == entry
 
 
+ODD = ["sold out \ud83d", "\udc00", "no \x00 x", "\x00", "x" * 10**6 + "\ud83d", "\U0001f600 ü"]
+
+
+@pytest.mark.parametrize("text", ODD, ids=lambda text: ascii(text[:12]))
+async def test_whatever_text_comes_is_recorded_and_found_by_it(
+    journal: OrderJournal, clock: SandboxClock, text: str
+) -> None:
+    entry = intent(order_num=None)
+    await journal.begin(entry)
+    assert await placed(journal, entry, reason=text, order_num=text, order={"number": text})
+    # The same order again is no other one.
+    assert await placed(journal, entry, order_num=text, order={"number": text})
+    found = await journal.find(ACCOUNT, "ref-1")
+    assert found is not None
+    assert (found.state, found.order) == (EntryState.PLACED, {"number": text})
+    assert found.reason[:2000] == "" or found.reason.isprintable()
+    for known in (text, found.order_num):
+        assert known is not None
+        assert await journal.find_order(ACCOUNT, known) == found
+        assert await journal.find_orders(ACCOUNT, order_nums=[known, "another"]) == [found]
+    clock.advance(40 * 86_400)
+    assert await journal.prune(older_than=timedelta(days=30)) == 1
+    assert await journal.find_order(ACCOUNT, text) is None
+
+
+@pytest.mark.parametrize("text", ODD[:4], ids=ascii)
+async def test_a_caller_s_odd_text_is_recorded_too(journal: OrderJournal, text: str) -> None:
+    entry = intent(text, account=text, endpoint=text, params={text: text}, attempt=text)
+    assert await journal.begin(entry) is None
+    assert await journal.begin(entry) is not None, "it is taken"
+    assert await journal.accounts() != []
+    (listed,) = await journal.open_entries(text)
+    assert listed.params == {text: text}
+    assert await journal.find_orders(text, references=[text]) == [listed]
+    assert await placed(journal, entry, EntryState.REFUSED, reason=text)
+    found = await journal.find(text, text)
+    assert found is not None
+    assert found.state is EntryState.REFUSED
+    assert await journal.find(text, "another") is None
+
+
 def test_it_is_what_the_protocol_asks_for(journal: OrderJournal) -> None:
     assert isinstance(journal, Journal)
 

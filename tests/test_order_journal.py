@@ -335,6 +335,37 @@ async def test_a_journal_that_fails_after_the_answer_does_not_lose_the_order(
     assert sent(sandbox) == 1
 
 
+REPLIES: list[tuple[bytes, EntryState, type[errors.MioEsimError] | None]] = [
+    (b'{"code":4,"message":"sold out \\ud83d"}', EntryState.REFUSED, errors.OrderStateError),
+    (b'{"code":4,"message":"no \\u0000 x"}', EntryState.REFUSED, errors.OrderStateError),
+    (b'{"code":-3,"message":"busy \\ud83d"}', EntryState.UNKNOWN, errors.OutcomeUnknown),
+    (
+        b'{"code":0,"data":{"orderNum":"EP2024\\ud83d","status":0,"cardApiDtoList":[{}]}}',
+        EntryState.PLACED,
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "state", "error"), REPLIES)
+async def test_half_a_character_of_the_vendor_s_leaves_no_order_open(
+    sandbox: Sandbox, buyer: MioEsimClient, journal: OrderJournal, body: bytes,
+    state: EntryState, error: type[errors.MioEsimError] | None, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    sandbox.faults.add(Fault.replaced(body), "addEsimOrder")
+    if error is None:
+        assert (await buy(buyer, "shop-1")).order_num == "EP2024\ud83d"
+        assert (await buy(buyer, "shop-1")).order_num == "EP2024\ud83d"
+        assert sent(sandbox) == 1
+    else:
+        with pytest.raises(error):
+            await buy(buyer, "shop-1")
+    entry = await journal.find(buyer.account, "shop-1")
+    assert entry is not None
+    assert entry.state is state
+    assert "could not record" not in caplog.text
+
+
 async def test_what_can_t_be_written_is_tried_at_once_when_the_client_closes(
     sandbox: Sandbox, journal: OrderJournal
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 
 import pytest
@@ -190,3 +191,23 @@ async def test_reconciling_needs_a_journal(client: MioEsimClient, sandbox: Sandb
     with pytest.raises(errors.ConfigurationError, match="order_journal"):
         await client.orders.reconcile()
     assert not sandbox.requests
+
+
+async def test_half_a_character_in_a_number_of_the_vendor_s_hinders_nothing(
+    sandbox: Sandbox, buyer: MioEsimClient, journal: OrderJournal
+) -> None:
+    odd = "EP20260101\ud83d"
+    for reference in ("shop-1", "shop-2"):
+        await lose(sandbox, buyer, Fault.lose_reply(), reference)
+        # The same order under either reference; it can only be one's.
+        row = {"orderNum": odd, "otherOrderId": reference, "count": 1}
+        found = Fault.replaced(json.dumps({"code": 0, "data": [row]}).encode())
+        sandbox.faults.add(found, "queryOrder", times=None)
+        report = await buyer.orders.reconcile()
+        assert len(report.adopted) == (reference == "shop-1")
+        sandbox.faults.clear()
+    entry = await journal.find_order(buyer.account, odd)
+    assert entry is not None
+    assert (entry.other_order_id, entry.state) == ("shop-1", EntryState.PLACED)
+    assert entry.order_num == "EP20260101\ufffd"
+    assert [entry.other_order_id for entry in await journal.open_entries()] == ["shop-2"]

@@ -179,6 +179,18 @@ class Journal(Protocol):
         ...
 
 
+MAX_REASON = 2000
+UNRECORDABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def recordable(text: str) -> str:
+    """Return text of the vendor's as every database takes it, at most 2,000 characters of it.
+
+    NUL and half characters, such as are left of an emoji that was cut off, are replaced.
+    """
+    return UNRECORDABLE.sub("\ufffd", text[:MAX_REASON])
+
+
 def may_begin(existing: JournalEntry | None, entry: JournalEntry) -> bool:
     """Tell whether an intent may take the place of what is there.
 
@@ -202,8 +214,9 @@ def settled(
 
     An open or unknown entry may become anything. That an order was placed wins over whatever
     was thought before, and stays: only the order itself may be filled in later. An order
-    number, or an order, that is known is never lost.
+    number, or an order, that is known is never lost. Texts are made ``recordable``.
     """
+    order_num = None if order_num is None else recordable(order_num)
     if entry.state is EntryState.PLACED:
         same = entry.order_num is None or order_num in {None, entry.order_num}
         if state is not EntryState.PLACED or order is None or not same:
@@ -214,22 +227,10 @@ def settled(
         entry,
         state=state,
         updated_at=at,
-        reason=reason,
+        reason=recordable(reason),
         order_num=order_num if order_num is not None else entry.order_num,
         order=order if order is not None else entry.order,
     )
-
-
-MAX_REASON = 2000
-UNRECORDABLE = re.compile("[\x00\ud800-\udfff]")
-
-
-def recordable(text: str) -> str:
-    """Return text of the vendor's as every database takes it, at most 2,000 characters of it.
-
-    NUL and half characters, such as are left of an emoji that was cut off, are replaced.
-    """
-    return UNRECORDABLE.sub("\ufffd", text[:MAX_REASON])
 
 
 OWN_WORDS = frozenset({"otherOrderId", "backInfo"})

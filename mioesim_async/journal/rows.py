@@ -81,14 +81,15 @@ def _kind(db: sqlite3.Connection) -> tuple[int, int, int]:
 def find(db: sqlite3.Connection, account: str, other_order_id: str) -> JournalEntry | None:
     """Return the entry of a reference, or None."""
     query = f"{SELECT} WHERE account = ? AND other_order_id = ?"
-    row = db.execute(query, (account, other_order_id)).fetchone()
+    row = db.execute(query, (recordable(account), recordable(other_order_id))).fetchone()
     return None if row is None else _decode(row)
 
 
 def find_order(db: sqlite3.Connection, account: str, order_num: str) -> JournalEntry | None:
     """Return the entry that was placed as an order, or None."""
     query = f"{SELECT} WHERE account = ? AND order_num = ? AND state = ?"
-    row = db.execute(query, (account, order_num, EntryState.PLACED)).fetchone()
+    values = (recordable(account), recordable(order_num), EntryState.PLACED)
+    row = db.execute(query, values).fetchone()
     return None if row is None else _decode(row)
 
 
@@ -98,11 +99,11 @@ def find_orders(
     """Return the entries that were placed as one of these orders, or have one of the references."""
     found: dict[str, JournalEntry] = {}
     for column, wanted in (("order_num", order_nums), ("other_order_id", references)):
-        values = [*wanted]
+        values = [*map(recordable, wanted)]
         for start in range(0, len(values), MOST_MARKS):
             some = values[start : start + MOST_MARKS]
             query = f"{SELECT} WHERE account = ? AND {column} IN ({_marks(some)})"
-            for entry in map(_decode, db.execute(query, (account, *some))):
+            for entry in map(_decode, db.execute(query, (recordable(account), *some))):
                 if column == "other_order_id" or entry.state is EntryState.PLACED:
                     found[entry.other_order_id] = entry
     return [*found.values()]
@@ -122,7 +123,8 @@ def in_states(
         f"{SELECT} WHERE state IN ({_marks(states)}) AND (? IS NULL OR account = ?)"
         " ORDER BY created_at, account, other_order_id"
     )
-    return [_decode(row) for row in db.execute(query, (*states, account, account))]
+    whose = None if account is None else recordable(account)
+    return [_decode(row) for row in db.execute(query, (*states, whose, whose))]
 
 
 def put(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
@@ -154,16 +156,16 @@ def encode(entry: JournalEntry) -> tuple[Any, ...]:
         ValueError: If a time has no time zone.
         TypeError: If the order is not JSON-ready.
     """
-    values = attrs.asdict(entry, recurse=False)
+    values = {
+        name: recordable(value) if isinstance(value, str) else value
+        for name, value in attrs.asdict(entry, recurse=False).items()
+    }
     price, order = entry.expected_price, entry.order
     values |= {
         "params": json.dumps(entry.params),
         "expected_price": None if price is None else str(price),
         "created_at": _moment(entry.created_at),
         "updated_at": _moment(entry.updated_at),
-        "state": entry.state.value,
-        "reason": recordable(entry.reason),
-        "order_num": None if entry.order_num is None else recordable(entry.order_num),
         "order": None if order is None else json.dumps(order),
     }
     return tuple(values.values())

@@ -22,6 +22,7 @@ from mioesim_async.journal.entry import (
     EntryState,
     JournalEntry,
     may_begin,
+    recordable,
     settled,
 )
 
@@ -133,7 +134,7 @@ class OrderJournal:
 
         def work(db: sqlite3.Connection) -> bool:
             entry = rows.find(db, account, other_order_id)
-            if entry is None or entry.attempt != attempt:
+            if entry is None or entry.attempt != recordable(attempt):
                 return False
             changed = settled(entry, state, at=at, reason=reason, order_num=order_num, order=order)
             if changed is None:
