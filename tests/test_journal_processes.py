@@ -90,6 +90,55 @@ async def test_processes_killed_while_they_write_lose_nothing_and_break_nothing(
     assert len(await journal.open_entries()) <= 2 * rounds
 
 
+LAY_OUT = """
+import asyncio, os, signal, sqlite3, sys
+from journals import intent
+from mioesim_async import OrderJournal
+from mioesim_async.journal import sqlite
+
+class Dying(sqlite3.Connection):
+    left = 0
+
+    def execute(self, *args):
+        if not Dying.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        Dying.left -= 1
+        return super().execute(*args)
+
+def first_begin(path, statements):
+    connect = sqlite3.connect
+    Dying.left = statements
+    sqlite3.connect = lambda *args, **options: connect(*args, factory=Dying, **options)
+    asyncio.run(OrderJournal(path).begin(intent()))
+
+for statements in range(1000):
+    if not (child := os.fork()):
+        first_begin(f"{sys.argv[1]}/{statements}.db", statements)
+        os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0:
+        print(statements)
+        break
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+async def test_a_process_killed_at_any_step_of_a_new_file_leaves_one_that_others_can_use(
+    tmp_path: Path,
+) -> None:
+    async with spawned(LAY_OUT, str(tmp_path)) as process, asyncio.timeout(60):
+        statements = int(await line(process))
+    assert statements > 15
+    begun = 0
+    for number in range(statements + 1):
+        journal = OrderJournal(tmp_path / f"{number}.db")
+        begun += await journal.begin(intent()) is not None
+        assert len(await journal.open_entries()) == 1
+        with closing(sqlite3.connect(journal.path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert begun == 1, "only the one that was not killed"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 async def test_a_fork_of_a_process_that_used_the_journal_can_use_it_too(tmp_path: Path) -> None:
     code = """

@@ -12,32 +12,42 @@ from typing import Any
 import attrs
 
 from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
+from mioesim_async.journal.faults import Fault, Unfit
 
 __all__ = [
     "accounts",
+    "check_owner",
     "checked",
     "encode",
     "find",
     "find_order",
     "find_orders",
     "forget",
+    "header",
     "in_states",
+    "mark",
     "prepare",
     "put",
 ]
 
 APPLICATION = 0x6D696F65
-VERSION = 1
 
 COLUMNS = tuple(attrs.fields_dict(JournalEntry))
 QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
-LAYOUT = (
-    f'CREATE TABLE entries ({QUOTED}, PRIMARY KEY ("account", "other_order_id"))',
-    'CREATE INDEX entries_state ON entries ("state", "created_at")',
-    'CREATE INDEX entries_order ON entries ("account", "order_num")',
-    f"PRAGMA application_id={APPLICATION}",
-    f"PRAGMA user_version={VERSION}",
+LAYOUTS = (
+    (
+        f'CREATE TABLE entries ({QUOTED}, PRIMARY KEY ("account", "other_order_id"))',
+        'CREATE INDEX entries_state ON entries ("state", "created_at")',
+        'CREATE INDEX entries_order ON entries ("account", "order_num")',
+        f"PRAGMA application_id={APPLICATION}",
+    ),
+    (
+        "CREATE TABLE journal (mark)",
+        "INSERT INTO journal VALUES (hex(randomblob(16)))",
+    ),
 )
+"""What each version of the layout adds to the one before."""
+VERSION = len(LAYOUTS)
 # One statement, and so one moment: another process may be laying the file out.
 KIND = """
     SELECT application_id, user_version, things FROM pragma_application_id, pragma_user_version,
@@ -51,25 +61,68 @@ MARKS = ", ".join("?" * len(COLUMNS))
 PUT = f"INSERT OR REPLACE INTO entries VALUES ({MARKS})"  # noqa: S608
 
 
-def prepare(db: sqlite3.Connection) -> tuple[str, str] | None:
-    """Lay out a new file; tell what is wrong with one of somebody else, and what to do."""
-    found = _kind(db)
-    if found == (0, 0, 0):
-        mode = db.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        if mode != "wal":
-            return "its file system can't do WAL", "put it on a local disk"
+OTHERS = Fault("it is another program's database", "give the path of a new file", is_lasting=True)
+LATER = Fault(
+    "a later version of mioesim_async wrote it", "update mioesim_async here too", is_lasting=True
+)
+NO_WAL = Fault("its file system can't do WAL", "put it on a local disk", is_lasting=True)
+UNREADABLE = Fault(
+    "an entry in it can't be read",
+    "compare the vendor's list of orders with yours before you move the file away",
+)
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Lay out an empty file, or one of an earlier version.
+
+    Raises:
+        Unfit: If the file can't be a journal.
+    """
+    if _lacks(*_kind(db)):
         db.execute("BEGIN IMMEDIATE")
-        # Another process may have been faster.
-        for statement in LAYOUT if _kind(db) == found else ():
+        # Another process may have been faster. The first page names the owner from the first
+        # commit on, since that commit doesn't go to a WAL.
+        for statement in _lacks(*_kind(db)):
             db.execute(statement)
         db.execute("COMMIT")
-        found = _kind(db)
-    application, version, _ = found
+    application, version, _ = _kind(db)
+    check_owner(application, version)
+    if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
+        raise Unfit(NO_WAL)
+
+
+def header(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return whose file it is, and the version of its layout, from its first page alone."""
+    names = ("application_id", "user_version")
+    application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
+    return application, version
+
+
+def check_owner(application: int, version: int) -> None:
+    """Refuse a file that is not a journal of this version, or of an earlier one.
+
+    Raises:
+        Unfit: If it is another's.
+    """
     if application != APPLICATION:
-        return "it is another program's database", "give the path of a new file"
+        raise Unfit(OTHERS)
     if version > VERSION:
-        return "a later version of mioesim_async wrote it", "update mioesim_async here too"
-    return None
+        raise Unfit(LATER)
+
+
+def mark(db: sqlite3.Connection) -> str:
+    """Return what no other journal's file has."""
+    found: str = db.execute("SELECT mark FROM journal").fetchone()[0]
+    return found
+
+
+def _lacks(application: int, version: int, things: int) -> tuple[str, ...]:
+    """Return the statements that a file lacks; none if it is not ours and not empty."""
+    is_ours = application == APPLICATION or (application, version, things) == (0, 0, 0)
+    if not is_ours or version >= VERSION:
+        return ()
+    added = [statement for layout in LAYOUTS[version:] for statement in layout]
+    return (*added, f"PRAGMA user_version={VERSION}")
 
 
 def _kind(db: sqlite3.Connection) -> tuple[int, int, int]:
@@ -184,7 +237,7 @@ def _decode(row: tuple[Any, ...]) -> JournalEntry:
             "order": None if order is None else json.loads(order),
         }
     except (ArithmeticError, TypeError, ValueError) as error:
-        raise sqlite3.DatabaseError("an entry in it can't be read") from error
+        raise Unfit(UNREADABLE) from error
     return JournalEntry(**values)
 
 

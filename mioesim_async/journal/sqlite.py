@@ -14,8 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from mioesim_async.errors import ConfigurationError, JournalUnavailable
-from mioesim_async.journal import rows
+from mioesim_async.errors import ConfigurationError, JournalUnavailable, MioEsimError
+from mioesim_async.journal import faults, files, rows
 from mioesim_async.journal.entry import (
     SETTLED,
     UNSETTLED,
@@ -31,23 +31,13 @@ __all__ = ["OrderJournal"]
 T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
+"""How long a caller waits for others to give the file free, from when it asked."""
 STEP_SECONDS = 0.1
 """How long SQLite itself waits before the journal looks whether its caller has gone."""
+PAUSE_SECONDS = 0.01
+"""Pause between two tries, since SQLite doesn't wait for every lock."""
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-
-ADVICE = {
-    sqlite3.SQLITE_BUSY: "find out which process has had its lock for so long, and end it",
-    sqlite3.SQLITE_CANTOPEN: "its directory and the file must be writable for this user",
-    sqlite3.SQLITE_READONLY: "its directory and the file must be writable for this user",
-    sqlite3.SQLITE_FULL: "make room on the disk",
-    sqlite3.SQLITE_NOTADB: "give the path of a new file",
-    sqlite3.SQLITE_CORRUPT: "compare the vendor's list of orders with yours before you move "
-    "the file away and start a new one",
-}
-OTHER_ADVICE = "it needs a file on a local disk that this user can write"
-
-_making = threading.Lock()
 
 
 class TellsTime(Protocol):
@@ -66,9 +56,22 @@ class OrderJournal:
     returns, what it wrote is on disk (``synchronous=FULL``), and a process that is killed at
     any moment leaves the file as it was before or after.
 
+    Only a journal's file, or an empty one, is written to or gets another mode. A symbolic link
+    as the last part of the path is not followed. The file must stay the same while an object
+    uses it: one that was deleted, moved or replaced is not made anew, and the object refuses to
+    work until the same file is back. A new object, such as after a restart, makes a new file.
+
     A connection is open only during a method, so there is nothing to close. All methods work
     off the loop, in a thread of the journal's own, one after the other. They wait up to 30
-    seconds for other processes. All raise ``ConfigurationError`` if the file can't be used.
+    seconds for other processes, counted from the call, so that calls made at once don't add up
+    their waits; each is tried at least once.
+
+    All methods raise ``JournalUnavailable`` if the file can't be used at the moment, or until
+    a person mends it: it is locked, has vanished or is damaged, the disk is full or read-only,
+    permissions or file descriptors are missing. The message says which, names the file that
+    is at fault with its mode and owner, and says what to do. All raise ``ConfigurationError``
+    if the path must be another: it names a directory, a device, a pipe, a symbolic link or
+    another program's file, or a later version's, or its file system can't do WAL.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: TellsTime = time) -> None:
@@ -81,6 +84,7 @@ class OrderJournal:
         self.path = Path(path).expanduser().absolute()
         self._clock = clock
         self._thread: tuple[int, ThreadPoolExecutor] | None = None
+        self._known: tuple[files.Identity, str] | None = None
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
         """Record an intent, unless its reference is taken; see ``Journal.begin``.
@@ -89,7 +93,9 @@ class OrderJournal:
             None if the intent was recorded, else the entry that is there, unchanged.
 
         Raises:
-            ConfigurationError: If the file can't be used; the intent may or may not be in it.
+            JournalUnavailable: If the file can't be used at the moment; the intent may or may
+                not be in it.
+            ConfigurationError: If the path can't be that of a journal.
             asyncio.CancelledError: If the caller was cancelled. The intent may be recorded by
                 then, or not, and nothing happens any more. Settling the attempt as
                 ``NOT_SENT`` is right in both cases.
@@ -126,7 +132,8 @@ class OrderJournal:
             Whether the entry was changed.
 
         Raises:
-            ConfigurationError: If the file can't be used.
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
             ValueError: If ``at`` has no time zone.
             TypeError: If ``order`` is not JSON-ready.
         """
@@ -148,7 +155,8 @@ class OrderJournal:
         """Return the entry of a reference, or None.
 
         Raises:
-            ConfigurationError: If the file can't be used.
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: rows.find(db, account, other_order_id))
 
@@ -156,7 +164,8 @@ class OrderJournal:
         """Return the entry that was placed as this order of the vendor's, or None.
 
         Raises:
-            ConfigurationError: If the file can't be used.
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: rows.find_order(db, account, order_num))
 
@@ -192,7 +201,8 @@ class OrderJournal:
             account: Only those of this account, as ``JournalEntry.account`` names it.
 
         Raises:
-            ConfigurationError: If the file can't be used.
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: rows.in_states(db, UNSETTLED, account))
 
@@ -208,7 +218,8 @@ class OrderJournal:
             How many were forgotten.
 
         Raises:
-            ConfigurationError: If the file can't be used.
+            JournalUnavailable: If the file can't be used at the moment.
+            ConfigurationError: If the path can't be that of a journal.
             ValueError: If ``older_than`` is negative.
         """
         if older_than < timedelta(0):
@@ -225,7 +236,9 @@ class OrderJournal:
     ) -> T:
         """Run one transaction in the thread, and end only when nothing happens any more."""
         gone = threading.Event()
-        job = self._executor().submit(self._try, work, writes, gone)
+        # From now on, since those who ask at once wait at once, one behind the other.
+        until = time.monotonic() + BUSY_SECONDS
+        job = self._executor().submit(self._try, work, writes, insists, until, gone)
         working = asyncio.wrap_future(job)
         try:
             await asyncio.wait([working])
@@ -248,57 +261,68 @@ class OrderJournal:
         return self._thread[1]
 
     def _try(
-        self, work: Callable[[sqlite3.Connection], T], writes: bool, gone: threading.Event
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        writes: bool,
+        insists: bool,
+        until: float,
+        gone: threading.Event,
     ) -> T:
-        """Run a transaction, again while others hold the file."""
-        until = time.monotonic() + BUSY_SECONDS
+        """Run a transaction, at least once, and again while others hold the file."""
         while True:
+            left = min(STEP_SECONDS, max(0.0, until - time.monotonic()))
             try:
-                return self._transact(work, writes)
-            except sqlite3.Error as error:
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                if code not in BUSY or gone.is_set() or time.monotonic() > until:
-                    if code == sqlite3.SQLITE_NOTADB:
-                        raise self._unusable(str(error), ADVICE[code]) from error
-                    advice = ADVICE.get(code, OTHER_ADVICE)
-                    raise self._unavailable(str(error), advice) from error
-            except OSError as error:
-                raise self._unavailable(error.strerror or str(error), OTHER_ADVICE) from error
+                return self._transact(work, writes, left)
+            except (faults.Unfit, sqlite3.Error, OSError) as error:
+                if not (_is_busy(error) and left and not gone.is_set()):
+                    raise self._refusal(error, was_asked_to_settle=insists) from error
+            gone.wait(PAUSE_SECONDS)
 
-    def _transact(self, work: Callable[[sqlite3.Connection], T], writes: bool) -> T:
-        self._make()
+    def _transact(
+        self, work: Callable[[sqlite3.Connection], T], writes: bool, patience: float
+    ) -> T:
+        known = self._known
+        file = files.ready(self.path, known and known[0])
         # SQLite must not make the file: it would give it whatever mode the umask leaves.
         uri = f"{self.path.as_uri()}?mode=rw"
-        with closing(
-            sqlite3.connect(uri, uri=True, timeout=STEP_SECONDS, isolation_level=None)
-        ) as db:
+        with closing(sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous=FULL")
-            fault = rows.prepare(db)
-            if fault:
-                raise self._unusable(*fault)
+            rows.prepare(db)
+            files.close_to_others(self.path)
             db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            found = file, rows.mark(db)
+            if known not in (None, found):
+                # The system gives the number of a deleted file to the next one.
+                raise faults.Unfit(faults.VANISHED)
             result = work(db)
             db.execute("COMMIT")
-            return result
+            self._known = found
+            # What was written to a file that has vanished meanwhile is lost.
+            files.check_same(self.path, file)
+        return result
 
-    def _make(self) -> None:
-        # Whoever closes a file that SQLite has open in the same process takes SQLite's locks
-        # with it. So it is only ever opened here when it is new, and by one thread at a time.
-        with _making:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        if self.path.is_dir():
-            raise self._unusable("it is a directory", "give the path of a file in it")
-        for path in (self.path, *(Path(f"{self.path}{end}") for end in ("-wal", "-shm"))):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mode & 0o077 and os.name == "posix":
-                    path.chmod(0o600)
-
-    def _unusable(self, why: str, advice: str) -> ConfigurationError:
-        return ConfigurationError(f"the order journal can't be at {self.path}: {why}; {advice}")
-
-    def _unavailable(self, why: str, advice: str) -> JournalUnavailable:
+    def _refusal(self, error: Exception, *, was_asked_to_settle: bool) -> MioEsimError:
+        fault = self._fault(error)
+        if fault.is_lasting:
+            return ConfigurationError(
+                f"the order journal can't be at {self.path}: {fault.what}; {fault.advice}"
+            )
+        came_to = "" if was_asked_to_settle else ", and nothing was sent"
         return JournalUnavailable(
-            f"the order journal at {self.path} can't be used now: {why}; {advice}"
+            f"the order journal at {self.path} can't be used now{came_to}: {fault.what}; "
+            f"{fault.advice}"
         )
+
+    def _fault(self, error: Exception) -> faults.Fault:
+        if self._known:
+            try:
+                files.check_same(self.path, self._known[0])
+            except (faults.Unfit, OSError) as gone:
+                error = gone
+        fault = faults.fault_of(error, self.path)
+        # It was a journal before, so somebody wrote over it.
+        return faults.VANISHED if fault.is_lasting and self._known else fault
+
+
+def _is_busy(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY

@@ -1,0 +1,211 @@
+"""What keeps a journal's file from being used, in sentences for a person."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+import tempfile
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from attrs import frozen
+
+__all__ = ["VANISHED", "Fault", "Unfit", "check_access", "described", "fault_of", "files_of"]
+
+MOST_HANDLES = 4
+"""SQLite opens so many files for one transaction."""
+ROOM = 64 * 1024
+"""One transaction takes less room than this, in bytes."""
+
+
+@frozen
+class Fault:
+    """Why the file can't be used, and what to do about it.
+
+    Attributes:
+        what: What happened.
+        advice: What to do.
+        is_lasting: The path names something that can never be a journal.
+    """
+
+    what: str
+    advice: str
+    is_lasting: bool = False
+
+
+class Unfit(Exception):
+    """The file can't be used.
+
+    Attributes:
+        fault: Why, and what to do.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        """Keep the fault."""
+        super().__init__(fault.what)
+        self.fault = fault
+
+
+VANISHED = Fault(
+    "the file that was here has vanished: it was deleted, moved or replaced by another",
+    "put that file back, with its -wal if there is one; if it is lost, compare the vendor's list "
+    "of orders with yours before you restart, since a restart begins a new file",
+)
+
+NO_DIRECTORY = Fault("{file} is no directory", "put a directory of a local disk in its place")
+
+BY_ERRNO = {
+    errno.ENOSPC: Fault("the disk is full", "make room on the disk"),
+    errno.EDQUOT: Fault("this user's disk quota is used up", "make room, or raise the quota"),
+    errno.EFBIG: Fault(
+        "there is no room: this process may not write larger files",
+        "raise that limit (ulimit -f)",
+    ),
+    errno.EMFILE: Fault(
+        "this process has no file descriptors left",
+        "raise its limit (ulimit -n), or open fewer connections and files",
+    ),
+    errno.ENFILE: Fault(
+        "this machine has no file descriptors left", "end what holds so many files open"
+    ),
+    errno.EACCES: Fault(
+        "this user can't read and write {file}", "let this user do so (chown, chmod)"
+    ),
+    errno.EPERM: Fault(
+        "this user can't change the mode of {file}", "give it to this user, or give it mode 0600"
+    ),
+    errno.EROFS: Fault(
+        "{file} is on a file system that is mounted read-only", "mount it for writing"
+    ),
+    errno.EIO: Fault(
+        "the disk could not read or write {file}",
+        "look for the disk in the kernel's log, and check it before you go on",
+    ),
+    errno.ENOENT: Fault(
+        "it, or its directory, was deleted at this moment", "find out by whom, and try again"
+    ),
+    errno.ENOTDIR: NO_DIRECTORY,
+    errno.EEXIST: NO_DIRECTORY,
+    errno.ENAMETOOLONG: Fault("its name is too long", "give a shorter path", is_lasting=True),
+    errno.ENOMEM: Fault("there is no memory left", "free some"),
+}
+
+LOCKED = "find out which process has had its lock for so long, and end it"
+WRITABLE = "its directory and the file must be writable for this user"
+BY_CODE = {
+    sqlite3.SQLITE_BUSY: LOCKED,
+    sqlite3.SQLITE_LOCKED: LOCKED,
+    sqlite3.SQLITE_PROTOCOL: LOCKED,
+    sqlite3.SQLITE_CANTOPEN: WRITABLE,
+    sqlite3.SQLITE_READONLY: WRITABLE,
+    sqlite3.SQLITE_NOTADB: "give the path of a new file",
+    sqlite3.SQLITE_CORRUPT: "compare the vendor's list of orders with yours before you move the "
+    "file away and start a new one",
+}
+OTHER_ADVICE = "it needs a file on a local disk that this user can write"
+
+ERRNO_OF = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_IOERR_NOMEM: errno.ENOMEM,
+    sqlite3.SQLITE_NOMEM: errno.ENOMEM,
+}
+"""What the system said, as far as SQLite's codes tell: the extended one, or else the first byte."""
+MANY_CAUSES = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
+"""Codes by which SQLite keeps to itself what the system said."""
+SHARED_MEMORY = {
+    sqlite3.SQLITE_IOERR_SHMLOCK,
+    sqlite3.SQLITE_IOERR_SHMMAP,
+    sqlite3.SQLITE_IOERR_SHMOPEN,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
+"""Codes that are about the -shm file."""
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the journal's file and the files that SQLite puts beside it."""
+    return [path, *(Path(f"{path}{end}") for end in ("-journal", "-wal", "-shm"))]
+
+
+def described(file: Path) -> str:
+    """Return a file's path, mode and owner; of one that isn't there, those of its directory."""
+    for place in (file, *file.parents):
+        with suppress(OSError):
+            state = place.lstat()
+            owner = str(state.st_uid)
+            with suppress(KeyError, NotImplementedError):
+                owner = place.owner()
+            return f"{place} (mode {stat.S_IMODE(state.st_mode):04o}, owner {owner})"
+    return str(file)
+
+
+def check_access(file: Path) -> None:
+    """Make sure that this user may read and write a file that is there.
+
+    Raises:
+        OSError: With ``EROFS`` or ``EACCES`` if not, with ``ENOENT`` if it isn't there.
+    """
+    if os.access(file, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        return
+    # It may have been deleted at this moment.
+    file.lstat()
+    number = errno.EACCES
+    if hasattr(os, "statvfs") and os.statvfs(file).f_flag & os.ST_RDONLY:
+        number = errno.EROFS
+    raise OSError(number, os.strerror(number), str(file))
+
+
+def fault_of(error: Exception, path: Path) -> Fault:
+    """Say why a journal's file can't be used, and what to do.
+
+    Args:
+        error: An ``Unfit``, or what SQLite or the system raised.
+        path: The journal's file.
+    """
+    if isinstance(error, Unfit):
+        return error.fault
+    if isinstance(error, OSError):
+        return _of_system(error, path)
+    code = getattr(error, "sqlite_errorcode", 0)
+    first = code & 0xFF
+    cause = _cause(path) if first in MANY_CAUSES else None
+    if cause is not None:
+        return _of_system(cause, path)
+    number = ERRNO_OF.get(code, ERRNO_OF.get(first))
+    if number is not None:
+        file = f"{path}-shm" if code in SHARED_MEMORY else str(path)
+        return _of_system(OSError(number, str(error), file), path)
+    is_lasting = first == sqlite3.SQLITE_NOTADB
+    return Fault(str(error), BY_CODE.get(first, OTHER_ADVICE), is_lasting)
+
+
+def _of_system(error: OSError, path: Path) -> Fault:
+    fault = BY_ERRNO.get(error.errno or 0)
+    if fault is None:
+        return Fault(error.strerror or str(error), OTHER_ADVICE)
+    named = described(Path(os.fsdecode(error.filename or path)))
+    return Fault(fault.what.replace("{file}", named), fault.advice, fault.is_lasting)
+
+
+def _cause(path: Path) -> OSError | None:
+    """Find out what the system said to SQLite, by trying what SQLite does."""
+    largest = 0
+    try:
+        with ExitStack() as opened:
+            for _ in range(MOST_HANDLES):
+                opened.enter_context(Path(os.devnull).open("rb"))
+        for file in files_of(path):
+            with suppress(FileNotFoundError):
+                largest = max(largest, file.lstat().st_size)
+                check_access(file)
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            # Where the largest file ends, since a limit for the size of files counts from there.
+            probe.seek(largest)
+            probe.write(b"\1" * ROOM)
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        return error
+    return None
