@@ -139,6 +139,52 @@ async def test_a_process_killed_at_any_step_of_a_new_file_leaves_one_that_others
     assert begun == 1, "only the one that was not killed"
 
 
+FORK = """
+import asyncio, os, sys, threading
+from journals import intent
+from mioesim_async import OrderJournal
+from mioesim_async.journal import rows, sqlite
+
+sqlite.BUSY_SECONDS = 5.0
+put, inside, go_on = rows.put, threading.Event(), threading.Event()
+
+def slow(db, row):
+    put(db, row)
+    inside.set()
+    assert go_on.wait(20)
+
+async def main():
+    journal = OrderJournal(sys.argv[1])
+    await journal.begin(intent())
+    rows.put = slow
+    # The newest of such hooks is called first: the transaction ends while the fork waits.
+    os.register_at_fork(before=go_on.set)
+    beginning = asyncio.create_task(journal.begin(intent("ref-2")))
+    assert await asyncio.to_thread(inside.wait, 20)
+    if not (child := os.fork()):
+        rows.put = put
+        result = []
+        thread = threading.Thread(
+            target=lambda: result.append(asyncio.run(journal.begin(intent("ref-3"))))
+        )
+        thread.start()
+        thread.join()
+        os._exit(result != [None])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert await beginning is None
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
+async def test_a_fork_in_the_middle_of_a_transaction_waits_for_its_end(tmp_path: Path) -> None:
+    # A child would believe that it holds the locks of its parent.
+    async with spawned(FORK, str(tmp_path / "orders.db")) as process, asyncio.timeout(60):
+        assert await process.wait() == 0
+    assert len(await OrderJournal(tmp_path / "orders.db").open_entries()) == 3
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork there")
 async def test_a_fork_of_a_process_that_used_the_journal_can_use_it_too(tmp_path: Path) -> None:
     code = """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mioesim_async.errors import ConfigurationError, JournalUnavailable, MioEsimError
-from mioesim_async.journal import faults, files, rows
+from mioesim_async.journal import faults, files, forks, rows
 from mioesim_async.journal.entry import (
     SETTLED,
     UNSETTLED,
@@ -61,10 +61,10 @@ class OrderJournal:
     uses it: one that was deleted, moved or replaced is not made anew, and the object refuses to
     work until the same file is back. A new object, such as after a restart, makes a new file.
 
-    A connection is open only during a method, so there is nothing to close. All methods work
-    off the loop, in a thread of the journal's own, one after the other. They wait up to 30
-    seconds for other processes, counted from the call, so that calls made at once don't add up
-    their waits; each is tried at least once.
+    A connection is open only during a method, so there is nothing to close, and a fork waits
+    for its end. All methods work off the loop, in a thread of the journal's own, one after the
+    other. They wait up to 30 seconds for other processes, counted from the call, so that
+    calls made at once don't add up their waits; each is tried at least once.
 
     All methods raise ``JournalUnavailable`` if the file can't be used at the moment, or until
     a person mends it: it is locked, has vanished or is damaged, the disk is full or read-only,
@@ -281,25 +281,28 @@ class OrderJournal:
     def _transact(
         self, work: Callable[[sqlite3.Connection], T], writes: bool, patience: float
     ) -> T:
-        known = self._known
-        file = files.ready(self.path, known and known[0])
-        # SQLite must not make the file: it would give it whatever mode the umask leaves.
-        uri = f"{self.path.as_uri()}?mode=rw"
-        with closing(sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)) as db:
-            db.execute("PRAGMA synchronous=FULL")
-            rows.prepare(db)
-            files.close_to_others(self.path)
-            db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            found = file, rows.mark(db)
-            if known not in (None, found):
-                # The system gives the number of a deleted file to the next one.
-                raise faults.Unfit(faults.VANISHED)
-            result = work(db)
-            db.execute("COMMIT")
-            self._known = found
-            # What was written to a file that has vanished meanwhile is lost.
-            files.check_same(self.path, file)
-        return result
+        with forks.none_meanwhile():
+            known = self._known
+            file = files.ready(self.path, known and known[0])
+            # SQLite must not make the file: it would give it whatever mode the umask leaves.
+            uri = f"{self.path.as_uri()}?mode=rw"
+            with closing(
+                sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
+            ) as db:
+                db.execute("PRAGMA synchronous=FULL")
+                rows.prepare(db)
+                files.close_to_others(self.path)
+                db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+                found = file, rows.mark(db)
+                if known not in (None, found):
+                    # The system gives the number of a deleted file to the next one.
+                    raise faults.Unfit(faults.VANISHED)
+                result = work(db)
+                db.execute("COMMIT")
+                self._known = found
+                # What was written to a file that has vanished meanwhile is lost.
+                files.check_same(self.path, file)
+            return result
 
     def _refusal(self, error: Exception, *, was_asked_to_settle: bool) -> MioEsimError:
         fault = self._fault(error)
