@@ -126,7 +126,7 @@ async def test_a_process_killed_at_any_step_of_a_new_file_leaves_one_that_others
     tmp_path: Path,
 ) -> None:
     async with spawned(LAY_OUT, str(tmp_path)) as process, asyncio.timeout(60):
-        statements = int(await line(process))
+        statements = int(await line_of(process))
     assert statements > 15
     begun = 0
     for number in range(statements + 1):

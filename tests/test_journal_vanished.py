@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from journals import ACCOUNT, intent
 from shopping import buy
-from stores import until
+from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.errors import JournalUnavailable

@@ -302,7 +302,8 @@ class _Lookup:
             order = await self.get(order.order_num, deadline=self.deadline)
         except errors.MioEsimError as error:
             # Found is found; who asks for the order again reads it whole.
-            logger.warning("order %s was found, but not read: %s", order.order_num, error)
+            number = recordable(order.order_num)
+            logger.warning("order %s was found, but not read: %s", number, error)
             kept = None
         else:
             kept = order
