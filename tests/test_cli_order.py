@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
@@ -12,8 +13,12 @@ import pytest
 from asking import END_OF_FILE, QUESTION, answered, at_terminal
 from attrs import evolve
 from command import Done, interrupted, mioesim, started
+from journals import write_locked
 from waiting import SECONDS, read_until, wait_until
 
+from mioesim_async import OrderJournal
+from mioesim_async.cli.account import journal_path
+from mioesim_async.journal import sqlite
 from mioesim_async.sandbox import Fault, Sandbox
 
 PLAN = ("45", "441")
@@ -274,6 +279,33 @@ def test_a_lost_answer_says_what_to_run_and_that_finds_the_order(server: Sandbox
     assert f"lost-1: bought, as order {order.order_num}" in found.out
     assert "Nothing is open." in mioesim("orders", "open", sandbox=server).out
     assert len(buying(server)) == 1
+
+
+@pytest.mark.parametrize("status", [307, 403, 408])
+def test_a_status_after_the_order_took_effect_is_4_and_not_called_refused(
+    server: Sandbox, status: int
+) -> None:
+    server.faults.add(Fault.after_effect(Fault.http(status)), ORDER)
+    done = mioesim("order", *PLAN, "--yes", "--reference", "gate-1", sandbox=server)
+
+    assert done.status == 4
+    assert "mioesim orders reconcile" in done.err
+    assert "gate-1" in done.err
+    assert mioesim("orders", "reconcile", sandbox=server).status == 0
+    assert len(server.orders) == len(buying(server)) == 1
+
+
+def test_without_a_journal_nothing_is_sent_and_it_says_to_try_later(
+    server: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(OrderJournal(journal_path()).open_entries())
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
+    with write_locked(journal_path()):
+        done = mioesim("order", *PLAN, "--yes", sandbox=server)
+
+    assert done.status == 1
+    assert "nothing was sent, try later" in done.err
+    assert buying(server) == []
 
 
 def test_an_order_that_could_not_be_read_back_is_told_with_its_number(server: Sandbox) -> None:

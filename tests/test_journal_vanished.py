@@ -90,7 +90,9 @@ async def test_a_file_that_vanished_is_refused_and_not_made_anew(
     vanish(journal.path)
     before = listing(journal.path)
     for work in (journal.begin(intent("ref-2")), journal.find(ACCOUNT, "x"), journal.accounts()):
-        with pytest.raises(JournalUnavailable, match=r"nothing was sent: .* vanished") as caught:
+        with pytest.raises(
+            JournalUnavailable, match=r"nothing was sent, try later: .* vanished"
+        ) as caught:
             await work
         assert "put that file back" in str(caught.value)
         assert "restart" in str(caught.value)
@@ -190,7 +192,9 @@ async def test_an_answer_that_finds_the_file_gone_is_recorded_when_it_is_back(
         assert "could not record that reference shop-1 is placed" in caplog.text
         assert "nothing was sent" not in caplog.text, "it was"
         with pytest.raises(errors.JournalUnavailable):
-            await buy(client, "shop-1")
+            await buy(client, "shop-2")
+        assert (await buy(client, "shop-1")).order_num == order.order_num, "it knows the answer"
+        assert len(sandbox.orders) == 1
         journal.path.with_name("moved.db").rename(journal.path)
         await until(lambda: bool(sandbox.clock.advance(5)) or "told at last" in caplog.text)
         entry = await journal.find(client.account, "shop-1")

@@ -116,6 +116,28 @@ async def test_the_client_that_knows_the_answer_does_not_buy_again_nor_call_it_u
     assert len(sandbox.orders) == 1
 
 
+async def test_a_reference_asked_for_again_waits_once_for_a_journal_that_can_t_be_used(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    sandbox.clock._skip = False
+    settles, begins = Away(journal, "settle"), Away(journal, "begin")
+    begins.is_away = False
+    async with sandbox.client(order_journal=journal) as client:
+        order = await buy(client, "shop-1")
+        sandbox.faults.add(Fault.refuse(4), "addEsimOrder")
+        with pytest.raises(errors.ApiError):
+            await buy(client, "shop-2")
+        calls = settles.calls
+        assert (await buy(client, "shop-1")).order_num == order.order_num
+        with pytest.raises(errors.JournalUnavailable) as caught:
+            await buy(client, "shop-2")
+        assert caught.value.was_placed is None, "the journal has an intent of it"
+        assert (settles.calls - calls, begins.calls) == (2, 2)
+        settles.is_away = False
+        assert (await buy(client, "shop-2")).order_num != order.order_num
+    assert len(sandbox.orders) == 2
+
+
 async def test_an_intent_that_the_journal_may_have_recorded_is_settled_as_not_sent(
     sandbox: Sandbox, journal: OrderJournal
 ) -> None:

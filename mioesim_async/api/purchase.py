@@ -172,7 +172,9 @@ class Purchaser:
         if self.journal is None or self._settlements is None:
             return None
         try:
-            await self._settlements.catch_up(entry.account, entry.other_order_id)
+            late = await self._settlements.catch_up(entry.account, entry.other_order_id)
+            if late is not None:
+                return late
             await self._check_account(begun=False)
             standing = await self.journal.begin(entry)
             if standing is None:

@@ -14,7 +14,13 @@ import backoff
 from attrs import frozen
 
 from mioesim_async.errors import MioEsimError
-from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, settled
+from mioesim_async.journal.entry import (
+    REPEATABLE,
+    EntryState,
+    Journal,
+    JournalEntry,
+    settled,
+)
 from mioesim_async.transport.clock import Clock
 
 __all__ = ["Settlement", "Settlements"]
@@ -81,7 +87,7 @@ class Settlements:
         logger.error(
             "the order journal could not record that %s: %s; it is tried again until it can",
             settlement,
-            fault,
+            _told(fault),
         )
         self._start()
         return False
@@ -91,11 +97,24 @@ class Settlements:
         self._keep(settlement)
         self._start()
 
-    async def catch_up(self, account: str, other_order_id: str) -> None:
-        """Try now to write what the journal lacks of a reference."""
+    async def catch_up(self, account: str, other_order_id: str) -> JournalEntry | None:
+        """Try now to write what the journal lacks of a reference.
+
+        Returns:
+            Its entry, with what the journal still lacks, if an order may stand under it; else None.
+
+        Raises:
+            Exception: If the reference is free, and the journal can't be told so.
+        """
         for one in [*self._unwritten.values()]:
             if (one.entry.account, one.entry.other_order_id) == (account, other_order_id):
-                await self._try(one)
+                fault = await self._try(one)
+                # Asked for anything else, the journal might wait as long again.
+                if fault is not None and one.state in REPEATABLE:
+                    raise fault
+                if fault is not None:
+                    return self.known(one.entry)
+        return None
 
     def known(self, entry: JournalEntry) -> JournalEntry:
         """Return an entry of the journal with what it still lacks."""
@@ -142,7 +161,7 @@ class Settlements:
         if self._trying is None and not self._closed:
             self._trying = asyncio.create_task(self._try_again(), name="mioesim_async journal")
 
-    async def _try(self, settlement: Settlement) -> str | None:
+    async def _try(self, settlement: Settlement) -> Exception | None:
         """Write it; return why it can't be written, or None."""
         entry = settlement.entry
         try:
@@ -156,11 +175,8 @@ class Settlements:
                 order_num=settlement.order_num,
                 order=settlement.order,
             )
-        except MioEsimError as error:
-            return str(error)
         except Exception as error:
-            # A journal of the user's may name anything in its text.
-            return type(error).__name__
+            return error
         if self._unwritten.get(entry.attempt) is settlement:
             del self._unwritten[entry.attempt]
         if not self._unwritten:
@@ -193,6 +209,11 @@ class Settlements:
                     return
         finally:
             self._trying = None
+
+
+def _told(fault: Exception) -> str:
+    # A journal of the user's may name anything in its text.
+    return str(fault) if isinstance(fault, MioEsimError) else type(fault).__name__
 
 
 _with_unwritten: set[Settlements] = set()

@@ -310,7 +310,7 @@ class OrderJournal:
             return ConfigurationError(
                 f"the order journal can't be at {self.path}: {fault.what}; {fault.advice}"
             )
-        came_to = "" if was_asked_to_settle else ", and nothing was sent"
+        came_to = "" if was_asked_to_settle else "; nothing was sent, try later"
         return JournalUnavailable(
             f"the order journal at {self.path} can't be used now{came_to}: {fault.what}; "
             f"{fault.advice}"
