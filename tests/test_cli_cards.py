@@ -149,7 +149,7 @@ def test_a_setting_is_named_as_a_profile_has_it(server: Sandbox, code: int) -> N
     server.faults.add(Fault.replaced(body), "getHistoryDetail", times=4)
     done = mioesim("history", server.iccids[0], sandbox=server)
     assert "Dialect" not in done.err
-    assert re.search(r"(signature|batch_parameter) = .* in the account's profile", done.err)
+    assert re.search(r"(read_method|batch_parameter) = .* in the account's profile", done.err)
 
 
 def test_ctrl_c_at_the_question_sends_nothing(server: Sandbox, order: Order) -> None:
