@@ -69,6 +69,19 @@ async def test_a_first_request_that_is_a_purchase_is_sent_once(
     assert len(sandbox.orders) == 1
 
 
+async def test_a_first_request_that_is_a_purchase_is_refused_where_aiohttp_is_known_not_to_tell(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MemoryTokenStore()
+    async with sandbox.client(token_store=store) as client:
+        await client.login()
+    monkeypatch.delattr(aiohttp.ClientRequest, "send")
+    async with sandbox.client(token_store=store) as client:
+        with pytest.raises(errors.ConfigurationError, match="install another version"):
+            await buy(client, "shop-1")
+    assert [seen.endpoint for seen in sandbox.requests] == ["login"]
+
+
 async def test_a_first_request_that_never_left_is_known_by_its_error(sandbox: Sandbox) -> None:
     store = MemoryTokenStore()
     async with sandbox.client(token_store=store) as client:
