@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+import threading
+from collections import deque
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, suppress
+from types import TracebackType
+from typing import Protocol, TypeVar
 
 from attrs import field, frozen
 
 from mioesim_async.wire.dialect import Dialect
 
-__all__ = ["MemoryTokenStore", "StoredToken", "TokenStore"]
+__all__ = [
+    "MemoryTokenStore",
+    "StoreUnavailable",
+    "StoredToken",
+    "TokenStore",
+    "to_its_end",
+]
+
+T = TypeVar("T")
 
 
 @frozen
@@ -28,8 +40,20 @@ class StoredToken:
     dialect: Dialect
 
 
+class StoreUnavailable(OSError):
+    """A store of this package can't be used, and asking it again at once would not help.
+
+    Its text says why and what to do. It holds no secret, so it is logged as it is.
+    """
+
+
 class TokenStore(Protocol):
-    """Keeps one token per account, for every client that shares the store."""
+    """Keeps one token per account, for every client that shares the store.
+
+    Each method ends by itself within seconds, also when the store is down: a client waits for
+    it. A ``ConfigurationError`` that a method raises reaches the caller of the client. After
+    any other error the client goes on without the store, and tries it again.
+    """
 
     async def load(self, key: str) -> StoredToken | None:
         """Return the account's token, or None."""
@@ -43,15 +67,16 @@ class TokenStore(Protocol):
 
 
 class MemoryTokenStore:
-    """Tokens in this process, for clients of one event loop; the default.
+    """Tokens in this process, for clients of any of its event loops; the default.
 
-    Give one store to several clients of an account and they share its token.
+    Give one store to several clients of an account and they share its token, also if each
+    runs in an ``asyncio.run`` or a thread of its own.
     """
 
     def __init__(self) -> None:
         """Start empty."""
         self._tokens: dict[str, StoredToken] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: dict[str, _Lock] = {}
 
     async def load(self, key: str) -> StoredToken | None:
         """Return the account's token, or None."""
@@ -61,6 +86,91 @@ class MemoryTokenStore:
         """Replace the account's token."""
         self._tokens[key] = token
 
-    def lock(self, key: str) -> asyncio.Lock:
+    def lock(self, key: str) -> AbstractAsyncContextManager[None]:
         """Return the account's lock."""
-        return self._locks.setdefault(key, asyncio.Lock())
+        return self._locks.setdefault(key, _Lock())
+
+
+class _Lock(AbstractAsyncContextManager[None]):
+    """A lock for coroutines of different event loops; first come, first served.
+
+    An ``asyncio.Lock`` belongs to the loop in which somebody first waited for it.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._held = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def locked(self) -> bool:
+        """Tell whether somebody holds it."""
+        return self._held
+
+    async def __aenter__(self) -> None:
+        """Wait until nobody else holds it."""
+        with self._guard:
+            if not self._held:
+                self._held = True
+                return
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+        try:
+            await turn
+        except BaseException:
+            with self._guard:
+                was_passed_on = turn not in self._waiting
+                if not was_passed_on:
+                    self._waiting.remove(turn)
+            if was_passed_on:
+                self._pass_on()
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let the next one have it."""
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._guard:
+            while self._waiting:
+                turn = self._waiting.popleft()
+                try:
+                    turn.get_loop().call_soon_threadsafe(_start, turn)
+                except RuntimeError:
+                    # Its loop was closed, and nobody waits there any more.
+                    continue
+                return
+            self._held = False
+
+
+def _start(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
+
+
+async def to_its_end(work: Awaitable[T], *, stop: bool = False) -> T:
+    """Wait until something has ended, also if the caller is cancelled meanwhile.
+
+    Args:
+        work: Runs in a task of its own.
+        stop: Cancel it when the caller is cancelled; it may take no notice.
+
+    Raises:
+        asyncio.CancelledError: After its end, if the caller was cancelled.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        if stop:
+            working.cancel()
+        while not working.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([working])
+        if not working.cancelled():
+            working.exception()
+        raise
