@@ -198,7 +198,11 @@ class MioEsimClient(Closing):
 
         Args:
             grace: Seconds that reads under way have to finish.
+
+        Raises:
+            WrongLoop: Under trio, after use on asyncio.
         """
+        self._manager.check_closable()
         try:
             await self._caller.aclose(grace)
         finally:

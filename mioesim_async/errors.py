@@ -6,7 +6,7 @@
     ├── ConfigurationError        a setting cannot work (also a ValueError)
     ├── InvalidRequest            bad input, found before a byte was sent (also a ValueError)
     ├── ClientClosed              used after ``aclose()``
-    ├── WrongLoop                 used from a second event loop
+    ├── WrongLoop                 used from a second event loop, or from trio
     ├── DeadlineExceeded          the call's ``deadline=`` ran out (also a TimeoutError)
     ├── RateLimited               HTTP 429, and the wait asked for is too long or not allowed
     ├── ProtocolError             a reply that cannot be read
@@ -151,7 +151,7 @@ class ClientClosed(MioEsimError):
 
 
 class WrongLoop(MioEsimError):
-    """The client was used from a second event loop; make one client per loop."""
+    """The client was used from a second event loop, or from trio; make one per asyncio loop."""
 
 
 class DeadlineExceeded(MioEsimError, TimeoutError):

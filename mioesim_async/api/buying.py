@@ -13,6 +13,7 @@ from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
 from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.lifetime import running_loop
 
 __all__ = ["Buying"]
 
@@ -32,6 +33,7 @@ class Buying:
 
     async def entry_of(self, other_order_id: str) -> JournalEntry | None:
         """Return what the journal knows of a reference; None if nothing, or without a journal."""
+        running_loop()
         journal = self._purchaser.journal
         if journal is None:
             return None
@@ -39,6 +41,7 @@ class Buying:
 
     async def entry_of_order(self, order_num: str) -> JournalEntry | None:
         """Return the journal's entry of an order of the vendor's; None as in ``entry_of``."""
+        running_loop()
         journal = self._purchaser.journal
         return (
             None if journal is None else await journal.find_order(self._caller.account, order_num)
@@ -50,6 +53,7 @@ class Buying:
         Raises:
             ConfigurationError: If the client has no journal.
         """
+        running_loop()
         if self._purchaser.journal is None:
             raise errors.ConfigurationError("open entries are kept in a journal: order_journal=")
         return await self._purchaser.journal.open_entries(self._caller.account)

@@ -35,6 +35,7 @@ from mioesim_async.models.order_replies import read_links, read_order, read_usag
 from mioesim_async.models.orders import Order, UsagePage
 from mioesim_async.models.subject import check_about, ids_named
 from mioesim_async.transport.caller import Caller, check_deadline
+from mioesim_async.transport.lifetime import running_loop
 from mioesim_async.wire.endpoints import (
     GET_ORDER_INFO,
     HANDLER_ESIM_PDF_EMAIL,
@@ -394,6 +395,7 @@ class Orders(Buying):
             MioEsimError: That no lookup can survive, such as a refused login; its ``report`` has
                 what was found so far.
         """
+        running_loop()
         return await reconcile(
             self._purchaser,
             self.get,

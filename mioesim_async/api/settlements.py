@@ -139,7 +139,8 @@ class Settlements:
         if self._trying is not None:
             # What is being written is not cancelled: nobody would know if it was.
             await asyncio.wait([self._trying])
-        await self._try_all()
+        if self._unwritten:
+            await self._try_all()
         self.tell()
 
     def tell(self) -> None:

@@ -16,7 +16,7 @@ from mioesim_async import errors
 from mioesim_async.fanout.outage import HostHealth, is_fatal, is_outage
 from mioesim_async.fanout.source import Source, is_being_cancelled
 from mioesim_async.transport.clock import Clock, SystemClock
-from mioesim_async.transport.lifetime import Closing
+from mioesim_async.transport.lifetime import Closing, running_loop
 from mioesim_async.transport.pace import Pace
 
 __all__ = ["BatchOutcome", "BatchStream", "fan_out"]
@@ -138,6 +138,7 @@ class BatchStream(Closing, Generic[T, R]):
         Raises:
             MioEsimError: That ends the whole fan-out.
         """
+        running_loop()
         if self._pump is None and not self._closed:
             self._pump = asyncio.create_task(self._run(), name="mioesim_async fan-out")
             self._pump.add_done_callback(self._pump_ended)

@@ -25,7 +25,7 @@ from mioesim_async.errors import (
     WrongLoop,
 )
 from mioesim_async.transport.config import PoolLimits, Timeouts
-from mioesim_async.transport.lifetime import Closing
+from mioesim_async.transport.lifetime import Closing, running_loop
 from mioesim_async.transport.reading import explain, read_body
 from mioesim_async.transport.request import Progress, RawReply, Request
 
@@ -153,7 +153,12 @@ class SessionManager(Closing):
         return min(filter(None, sizes), default=0)
 
     async def aclose(self) -> None:
-        """Close what was opened here; a session that was passed in stays open."""
+        """Close what was opened here; a session that was passed in stays open.
+
+        Raises:
+            WrongLoop: Under trio, after use on asyncio.
+        """
+        self.check_closable()
         self._closed = True
         sessions = (self._session, self._reserved_session)
         self._session = self._reserved_session = None
@@ -161,16 +166,25 @@ class SessionManager(Closing):
             if session is not None:
                 await session.close()
 
+    def check_closable(self) -> None:
+        """Refuse to close under trio what is open on asyncio.
+
+        Raises:
+            WrongLoop: Then. What was never used, or is closed, may be closed anywhere.
+        """
+        if self._loop is not None and not self._closed:
+            running_loop()
+
     def check_usable(self) -> None:
         """Refuse use after ``aclose`` and from a second loop.
 
         Raises:
             ClientClosed: After ``aclose``, or when the session that was passed in is closed.
-            WrongLoop: From another event loop than the first.
+            WrongLoop: From another event loop than the first, or from trio.
         """
         if self._closed:
             raise ClientClosed("the session manager is closed; make a new one")
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
