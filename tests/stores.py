@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
+from redis_server import PASSWORD
 from waiting import SECONDS, line_of
 
-from mioesim_async import Dialect, FileTokenStore, StoredToken
+from mioesim_async import Dialect, FileTokenStore, MemoryTokenStore, StoredToken
+from mioesim_async.sandbox import Sandbox
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.wire.account import account_key
+from mioesim_async.wire.account import account_key, label_of_host
 
-__all__ = ["KEY", "LEASE", "TOKEN", "at", "held_elsewhere", "spawned"]
+__all__ = ["KEY", "LEASE", "TOKEN", "FlakyStore", "at", "held_elsewhere", "key_of", "spawned"]
 
 KEY = account_key("13900000000", "host.example")
 TOKEN = StoredToken("made-up-token", 1_700_000_000.5, Dialect("encoded", "json", "POST", "ids"))
@@ -22,10 +25,10 @@ LEASE = 1.0
 
 HOLD = """
 import asyncio, sys
-from stores import KEY, at
+from stores import at
 
 async def main():
-    async with at(sys.argv[1]).lock(KEY):
+    async with at(sys.argv[1]).lock(sys.argv[2]):
         print("held", flush=True)
         await asyncio.to_thread(sys.stdin.read)
 
@@ -33,18 +36,58 @@ asyncio.run(main())
 """
 
 
+class FlakyStore(MemoryTokenStore):
+    """A store in memory that can be down, and counts how often it is asked.
+
+    Attributes:
+        down: It fails, and says something that must not be logged.
+        loads: How often a token was asked for.
+        locks: How often the lock was asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.loads = self.locks = 0
+
+    def check(self) -> None:
+        if self.down:
+            raise OSError(f"made-up outage of redis://:{PASSWORD}@host")
+
+    async def load(self, key: str) -> StoredToken | None:
+        self.loads += 1
+        self.check()
+        return await super().load(key)
+
+    async def save(self, key: str, token: StoredToken) -> None:
+        self.check()
+        await super().save(key, token)
+
+    def lock(self, key: str) -> AbstractAsyncContextManager[None]:
+        self.locks += 1
+        self.check()
+        return super().lock(key)
+
+
 def at(place: str, lease: float = LEASE) -> FileTokenStore | RedisTokenStore:
     """Open the store at a path or URL."""
     return RedisTokenStore(place, lease=lease) if "://" in place else FileTokenStore(place)
 
 
+def key_of(sandbox: Sandbox) -> str:
+    """Return the key of a sandbox's account."""
+    return account_key(sandbox.credentials.phone_number, label_of_host(sandbox.url))
+
+
 @asynccontextmanager
-async def spawned(code: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def spawned(
+    code: str, *arguments: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run Python code in a process of its own, which doesn't outlive the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parent, env={**os.environ, **(environment or {})},
     )  # fmt: skip
     try:
         yield process
@@ -57,8 +100,8 @@ async def spawned(code: str, *arguments: str) -> AsyncIterator[asyncio.subproces
 
 
 @asynccontextmanager
-async def held_elsewhere(place: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Hold the lock of ``KEY`` in another process."""
-    async with spawned(HOLD, place) as process:
+async def held_elsewhere(place: str, key: str = KEY) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Hold an account's lock in another process."""
+    async with spawned(HOLD, place, key) as process:
         assert await line_of(process) == "held"
         yield process

@@ -11,14 +11,13 @@ import orjson
 import pytest
 from attrs import evolve
 from redis_server import RedisServer, running_redis
-from stores import at, spawned
+from stores import at, key_of, spawned
 from waiting import SECONDS, line_of, until
 
 from mioesim_async import Dialect, MemoryTokenStore, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.redis import RedisTokenStore
 from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
-from mioesim_async.wire.account import account_key, label_of_host
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
 COROUTINES = 20
@@ -27,7 +26,7 @@ BATCH = 25
 WORKER = """
 import asyncio, sys, threading
 import orjson
-from stores import at
+from stores import at, key_of
 from mioesim_async import MioEsimClient, RetryPolicy
 from mioesim_async.sandbox import Sandbox
 from mioesim_async.transport.clock import SystemClock
@@ -89,10 +88,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     server.stop()
     server.start()
     return server.url
-
-
-def key_of(sandbox: Sandbox) -> str:
-    return account_key(sandbox.credentials.phone_number, label_of_host(sandbox.url))
 
 
 async def logs_in_elsewhere(sandbox: Sandbox) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 from redis_server import PASSWORD, RedisServer, running_redis
+from stores import FlakyStore, key_of
 from waiting import SECONDS, until
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, StoredToken, errors
@@ -18,7 +19,6 @@ from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.tokens.redis import RedisTokenStore
 from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.transport.shelf import LOCK_PATIENCE, TRY_AGAIN
-from mioesim_async.wire.account import account_key, label_of_host
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
 
@@ -51,32 +51,6 @@ def environment(monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> pytest.Mon
     monkeypatch.setenv("MIOESIM_SECRET_KEY", account.secret_key)
     monkeypatch.setenv("MIOESIM_BASE_URL", sandbox.url)
     return monkeypatch
-
-
-class Flaky(MemoryTokenStore):
-    """A store in memory that can be down."""
-
-    down = False
-
-    def check(self) -> None:
-        if self.down:
-            raise OSError(f"made-up outage of redis://:{PASSWORD}@host")
-
-    async def load(self, key: str) -> StoredToken | None:
-        self.check()
-        return await super().load(key)
-
-    async def save(self, key: str, token: StoredToken) -> None:
-        self.check()
-        await super().save(key, token)
-
-    def lock(self, key: str) -> asyncio.Lock:
-        self.check()
-        return super().lock(key)
-
-
-def key_of(sandbox: Sandbox) -> str:
-    return account_key(sandbox.credentials.phone_number, label_of_host(sandbox.url))
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -223,7 +197,7 @@ async def test_a_lock_that_is_never_freed_is_waited_for_no_longer_than_a_login_t
 async def test_a_dead_token_is_not_taken_from_a_store_that_is_back(
     sandbox: Sandbox, clock: SandboxClock
 ) -> None:
-    store = Flaky()
+    store = FlakyStore()
     async with sandbox.client(token_store=store) as client:
         await client.login()
         # Saved by a host whose clock is ahead.
@@ -244,7 +218,7 @@ async def test_a_dead_token_is_not_taken_from_a_store_that_is_back(
 async def test_a_token_that_was_renewed_meanwhile_is_not_written_over(
     sandbox: Sandbox, clock: SandboxClock
 ) -> None:
-    store, own = Flaky(), Flaky()
+    store, own = FlakyStore(), FlakyStore()
     async with (
         sandbox.client(token_store=store) as early,
         sandbox.client(token_store=own) as late,
@@ -267,8 +241,7 @@ async def test_a_token_that_was_renewed_meanwhile_is_not_written_over(
 async def test_a_client_can_be_closed_while_it_brings_its_token_to_the_store(
     sandbox: Sandbox, clock: SandboxClock
 ) -> None:
-    clock._skip = False
-    store = Flaky()
+    store = FlakyStore()
     store.down = True
     client = sandbox.client(token_store=store)
     await client.login()

@@ -126,7 +126,7 @@ class Caller:
 
         Raises:
             ClientClosed: After ``aclose``.
-            WrongLoop: From another event loop than the first.
+            WrongLoop: From another event loop than the first, or from trio.
         """
         if self._reads.closed:
             raise errors.ClientClosed("the client is closed; make a new one")
@@ -259,7 +259,7 @@ class Caller:
             if isinstance(failed, errors.TokenExpired):
                 if replays == MAX_REPLAYS[endpoint.safety]:
                     contention = contended(endpoint.path, failed)
-                    keeper.refuse(contention)
+                    keeper.refuse(contention, token)
                     raise contention
                 rejected = token
                 call.attempt, replays = call.attempt - 1, replays + 1

@@ -14,6 +14,7 @@ from mioesim_async.errors import (
     ApiError,
     AuthenticationError,
     ClientClosed,
+    ConfigurationError,
     HttpStatusError,
     MioEsimError,
     PermissionDenied,
@@ -46,6 +47,13 @@ DEATHS = 3
 
 REFUSAL_REMEMBERED = MINUTE
 """Seconds that a refused login is not tried again."""
+
+STORE_PATIENCE = 3.0
+"""Seconds to wait for a store that is down before logging in without it. Clients that can't see
+each other's tokens kill them by turns, so a moment of waiting is cheaper than a login."""
+
+LOOK_AGAIN = 0.5
+"""Seconds between two looks at a store that is down."""
 
 REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
 """Errors that a login would meet again; anything else may pass."""
@@ -84,6 +92,7 @@ class TokenKeeper:
         self._last_death: str | None = None
         self._refusal: MioEsimError | None = None
         self._refused_until = 0.0
+        self._refused_blindly = False
         self._closed = False
 
     async def get(self, rejected: StoredToken | None = None) -> StoredToken:
@@ -145,33 +154,69 @@ class TokenKeeper:
             flight.exception()
 
     async def _renew(self) -> StoredToken | MioEsimError:
-        if self._refusal is not None and self._clock.monotonic() < self._refused_until:
-            return self._refusal
-        self._refusal = None
         try:
-            async with self._shelf.lock():
-                stored = await self._shelf.load()
+            if self._refusal is not None and self._clock.monotonic() < self._refused_until:
+                stored = await self._shelf.look()
                 if stored is not None and self._is_news(stored):
                     return self._adopt(stored)
-                if self._is_contended():
-                    raise contended(LOGIN.path)
-                fresh = await self._login()
-                # The login killed the tokens that were known before.
-                for dead in (stored, self._current):
-                    if dead is not None and dead.token != fresh.token:
-                        self._bury(dead.token)
-                self._adopt(fresh)
-                await self._shelf.save(fresh)
-                return fresh
+                if self._shelf.is_down or not self._refused_blindly:
+                    return self._refusal
+                # Clients of the store fought over the account while it was down. It is back,
+                # and its lock keeps them apart.
+                self._deaths.clear()
+            self._refusal = None
+            return await self._take_or_make()
         except MioEsimError as error:
             if isinstance(error, REFUSALS):
-                self.refuse(error)
+                self._remember(error)
             return error.with_traceback(None)
 
-    def refuse(self, error: MioEsimError) -> None:
-        """Answer everybody with this error for a minute, and send nothing."""
+    async def _take_or_make(self) -> StoredToken:
+        """Take the token from the store, or log in under the store's lock."""
+        without_it_from = self._clock.monotonic() + STORE_PATIENCE
+        looks = 0
+        while True:
+            async with self._shelf.lock():
+                stored = await self._shelf.load()
+                looks += 1
+                if stored is not None and self._is_news(stored):
+                    return self._adopt(stored)
+                if self._current is not None and self._clock.monotonic() < self._renew_at:
+                    # It came from the store while we waited for the lock.
+                    return self._current
+                waited = looks > 1 and self._clock.monotonic() >= without_it_from
+                if waited or not self._shelf.is_down:
+                    return await self._log_in(stored)
+            await self._clock.sleep(LOOK_AGAIN)
+
+    async def _log_in(self, stored: StoredToken | None) -> StoredToken:
+        if self._is_contended():
+            raise contended(LOGIN.path)
+        fresh = await self._login()
+        # The login killed the tokens that were known before.
+        for dead in (stored, self._current):
+            if dead is not None and dead.token != fresh.token:
+                self._bury(dead.token)
+        self._adopt(fresh)
+        await self._shelf.save(fresh)
+        return fresh
+
+    def refuse(self, error: MioEsimError, rejected: StoredToken) -> None:
+        """Answer everybody with this error for a minute, and log in no more.
+
+        Args:
+            error: What tells that logging in again would be in vain.
+            rejected: The token that was refused last. Where there is a newer one by now,
+                nothing speaks against that, and the error is the caller's alone.
+        """
+        self._bury(rejected.token)
+        if self.token is None or self.token in self._rejected:
+            self._remember(error)
+
+    def _remember(self, error: MioEsimError) -> None:
         self._refusal = copy.copy(error)
         self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED
+        self._refused_blindly = isinstance(error, TokenContention) and self._shelf.is_down
         self._renew_at = 0.0
 
     def _is_contended(self) -> bool:
@@ -206,23 +251,31 @@ class TokenKeeper:
             task.exception()
 
     async def _bring(self) -> None:
-        async with self._shelf.lock():
-            stored, current = await self._shelf.load(), self._current
-            if current is None:
-                return
-            if (
-                stored is not None
-                and stored.obtained_at > current.obtained_at
-                and self._is_news(stored)
-            ):
-                # Somebody logged in since, and so killed the token that we have.
-                current = self._adopt(stored)
-            await self._shelf.save(current)
+        try:
+            async with self._shelf.lock():
+                stored, current = await self._shelf.load(), self._current
+                if current is None or current.token in self._rejected or self._shelf.is_down:
+                    return
+                if (
+                    stored is not None
+                    and stored.obtained_at > current.obtained_at
+                    and self._is_news(stored)
+                ):
+                    # Somebody logged in since, and so killed the token that we have.
+                    current = self._adopt(stored)
+                await self._shelf.save(current)
+        except ConfigurationError as error:
+            # No caller waits for this task; who needs the next token is told.
+            self._shelf.behind = False
+            logger.warning("the token can't be brought to its store: %s", error)
 
     def _bury(self, token: str) -> None:
         """Remember a token that is dead, so that no store brings it back."""
         if token not in self._rejected:
             self._rejected.append(token)
+        if token == self.token:
+            # Calls that start now wait for a new one.
+            self._renew_at = 0.0
 
     def _is_news(self, stored: StoredToken) -> bool:
         return stored.token != self.token and stored.token not in self._rejected
