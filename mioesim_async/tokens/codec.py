@@ -11,7 +11,7 @@ import orjson
 from mioesim_async.tokens.store import StoredToken
 from mioesim_async.wire.dialect import Dialect
 
-__all__ = ["decode", "encode", "loads"]
+__all__ = ["decode", "encode", "loads", "records_in"]
 
 
 def encode(stored: StoredToken) -> dict[str, Any]:
@@ -34,6 +34,29 @@ def decode(record: Any) -> StoredToken:
     except (KeyError, TypeError, ValueError):
         pass
     raise ValueError("what the token store holds can't be read")
+
+
+def records_in(content: bytes) -> dict[str, Any] | None:
+    """Return the records in a token file by account, or None if it is not a token file.
+
+    A token file is empty, or a JSON object whose every value looks like what ``encode`` writes.
+    A record of a later version does, too, so a file that has one is not refused.
+    """
+    if not content:
+        return {}
+    with suppress(ValueError):
+        records = loads(content)
+        if isinstance(records, dict) and all(map(_is_record, records.values())):
+            return records
+    return None
+
+
+def _is_record(value: object) -> bool:
+    match value:
+        case {"token": str(), "obtained_at": int() | float(), "dialect": dict()}:
+            return True
+        case _:
+            return False
 
 
 def loads(text: bytes | str) -> Any:
