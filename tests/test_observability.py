@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from attrs import fields
 from opentelemetry import metrics, trace
@@ -16,6 +18,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import REGISTRY, generate_latest
+from stores import spawned
 
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport.records import AttemptRecord
@@ -25,10 +28,10 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 DETAIL = "/api_esim/getESIMDetail"
 
 
-def name_in(block: str, name: str) -> Any:
+def names_in(block: str) -> dict[str, Any]:
     names: dict[str, Any] = {}
     exec(compile(block, "observability.md", "exec"), names)
-    return names[name]
+    return names
 
 
 @pytest.fixture
@@ -50,8 +53,9 @@ async def read_with(sandbox: Sandbox, hook: Any) -> None:
 async def test_the_prometheus_example_counts_and_times_attempts(
     sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await read_with(sandbox, name_in(BLOCKS[0], "to_prometheus"))
-    page = generate_latest().decode()
+    names = names_in(BLOCKS[0])
+    await read_with(sandbox, names["to_prometheus"])
+    page = generate_latest(names["registry"]()).decode()
     for line in (
         f'mioesim_attempts_total{{endpoint="{DETAIL}",outcome="HttpStatusError"}} 1.0',
         f'mioesim_attempts_total{{endpoint="{DETAIL}",outcome="success"}} 1.0',
@@ -59,6 +63,66 @@ async def test_the_prometheus_example_counts_and_times_attempts(
     ):
         assert line in page
     assert "a hook raised" not in caplog.text
+
+
+WORKER = """
+import asyncio, sys
+from prometheus_client import generate_latest
+from mioesim_async import MioEsimClient
+from mioesim_async.sandbox import Sandbox
+
+recipe, url, reads = sys.argv[1:]
+names = {}
+exec(compile(recipe, "observability.md", "exec"), names)
+
+async def main():
+    sandbox = Sandbox()
+    hooks = [names["to_prometheus"]]
+    async with MioEsimClient(sandbox.credentials, base_url=url, hooks=hooks) as client:
+        for iccid in sandbox.iccids[:int(reads)]:
+            await client.cards.detail(iccid)
+
+asyncio.run(main())
+print("read", flush=True)
+sys.stdin.readline()
+print(generate_latest(names["registry"]()).decode(), flush=True)
+"""
+
+SERVER = """
+import sys
+from prometheus_client import start_http_server
+
+names = {}
+exec(compile(sys.argv[1], "observability.md", "exec"), names)
+server, _ = start_http_server(0, "127.0.0.1", registry=names["registry"]())
+print(server.server_port, flush=True)
+sys.stdin.readline()
+"""
+
+
+async def test_the_prometheus_example_sums_over_worker_processes(tmp_path: Path) -> None:
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    counted = f'mioesim_attempts_total{{endpoint="{DETAIL}",outcome="success"}} 5.0'
+    async with Sandbox() as sandbox, asyncio.timeout(60):
+        arguments = [BLOCKS[0], sandbox.url]
+        async with (
+            spawned(WORKER, *arguments, "2", environment=environment) as one,
+            spawned(WORKER, *arguments, "3", environment=environment) as two,
+            spawned(SERVER, BLOCKS[0], environment=environment) as server,
+        ):
+            for worker in (one, two):
+                assert worker.stdout is not None
+                assert await worker.stdout.readline() == b"read\n"
+            for worker in (one, two):
+                page, _ = await worker.communicate(b"\n")
+                assert counted in page.decode()
+            assert server.stdout is not None
+            port = int(await server.stdout.readline())
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{port}/metrics") as reply,
+            ):
+                assert counted in await reply.text()
 
 
 async def test_the_opentelemetry_example_makes_spans_and_a_metric(
@@ -71,7 +135,7 @@ async def test_the_opentelemetry_example_makes_spans_and_a_metric(
     # An application sets them once for its process; a test must leave that as it was.
     monkeypatch.setattr(trace, "get_tracer", tracing.get_tracer)
     monkeypatch.setattr(metrics, "get_meter", metering.get_meter)
-    hook = name_in(BLOCKS[1], "to_opentelemetry")
+    hook = names_in(BLOCKS[1])["to_opentelemetry"]
     with tracing.get_tracer("application").start_as_current_span("page") as page:
         await read_with(sandbox, hook)
     made = [span for span in spans.get_finished_spans() if span.name == "mioesim attempt"]
@@ -101,7 +165,7 @@ async def test_the_opentelemetry_example_makes_spans_and_a_metric(
 
 
 async def test_the_summary_example_reads_the_sums(sandbox: Sandbox) -> None:
-    summary = name_in(BLOCKS[2], "summary")
+    summary = names_in(BLOCKS[2])["summary"]
     async with sandbox.client() as client:
         await client.cards.query(sandbox.iccids[0])
         assert summary(client).startswith("2 requests, 0 retries, ")
