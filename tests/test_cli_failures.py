@@ -226,7 +226,7 @@ def test_a_closed_pipe_gives_no_traceback(server: Sandbox, tmp_path: Path, kind:
     ("changed", "told"),
     [
         ({"MIOESIM_PASSWORD": "made-up-password"}, "check the phone number and the password"),
-        ({"MIOESIM_SECRET_KEY": "made-up-key"}, "check the secret key"),
+        ({"MIOESIM_SECRET_KEY": "made-up-key"}, "secret key is wrong: check it"),
         ({"MIOESIM_BASE_URL": "http://127.0.0.1:1"}, "127.0.0.1:1"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from shopping import PLAN
 
-from mioesim_async import Credentials, MemoryTokenStore, MioEsimClient, errors
+from mioesim_async import Credentials, Dialect, MemoryTokenStore, MioEsimClient, errors
 from mioesim_async.sandbox import Fault, Sandbox
 
 REFUSED = Fault.refuse(-30, "sign wrong")
@@ -81,3 +81,40 @@ async def test_a_client_that_never_logged_in_itself_is_told_to_check_its_key(
     async with MioEsimClient(wrong, base_url=sandbox.url, token_store=store) as client:
         with pytest.raises(errors.SignatureError, match="token store, so first check this client"):
             await client.cards.query(sandbox.iccids[0])
+
+
+LOGINS: list[tuple[dict[str, Any], int, str]] = [
+    ({}, 6, "all 6 ways to sign and send a login were tried, so the secret key is wrong"),
+    (
+        {"signature": "plain", "login_encoding": "form"},
+        1,
+        "but Dialect(signature='plain') and Dialect(login_encoding='form'): check the secret key",
+    ),
+    ({"signature": "encoded"}, 3, "nothing was tried but Dialect(signature='encoded'): check"),
+]
+
+
+@pytest.mark.parametrize(("dialect", "tried", "said"), LOGINS)
+async def test_a_login_that_is_refused_says_what_was_tried_and_so_what_is_wrong(
+    sandbox: Sandbox, dialect: dict[str, Any], tried: int, said: str
+) -> None:
+    account = sandbox.credentials
+    wrong = Credentials(account.phone_number, account.password, "made-up-wrong-key")
+    async with MioEsimClient(wrong, base_url=sandbox.url, dialect=Dialect(**dialect)) as client:
+        with pytest.raises(errors.SignatureError) as caught:
+            await client.login()
+    assert said in str(caught.value)
+    assert len(sandbox.requests) == tried
+
+
+async def test_a_login_whose_way_worked_before_asks_whether_the_key_was_changed(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    await client.login()
+    sandbox.requests.clear()
+    sandbox.faults.add(REFUSED, "login", times=None)
+    sandbox.evict()
+    with pytest.raises(errors.SignatureError, match="check whether it was changed") as caught:
+        await client.cards.query(sandbox.iccids[0])
+    assert "signed as before (plain, login as form)" in str(caught.value)
+    assert [seen.endpoint for seen in sandbox.requests].count("login") == 1

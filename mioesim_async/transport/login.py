@@ -58,6 +58,9 @@ LOOK_AGAIN = 0.5
 REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
 """Errors that a login would meet again; anything else may pass."""
 
+DECIDED = ("signature", "login_encoding")
+"""What of a dialect a login needs to know."""
+
 TRY_NEXT_CODES = frozenset({-30, -2})
 TRY_NEXT_STATUSES = frozenset({404, 405, 415})
 
@@ -315,7 +318,7 @@ class TokenKeeper:
             answers.append(fault)
             if not _suggests_next(fault):
                 raise fault
-        raise _most_telling(answers)
+        raise _most_telling(answers, variants, self._configured)
 
 
 def _suggests_next(fault: MioEsimError) -> bool:
@@ -330,13 +333,37 @@ def _suggests_next(fault: MioEsimError) -> bool:
             return False
 
 
-def _most_telling(answers: list[MioEsimError]) -> MioEsimError:
+def _most_telling(
+    answers: list[MioEsimError], variants: list[Dialect], configured: Dialect
+) -> MioEsimError:
     """Choose the error that helps most, when every variant was refused."""
-    for kind in (SignatureError, AuthenticationError):
-        for answer in answers:
-            if isinstance(answer, kind):
-                return answer
+    for answer in answers:
+        if isinstance(answer, SignatureError):
+            hint = _wrong_key(variants, configured)
+            return SignatureError(answer.endpoint, answer.code, answer.message, answer.data, hint)
+    for answer in answers:
+        if isinstance(answer, AuthenticationError):
+            return answer
     return answers[-1]
+
+
+def _wrong_key(variants: list[Dialect], configured: Dialect) -> str:
+    """Say what to do about a login that was refused as wrongly signed, by what was tried."""
+    if fixed := [name for name in DECIDED if getattr(configured, name) is not None]:
+        set_ways = " and ".join(f"Dialect({name}={getattr(configured, name)!r})" for name in fixed)
+        return (
+            f"nothing was tried but {set_ways}: check the secret key, or leave that out, so that "
+            "all ways to sign and send a login are tried"
+        )
+    if len(variants) > 1:
+        return (
+            f"all {len(variants)} ways to sign and send a login were tried, so the secret key is "
+            "wrong: check it"
+        )
+    return (
+        f"it was signed as before ({variants[0].signature}, login as {variants[0].login_encoding})"
+        ", which worked, so the secret key is wrong: check whether it was changed"
+    )
 
 
 def _token_in(envelope: Envelope) -> str:

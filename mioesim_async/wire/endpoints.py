@@ -80,10 +80,6 @@ LOGIN_CODES: Mapping[int, type[errors.ApiError]] = {
     -30: errors.SignatureError,
 }
 
-SIGNATURE_HINT = (
-    "check the secret key, and the scheme: try Dialect(signature='plain') and 'encoded'"
-)
-
 HINTS: Mapping[int, str] = {
     -1: "the token expired, or a later login on the account evicted it",
     -2: "a required parameter is missing; if it was sent, its name may differ here "
@@ -91,7 +87,6 @@ HINTS: Mapping[int, str] = {
     -3: "nothing found, or the operation failed; check the ICCID or order number",
     -8: "the query failed; check its filters",
     -10: "dpId is missing",
-    -30: SIGNATURE_HINT,
     3: "the data does not exist",
     4: "the order's status does not allow this; read the order first",
     22: "the order belongs to another account; check which account is used",
@@ -103,7 +98,6 @@ LOGIN_HINTS: Mapping[int, str] = {
     -2: "the vendor saw no user name or password; check both, and try "
     "Dialect(login_encoding='form'), 'query' and 'json'",
     -3: "the account may not call the API; ask the vendor to enable it",
-    -30: SIGNATURE_HINT,
 }
 
 REFUSED_FOR_MONEY = frozenset({-1, -2, -10, -30, 3, 4, 22})
