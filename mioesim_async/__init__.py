@@ -7,6 +7,7 @@ costs a test run that doesn't use it nothing.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 from typing import TYPE_CHECKING
 
@@ -151,7 +152,12 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", "errors"]
-__all__ += [*_HOME]  # noqa: PLE0604  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ += [  # pyright: ignore[reportUnsupportedDunderAll]
+    name
+    for name, module in _HOME.items()
+    # `import *` must not fail where an extra isn't installed.
+    if module != "tokens.redis" or importlib.util.find_spec("redis") is not None
+]
 
 
 if not TYPE_CHECKING:

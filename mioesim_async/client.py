@@ -285,8 +285,8 @@ def _redis_store(url: str) -> RedisTokenStore:
         from mioesim_async.tokens.redis import RedisTokenStore  # noqa: PLC0415 - an extra
 
         return RedisTokenStore(url)
-    except ModuleNotFoundError:
-        reason = "redis is missing; install it with: pip install 'mioesim_async[redis]'"
+    except ModuleNotFoundError as error:
+        reason = f"MIOESIM_TOKEN_STORE is at Redis, and {error}"
     except ValueError:
         # Its message repeats the URL, which may hold a password.
         reason = "MIOESIM_TOKEN_STORE must be a path or start with redis:// or rediss://"

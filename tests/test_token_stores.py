@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -392,3 +393,36 @@ asyncio.run(main())
         async with asyncio.timeout(SECONDS):
             assert [await one.wait(), await two.wait()] == [0, 0]
     assert len(orjson.loads(path.read_bytes())) == 40
+
+
+WITHOUT_REDIS = """
+import os, sys
+sys.modules["redis"] = None
+import mioesim_async
+from mioesim_async import *
+assert "MioEsimClient" in globals() and "RedisTokenStore" not in globals()
+try:
+    mioesim_async.RedisTokenStore
+except ModuleNotFoundError as error:
+    print(error)
+os.environ |= {"MIOESIM_TOKEN_STORE": "redis://h", "MIOESIM_PHONE_NUMBER": "1",
+    "MIOESIM_PASSWORD": "made-up", "MIOESIM_SECRET_KEY": "made-up"}
+try:
+    MioEsimClient.from_env()
+except mioesim_async.errors.ConfigurationError as error:
+    print(error)
+"""
+
+
+def test_without_the_redis_extra_everything_else_works_and_the_message_names_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_REDIS],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (
+        done.stdout.count("needs redis; install it with: pip install 'mioesim_async[redis]'") == 2
+    )

@@ -9,14 +9,21 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
-from redis.asyncio import Redis
-from redis.asyncio.lock import Lock
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import LockError, RedisError
 
 from mioesim_async.tokens.codec import decode, encode, loads
 from mioesim_async.tokens.store import StoredToken, to_its_end
+
+try:
+    from redis.asyncio import Redis
+    from redis.asyncio.lock import Lock
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import LockError, RedisError
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "RedisTokenStore needs redis; install it with: pip install 'mioesim_async[redis]'",
+        name=error.name,
+    ) from None
 
 __all__ = ["RedisTokenStore"]
 
