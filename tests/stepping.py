@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from filelock import FileLock
 
-from mioesim_async import FileTokenStore, MemoryTokenStore
+from mioesim_async import FileTokenStore, MemoryTokenStore, slices
 from mioesim_async.tokens.store import TokenStore
 
 __all__ = ["Steps", "is_locked"]
@@ -80,6 +80,8 @@ class Steps:
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._loop.set_task_factory(self._make_task)
+        # How many suspensions there are must not depend on how long the work takes.
+        self._now, slices.now = slices.now, lambda: 0.0
         return self
 
     def __exit__(
@@ -89,6 +91,7 @@ class Steps:
         traceback: TracebackType | None,
     ) -> None:
         self._loop.set_task_factory(None)
+        slices.now = self._now
 
     def drive(self, work: Awaitable[Any]) -> asyncio.Task[Any]:
         """Run the operation in a task of its own, as a caller of the SDK would."""
