@@ -164,6 +164,11 @@ SAME = [
     WHOLE_IN_ADDRESS | {"code": LPA},
     {"sm_dp_address": ADDRESS, "activationCode": LPA},
     {"smDpAddress": ADDRESS, "activation_code": MATCHING_ID},
+    *[{name: LPA} for name in ("lpa", "lpaString", "LPA", "Lpa", "lpa_string", "LPAString")],
+    {"lpa": LPA[4:]},
+    HALVES | {"lpa": LPA},
+    {"code": LPA, "lpa": LPA[4:], "lpaString": LPA},
+    {"code": "", "lpa": None, "lpaString": LPA},
 ]
 
 
@@ -193,6 +198,8 @@ def test_a_card_has_its_code_from_the_whole_or_from_its_halves(
         {"code": LPA, "sm_dp_address": f"1${ADDRESS}$"},
         {"code": LPA, "activationCode": 12345},
         {"sm_dp_address": LPA, "activationCode": "OTHER-SECRET"},
+        {"code": LPA, "lpa": f"1${ADDRESS}$OTHER-SECRET"},
+        {"code": LPA, "lpaString": "OTHER-SECRET"},
     ],
 )
 def test_of_two_codes_that_differ_the_whole_one_wins_and_the_rest_is_kept(
@@ -221,6 +228,8 @@ def test_of_two_codes_that_differ_the_whole_one_wins_and_the_rest_is_kept(
         ({"code": f"1${ADDRESS}$", "activationCode": ""}, "", []),
         ({"code": f"1${ADDRESS}$", "activationCode": "a b"}, "", ["activationCode"]),
         ({"sm_dp_address": ADDRESS, "activationCode": ""}, "", []),
+        ({"lpa": f"LPA:1${ADDRESS}$", "activationCode": "XYZ"}, "XYZ", []),
+        ({"code": "odd", "lpa": f"1${ADDRESS}$XYZ"}, "XYZ", ["code"]),
     ],
 )
 def test_a_code_without_a_matching_id_gets_that_of_the_other_field(
@@ -237,6 +246,7 @@ def test_a_code_without_a_matching_id_gets_that_of_the_other_field(
     [
         {"code": f"2${MATCHING_ID}"},
         {"code": MATCHING_ID},
+        {"lpa": f"2${MATCHING_ID}"},
         {"sm_dp_address": f"https://{ADDRESS}", "activationCode": MATCHING_ID},
         {"sm_dp_address": f"{ADDRESS}${MATCHING_ID}"},
     ],

@@ -27,14 +27,18 @@ def _dp_status(value: object) -> DpStatus | None:
     return None if raw is None else DpStatus(raw)
 
 
-ACTIVATION_FIELDS = ("code", "smdpaddress", "activationcode")
+WHOLE_CODES = ("code", "lpa", "lpastring")
+"""Fields for a whole activation code, the preferred one first (observed)."""
+
+ACTIVATION_FIELDS = (*WHOLE_CODES, "smdpaddress", "activationcode")
 scalars.AS_IT_IS[_iccid] = str
 
 
 def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Build the code from the whole LPA string, or from its two halves.
+    """Build the code from a whole LPA string, or from its two halves.
 
-    ``code`` is preferred; a whole LPA string may also sit in either half. One without a
+    ``code`` is preferred, then ``lpa`` and ``lpaString``; a whole LPA string may also sit in either
+    half. One without a
     matching id is completed with that of the other half, and taken only if nothing has one.
     Fields that say the same are used up; where one says something else, they stay in
     ``extra``.
@@ -73,7 +77,7 @@ def _candidates(texts: dict[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
     address, matching = texts.get("smdpaddress"), texts.get("activationcode")
     half = matching if matching and "$" not in matching else None
     for name, text in texts.items():
-        if text and (name == "code" or "$" in text):
+        if text and (name in WHOLE_CODES or "$" in text):
             if half and (completed := _completed(text, half)):
                 yield (name, "activationcode"), completed
             yield (name,), text
@@ -93,7 +97,7 @@ def _agrees(activation: ActivationCode, name: str, text: str) -> bool:
     """Tell whether a field says the same as the code, or nothing."""
     if not text:
         return True
-    if name == "code" or "$" in text:
+    if name in WHOLE_CODES or "$" in text:
         with suppress(ValueError):
             return _comparable(ActivationCode.parse(text)) == _comparable(activation)
         return False
