@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Mapping
 
@@ -10,6 +9,7 @@ import aiohttp
 import orjson
 
 from mioesim_async import errors
+from mioesim_async.slices import in_slices, turns
 from mioesim_async.tokens.store import StoredToken
 from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.config import Credentials, Timeouts
@@ -18,17 +18,17 @@ from mioesim_async.transport.reading import clues_in
 from mioesim_async.transport.request import FORM, Progress, RawReply, Request
 from mioesim_async.transport.retry import parse_http_date, parse_retry_after
 from mioesim_async.transport.watch import AttemptLimit, Watch
+from mioesim_async.wire.depth import MAX_DEPTH, cut
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
-from mioesim_async.wire.envelope import Envelope, check_values, parse_envelope
+from mioesim_async.wire.envelope import Envelope, parse_envelope, parse_in_steps
 from mioesim_async.wire.masking import masked
 from mioesim_async.wire.signing import signed_query
 
 __all__ = ["Sender"]
 
 JSON = "application/json"
-LARGE_BODY = 1024 * 1024
-LARGE_BODY_TO_READ_EXACTLY = 32 * 1024
+SMALL_BODY = 32 * 1024
 
 
 class Sender:
@@ -139,6 +139,8 @@ class Sender:
         request: Request,
         progress: Progress,
         token: StoredToken | None = None,
+        *,
+        items: int = 1,
     ) -> Envelope:
         """Send a request once and return its envelope, whose code is success.
 
@@ -147,6 +149,7 @@ class Sender:
             request: What ``prepare`` gave.
             progress: Tells whether a byte may have left.
             token: The token in it, to be masked in what the vendor answers.
+            items: How many things it asks for.
 
         Raises:
             MioEsimError: For anything but success.
@@ -154,20 +157,27 @@ class Sender:
         reply = await self._exchange(endpoint, request, progress)
         if not 200 <= reply.status < 300:
             raise self._refused_status(endpoint, reply)
-        envelope = await _read(endpoint, request, reply)
+        envelope = await _read(endpoint, request, reply, items)
         code = envelope.code
         if isinstance(code, str):
             code = self._masked(code, request, token)
         progress.code = code
         if code == endpoint.success:
             return envelope
+        if envelope.message is None:
+            unreadable = errors.ProtocolError(
+                f"{endpoint.path} answered code {code} with a message that is nested deeper than "
+                f"{MAX_DEPTH} levels"
+            )
+            unreadable.data = clues_in(reply.body) if request.is_purchase else None
+            raise unreadable.at(endpoint.path)
         message = self._masked(envelope.message, request, token)
         if endpoint.is_throttle(code, message):
             raise errors.RateLimited(
                 f"{endpoint.path} answered code {code} ({message}), which reads like a rate "
                 "limit; call less often, or lower max_in_flight"
             ).at(endpoint.path)
-        raise endpoint.refusal(code, message, envelope.data)
+        raise endpoint.refusal(code, message, cut(envelope.data))
 
     async def _exchange(self, endpoint: Endpoint, request: Request, progress: Progress) -> RawReply:
         money = endpoint.safety is Safety.MONEY
@@ -241,18 +251,22 @@ class Sender:
         return masked(text, sent if token is None else (*sent, token.token))
 
 
-async def _read(endpoint: Endpoint, request: Request, reply: RawReply) -> Envelope:
+async def _read(endpoint: Endpoint, request: Request, reply: RawReply, items: int) -> Envelope:
     """Read a reply's body.
 
     Raises:
         ProtocolError: If it can't be read. Of a purchase, it has what may tell the order's number.
     """
+    turn = turns()
+    if turn.is_over() and not request.is_purchase:
+        # Many replies may have come at once. What a purchase came to is noted at once.
+        await turn.next()
+    size, exact = len(reply.body), endpoint.exact
     try:
-        check_values(reply.body)
-        if len(reply.body) > (LARGE_BODY_TO_READ_EXACTLY if endpoint.exact else LARGE_BODY):
-            # Parsing that much would hold up the loop.
-            return await asyncio.to_thread(parse_envelope, reply.body, exact=endpoint.exact)
-        return parse_envelope(reply.body, exact=endpoint.exact)
+        if size <= SMALL_BODY:
+            return parse_envelope(reply.body, exact=exact)
+        most = endpoint.max_values(items, size)
+        return await in_slices(parse_in_steps(reply.body, exact=exact, most_values=most))
     except errors.ProtocolError as error:
         if request.is_purchase:
             # It may have been paid for: whatever can be told from it must not be lost.

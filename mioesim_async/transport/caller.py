@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from attrs import evolve
 
 from mioesim_async import errors
+from mioesim_async.slices import turns
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, contended, too_late, unknown, wrongly_signed
@@ -236,6 +237,9 @@ class Caller:
         while True:
             token = await keeper.get(rejected)
             method = look.method
+            turn = turns()
+            if turn.is_over():
+                await turn.next()
             request = self._sender.prepare(
                 endpoint,
                 call.texts,
@@ -287,7 +291,9 @@ class Caller:
         began = self.clock.monotonic()
         failed: BaseException | None = None
         try:
-            envelope = await self._sender.send(call.endpoint, request, progress, token)
+            envelope = await self._sender.send(
+                call.endpoint, request, progress, token, items=call.items
+            )
         except BaseException as error:
             failed = error
             if pace is not None and _is_throttle(error):

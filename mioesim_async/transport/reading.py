@@ -10,6 +10,7 @@ import aiohttp
 from yarl import URL
 
 from mioesim_async.errors import ConnectError, ConnectionLost, MioEsimError
+from mioesim_async.slices import Steps, at_once, in_slices
 from mioesim_async.transport.request import Progress, Request
 from mioesim_async.wire.envelope import too_large
 
@@ -24,6 +25,7 @@ MOST_OF_A_PURCHASE = 32 * 1024 * 1024
 
 ORDER_NUM = re.compile(rb"rder_?[nN]um")
 MOST_CLUES = 500
+PIECE = 64 * 1024
 AROUND = (16, 96)
 """Bytes before and after the name of an order number that are kept of a reply that is too large."""
 
@@ -63,11 +65,11 @@ async def read_body(response: aiohttp.ClientResponse, request: Request) -> bytes
     if request.is_purchase:
         clues = Clues()
         for piece in pieces:
-            clues.feed(piece)
+            await in_slices(clues.feed(piece))
         with suppress(aiohttp.ClientError):
             while size < MOST_OF_A_PURCHASE and (piece := await response.content.readany()):
                 size += len(piece)
-                clues.feed(piece)
+                await in_slices(clues.feed(piece))
         fault.data = clues.text()
     response.close()
     raise fault
@@ -76,7 +78,7 @@ async def read_body(response: aiohttp.ClientResponse, request: Request) -> bytes
 def clues_in(body: bytes) -> str:
     """Return what may tell the order's number, out of a reply that can't be read."""
     clues = Clues()
-    clues.feed(body)
+    at_once(clues.feed(body))
     return clues.text()
 
 
@@ -92,14 +94,21 @@ class Clues:
         self._found: list[bytes] = []
         self._last = b""
 
-    def feed(self, piece: bytes) -> None:
-        """Take the next piece of the reply."""
+    def feed(self, reply: bytes) -> Steps[None]:
+        """Take the next part of the reply, of any size."""
+        for start in range(0, len(reply), PIECE):
+            self._feed(reply[start : start + PIECE])
+            yield
+
+    def _feed(self, piece: bytes) -> None:
         self._begun += piece[: max(0, KEPT_OF_A_REPLY - len(self._begun))]
         # A name may stand at the very end, with its number in the next piece.
         text, last = self._last + piece, 0
         before, after = AROUND
         for match in ORDER_NUM.finditer(text):
-            if match.start() + after <= len(text) and len(self._found) < MOST_CLUES:
+            if len(self._found) == MOST_CLUES:
+                break
+            if match.start() + after <= len(text):
                 self._found.append(text[max(0, match.start() - before) : match.start() + after])
                 last = match.start() + 1
         self._last = text[max(last, len(text) - sum(AROUND)) :]

@@ -107,6 +107,14 @@ REFUSED_FOR_DATA = frozenset({-3, -8, 3})
 """On a card batch: one of the ICCIDs may be at fault (assumed)."""
 
 
+FREE_VALUES = 20_000
+VALUES_PER_ITEM = 200
+BYTES_PER_VALUE = 8
+"""Values that any reply may have, and more for each thing that was asked for, or for its size.
+
+Card rows were seen with up to 40 fields. A value of a large list has 8 bytes on average, at least.
+"""
+
 LIST_KIB = 8 * 1024
 ORDER_KIB = 8 * 1024
 PAGE_KIB = 32 * 1024
@@ -155,6 +163,16 @@ class Endpoint:
             items: How many things were asked for.
         """
         return 1024 * (self.max_kib + items * self.kib_per_item)
+
+    def max_values(self, items: int, size: int) -> int:
+        """Return how many values a reply may have, where a list or an object counts as three.
+
+        Args:
+            items: How many things were asked for.
+            size: Its bytes.
+        """
+        is_list = not self.kib_per_item and self.max_kib >= LIST_KIB
+        return FREE_VALUES + (size // BYTES_PER_VALUE if is_list else VALUES_PER_ITEM * items)
 
     def hint_for(self, code: int | str | None) -> str:
         """Say what to do about a refusal here; ``None`` for one by HTTP status."""

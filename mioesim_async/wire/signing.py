@@ -15,6 +15,7 @@ from mioesim_async.errors import InvalidRequest
 from mioesim_async.wire.dialect import SignatureScheme
 
 __all__ = [
+    "MOST_ITEMS",
     "canonical",
     "is_unicode",
     "percent_encode",
@@ -30,6 +31,10 @@ Value = Scalar | Sequence[Scalar]
 UNRESERVED_AND_COMMA = f"{string.ascii_letters}{string.digits}-._~,".encode()
 
 RESERVED = frozenset({"sign", "token"})
+
+MOST_ITEMS = 10_000
+LONGEST_TEXT = 250_000
+"""Items of a list, and characters of a value. To sign and encode more would hold up the loop."""
 
 
 def to_text(name: str, value: Value) -> str:
@@ -56,13 +61,21 @@ def to_text(name: str, value: Value) -> str:
     if isinstance(value, float | Decimal):
         return _number_text(name, value)
     if isinstance(value, list | tuple):
-        parts = [to_text(name, item) for item in value]
-        if not all(parts):
-            raise InvalidRequest(f"parameter {name!r} has an empty item in its list")
-        return ",".join(parts)
+        return _joined(name, value)
     raise InvalidRequest(
         f"parameter {name!r} is a {type(value).__name__}; pass text, a number or a list of them"
     )
+
+
+def _joined(name: str, items: Sequence[Scalar]) -> str:
+    if len(items) > MOST_ITEMS:
+        raise InvalidRequest(
+            f"parameter {name!r} has {len(items):,} items; one request takes {MOST_ITEMS:,}"
+        )
+    parts = [to_text(name, item) for item in items]
+    if not all(parts):
+        raise InvalidRequest(f"parameter {name!r} has an empty item in its list")
+    return ",".join(parts)
 
 
 def _number_text(name: str, value: float | Decimal) -> str:
@@ -84,6 +97,11 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
         if type(name) is not str or name in RESERVED or not name:
             raise InvalidRequest(f"parameter name {name!r} is not allowed; the client sets it")
         if text := to_text(name, value):
+            if len(text) > LONGEST_TEXT:
+                raise InvalidRequest(
+                    f"parameter {name!r} has {len(text):,} characters; one request takes "
+                    f"{LONGEST_TEXT:,}"
+                )
             # Here, since where it is signed the token and the secret key are at hand.
             if not is_unicode(name + text):
                 raise InvalidRequest(

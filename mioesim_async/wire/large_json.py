@@ -1,0 +1,98 @@
+"""Large JSON, parsed in steps.
+
+The parser of the standard library takes a whole text at once. Here the outer lists and objects of
+a reply are taken apart, and that parser gets what is in them, one row at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from mioesim_async.slices import Steps
+
+__all__ = ["load_in_steps"]
+
+WHITESPACE = re.compile(r"[ \t\n\r]*")
+LEVELS = 4
+"""So many levels are taken apart: the envelope, its data, a map or a list in it, and its rows."""
+
+
+def load_in_steps(text: str, decoder: json.JSONDecoder) -> Steps[Any]:
+    """Parse a text as the decoder does.
+
+    Raises:
+        ValueError: If it is no JSON; not always the error that the decoder would raise.
+    """
+    value, end = yield from _value(text, _skip(text, 0), LEVELS, decoder)
+    if _skip(text, end) < len(text):
+        raise ValueError("there is more than one value")
+    return value
+
+
+def _value(text: str, at: int, levels: int, decoder: json.JSONDecoder) -> Steps[tuple[Any, int]]:
+    """Parse the value that begins somewhere; return it, and where it ends."""
+    if levels > 1 and text.startswith("{", at):
+        return (yield from _object(text, at, levels, decoder))
+    if levels and text.startswith("[", at):
+        return (yield from _list(text, at, levels, decoder))
+    return decoder.raw_decode(text, at)
+
+
+def _object(
+    text: str, at: int, levels: int, decoder: json.JSONDecoder
+) -> Steps[tuple[dict[str, Any], int]]:
+    pairs: dict[str, Any] = {}
+    at = _skip(text, at + 1)
+    if text.startswith("}", at):
+        return pairs, at + 1
+    while True:
+        name, at = decoder.raw_decode(text, at)
+        if not isinstance(name, str):
+            raise ValueError("a name must be text")
+        at = _skip(text, _after(":", text, at))
+        if text.startswith(("{", "["), at):
+            pairs[name], at = yield from _value(text, at, levels - 1, decoder)
+        else:
+            pairs[name], at = decoder.raw_decode(text, at)
+        yield
+        at = _skip(text, at)
+        if text.startswith("}", at):
+            return pairs, at + 1
+        at = _skip(text, _after(",", text, at))
+
+
+def _list(
+    text: str, at: int, levels: int, decoder: json.JSONDecoder
+) -> Steps[tuple[list[Any], int]]:
+    first = _skip(text, at + 1)
+    if not text.startswith(("{", "["), first):
+        # Numbers and texts are parsed faster than they are taken apart.
+        return decoder.raw_decode(text, at)
+    items: list[Any] = []
+    at = first
+    while True:
+        if text.startswith("[", at):
+            item, at = yield from _value(text, at, levels - 1, decoder)
+        else:
+            item, at = decoder.raw_decode(text, at)
+        items.append(item)
+        yield
+        at = _skip(text, at)
+        if text.startswith("]", at):
+            return items, at + 1
+        at = _skip(text, _after(",", text, at))
+
+
+def _after(mark: str, text: str, at: int) -> int:
+    at = _skip(text, at)
+    if not text.startswith(mark, at):
+        raise ValueError(f"expected {mark!r}")
+    return at + 1
+
+
+def _skip(text: str, at: int) -> int:
+    """Return where the next character stands that is not white space."""
+    found = WHITESPACE.match(text, at)
+    return at if found is None else found.end()
