@@ -16,6 +16,7 @@ from hypothesis import assume, example, given, strategies as st
 from waiting import SECONDS
 
 from mioesim_async import ApiCode, Package, Sku, SkuPackages, errors, to_dict
+from mioesim_async.models import coverage
 from mioesim_async.models.converter import structure
 from mioesim_async.models.coverage import ALIASES, _folded, alpha2, read_countries
 
@@ -219,3 +220,11 @@ def test_days_that_are_no_whole_number_are_refused(days: Any) -> None:
     plan = structure({"price": 1, "supportDaypass": 1}, Package)
     with pytest.raises(errors.InvalidRequest, match="whole number"):
         plan.total_price(days=days)
+
+
+def test_the_tables_are_loaded_in_steps_and_once() -> None:
+    coverage._tables.cache_clear()
+    assert len([*coverage.load_in_steps()]) >= 5
+    assert coverage._tables.cache_info().currsize == 1
+    assert [*coverage.load_in_steps()] == []
+    assert alpha2("Japan") == "JP"

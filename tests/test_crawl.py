@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from shop import Shop, plan, shop
+from turning import slow_steps
 from waiting import until
 
 from mioesim_async import CrawlStats, SkuOutcome, errors
@@ -162,6 +163,19 @@ async def test_a_sku_that_fails_is_reported_and_the_others_are_crawled(
     assert outcomes[2].bad_rows == []
     stats = crawl.stats
     assert (stats.skus, stats.failed, stats.packages, stats.is_complete) == (12, 1, 22, False)
+
+
+@pytest.mark.parametrize("concurrency", [1, 2, 3, 4])
+async def test_a_sku_that_the_host_can_t_stand_never_ends_a_crawl(
+    shop: Shop, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_steps(monkeypatch)
+    shop.stock(12)
+    shop.packages[2] = web.Response(status=503)
+    async with shop.client() as client:
+        outcomes = await everything(client.catalogue.crawl(concurrency=concurrency))
+    assert len(outcomes) == 12
+    assert [number for number, one in outcomes.items() if one.error] == [2]
 
 
 async def test_a_host_that_is_down_for_a_while_costs_that_while_and_no_sku(shop: Shop) -> None:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models.replies import only_row, rows_of
+from mioesim_async.models.replies import detail_row, rows_of
+from mioesim_async.slices import at_once
 from mioesim_async.wire.envelope import Envelope, parse_envelope, too_large
 
 MADE_UP_SECRET = "LPA:1$smdp.example.test$MADE-UP-MATCHING-ID"
@@ -352,6 +353,13 @@ def test_a_body_over_the_limit_says_what_to_do() -> None:
 
 
 ICCID, OTHER = "8985203104000042611", "8985203104000042629"
+
+
+def only_row(data: Any, iccid: str) -> Any:
+    body = json.dumps({"code": 0, "data": data}).encode()
+    return at_once(detail_row(parse_envelope(body), iccid))
+
+
 ONE, TWO = {"iccid": ICCID, "usedMB": "1"}, {"iccid": OTHER, "usedMB": "2"}
 
 

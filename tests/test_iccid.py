@@ -11,7 +11,8 @@ from hypothesis import given, strategies as st
 from mioesim_async.api.cards import Cards
 from mioesim_async.errors import InvalidRequest, ProtocolError
 from mioesim_async.models.iccid import MAX_DIGITS, MIN_DIGITS, check_iccids, clean_iccid
-from mioesim_async.models.replies import BatchReply, read_batch
+from mioesim_async.models.replies import BatchReply, read_batch, read_usual
+from mioesim_async.slices import at_once
 from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.envelope import Envelope, parse_envelope
 
@@ -226,7 +227,8 @@ def envelope_of(data: Any, *, exact: bool = False) -> Envelope:
 
 def batch(data: Any, *asked: str) -> BatchReply:
     """Read a batch reply about these ICCIDs."""
-    return read_batch(envelope_of(data), dict.fromkeys(asked or (ICCID, OTHER)))
+    envelope, wanted = envelope_of(data), dict.fromkeys(asked or (ICCID, OTHER))
+    return read_usual(envelope, wanted) or at_once(read_batch(envelope, wanted))
 
 
 ONE, TWO = {"iccid": ICCID, "usedMB": "1"}, {"iccid": OTHER, "usedMB": "2"}
@@ -323,6 +325,71 @@ def test_a_bad_row_beside_a_good_one_is_kept_with_the_card(turned: bool) -> None
     assert reply.cards[ICCID].used_mb == 1.0
     assert reply.bad == {}
     assert reply.cards[ICCID].extra["more_rows"] == [rows[0]]
+
+
+SWAPPED = {ICCID: TWO, OTHER: ONE}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SWAPPED,
+        {"data": SWAPPED},
+        {ICCID: [TWO], OTHER: [ONE]},
+        {ICCID: TWO | {"iccid": int(OTHER)}, OTHER: ONE | {"iccid": f" {ICCID}F"}},
+        {ICCID: {"ICCID": OTHER, "usedMB": "1"}, OTHER: {"icc_id": ICCID, "usedMB": "2"}},
+    ],
+)
+def test_a_row_that_is_filed_under_another_card_is_taken_for_neither(data: Any) -> None:
+    reply = batch(data)
+
+    assert not reply.cards
+    assert [*reply.bad] == [ICCID, OTHER]
+    assert "filed under one card" in str(reply.bad[ICCID])
+
+
+def test_nothing_is_taken_from_a_row_that_is_filed_under_another_card() -> None:
+    reply = batch({ICCID: TWO, OTHER: {"usedMB": "7"}})
+    assert [*reply.bad] == [ICCID]
+    assert reply.cards[OTHER].used_mb == 7.0
+    assert not reply.cards[OTHER].extra
+
+    reply = batch({ICCID: [ONE, TWO]})
+    assert not reply.cards, "which of its rows is right can't be told"
+    assert [*reply.bad] == [ICCID, OTHER], "and the other card is not known to be missing"
+
+    reply = batch({TWENTY: ONE}, ICCID)
+    assert (not reply.cards, [*reply.bad], reply.unasked) == (True, [ICCID], 0)
+
+
+def test_a_row_that_is_filed_under_another_card_is_told_by_all_twenty_digits() -> None:
+    near = str(int(TWENTY) + 1)
+    reply = batch({TWENTY: {"iccid": int(TWENTY)}, near: {"iccid": int(TWENTY)}}, TWENTY, near)
+    assert [*reply.cards] == [TWENTY]
+    assert [*reply.bad] == [near]
+
+
+@pytest.mark.parametrize(
+    "iccid", [ICCID, f"{ICCID}F", int(ICCID), "n/a", "", None, "8985***042611"]
+)
+def test_a_row_that_names_its_own_card_or_none_is_no_contradiction(iccid: Any) -> None:
+    reply = batch({ICCID: {"iccid": iccid, "usedMB": "1"}}, ICCID)
+    assert reply.cards[ICCID].used_mb == 1.0
+
+
+STRANGE = {"iccid": OTHER, "code": "LPA:1$rsp.example$CODE-OF-ANOTHER-CARD"}
+
+
+@pytest.mark.parametrize("data", [{ICCID: STRANGE}, {"data": {ICCID: [STRANGE]}}])
+async def test_the_detail_of_a_card_is_never_that_of_the_card_whose_row_is_filed_under_it(
+    data: Any,
+) -> None:
+    class Answers:
+        async def call(self, endpoint: Endpoint, _: Any, **_options: Any) -> Envelope:
+            return envelope_of(data, exact=endpoint.exact)
+
+    with pytest.raises(ProtocolError, match="filed under one card"):
+        await Cards(Answers()).detail(ICCID)  # type: ignore[arg-type]
 
 
 async def test_a_detail_whose_iccid_is_a_number_of_twenty_digits_is_read() -> None:

@@ -239,7 +239,7 @@ async def test_a_day_that_has_passed_stops_a_list_and_shows_in_a_dry_run(
 ) -> None:
     past = OrderLine(**PLAN, begin_date=dt.date(2020, 1, 1))
     with pytest.raises(errors.InvalidRequest, match=r"line 1: .*past"):
-        client.orders.place_many([OrderLine(**PLAN), past], max_spend=None)
+        await anext(client.orders.place_many([OrderLine(**PLAN), past], max_spend=None))
     stream = buyer.orders.place_many([past], max_spend=None, dry_run=True)
     (outcome,) = [outcome async for outcome in stream]
     assert isinstance(outcome.error, errors.InvalidRequest)

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from shopping import buy
+from turning import slow_steps
 from waiting import until
 
-from mioesim_async import MioEsimClient, errors
+from mioesim_async import MioEsimClient, OrderJournal, errors
+from mioesim_async.api import purchase
+from mioesim_async.journal.entry import EntryState
 from mioesim_async.sandbox import Fault, Sandbox
 
 NUMBER = "EP20260101000001"
@@ -104,3 +107,51 @@ async def test_an_order_under_way_survives_a_callback_that_raises(
         sandbox.clock.advance(5)
     assert len(sandbox.orders) == 1
     assert "on_late_order raised" in caplog.text
+
+
+async def test_the_card_of_an_order_that_is_filed_under_another_card_has_no_activation_code(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    other = "8985000000000000002"
+    cards = {CARD["iccid"]: CARD | {"iccid": other}, other: {"code": CARD["code"]}}
+    sandbox.faults.add(answer({"orderNum": NUMBER, "cardApiDtoList": cards}), "getOrderInfo")
+    order = await client.orders.get(NUMBER)
+    first, second = order.cards
+    assert (first.iccid, first.activation) == ("", None)
+    assert first.extra["unreadable"] == [CARD["iccid"], CARD | {"iccid": other}]
+    assert (second.iccid, str(second.activation)) == (other, CARD["code"])
+
+
+@pytest.mark.parametrize("name", ["lpa", "lpaString", "LPA", "lpa_string"])
+async def test_the_code_of_an_order_s_card_is_found_under_its_other_names(
+    sandbox: Sandbox, client: MioEsimClient, name: str
+) -> None:
+    card = {"iccid": CARD["iccid"], name: CARD["code"]}
+    sandbox.faults.add(answer({"orderNum": NUMBER, "cardApiDtoList": [card]}), "getOrderInfo")
+    (found,) = (await client.orders.get(NUMBER)).cards
+    assert (str(found.activation), found.extra) == (CARD["code"], {})
+
+
+async def test_a_program_that_is_stopped_while_it_reads_an_order_leaves_its_number_in_the_journal(
+    sandbox: Sandbox, buyer: MioEsimClient, journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_steps(monkeypatch)
+    cards = [{"iccid": f"8985{number:015d}"} for number in range(300)]
+    sandbox.faults.add(answer({"orderNum": NUMBER, "cardApiDtoList": cards}), "addEsimOrder")
+    reading = asyncio.Event()
+    real = purchase.read_placed
+
+    def read(data: Any) -> Any:
+        reading.set()
+        return real(data)
+
+    monkeypatch.setattr(purchase, "read_placed", read)
+    buying = asyncio.create_task(buy(buyer, "shop-1"))
+    await reading.wait()
+    (task,) = [one for one in asyncio.all_tasks() if one.get_name() == "mioesim_async purchase"]
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await buying
+    entry = await journal.find(buyer.orders._caller.account, "shop-1")
+    assert entry is not None
+    assert (entry.state, entry.order_num) == (EntryState.PLACED, NUMBER)

@@ -136,7 +136,13 @@ async def test_a_list_is_checked_whole_before_a_byte_is_sent(
 ) -> None:
     bad: list[Any] = [*lines(2), OrderLine(**PLAN, count=0), lines(1)[0], {"sku_id": 1}]
     with pytest.raises(errors.InvalidRequest) as caught:
-        client.orders.place_many(bad, max_spend=None)
+        async with client.orders.place_many(bad, max_spend=None):
+            pass
+    stream = client.orders.place_many(bad, max_spend=None)
+    with pytest.raises(errors.InvalidRequest):
+        await anext(stream)
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
     assert [fault.partition(":")[0] for fault in caught.value.faults] == [
         "line 2", "line 3", "line 4",
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from mioesim_async import CardOutcome, Dialect, SweepStats, errors
-from mioesim_async.api.batches import MAX_CALLS_PER_BATCH, BatchQuery
+from mioesim_async.api.batches import MAX_CALLS_PER_BATCH, BatchQuery, Doubt
 from mioesim_async.transport.clock import SystemClock
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.envelope import Envelope, parse_envelope
@@ -37,7 +37,14 @@ class Vendor:
 
 def ask(vendor: Vendor, *batches: list[str]) -> tuple[list[list[CardOutcome]], SweepStats]:
     stats = SweepStats()
-    query = BatchQuery(vendor, stats, Pace(1), clean=True, deadline=None)  # type: ignore[arg-type]
+    query = BatchQuery(
+        vendor,  # type: ignore[arg-type]
+        stats,
+        Pace(1),
+        Doubt(),
+        clean=True,
+        deadline=None,
+    )
 
     async def run() -> list[list[CardOutcome]]:
         results = []

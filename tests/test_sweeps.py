@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from both import odd
+from turning import slow_steps
 from waiting import until
 
 from mioesim_async import (
@@ -80,12 +81,85 @@ async def test_a_repeated_iccid_is_sent_once_and_comes_back_each_time(
 async def test_a_sized_input_is_checked_whole_before_a_byte_is_sent(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
-    for iccids in ([*sandbox.iccids, "bad"], (*sandbox.iccids, "bad"), {*sandbox.iccids, "bad"}):
-        with pytest.raises(errors.InvalidRequest, match="'bad'"):
-            client.cards.query_many(iccids)
-    with pytest.raises(errors.InvalidRequest, match="item 1000"):
-        await client.cards.query_all([*sandbox.iccids, "bad"])
+    good = sandbox.iccids
+    for iccids in ([*good, "bad"], (*good, "bad"), {*good, "bad"}, dict.fromkeys([*good, "bad"])):
+        for stream in (client.cards.query_many(iccids), client.cards.details(iccids)):
+            with pytest.raises(errors.InvalidRequest, match="'bad'") as caught:
+                async with stream:
+                    pass
+            assert caught.value.__notes__ == [
+                "Pass iter(...) to have each bad item as a failed outcome instead."
+            ]
+    with pytest.raises(errors.InvalidRequest, match="item 1000") as caught:
+        await client.cards.query_all([*good, "bad"])
+    assert caught.value.report is None
     assert sandbox.requests == []
+
+
+async def test_a_stream_that_is_not_entered_is_checked_at_its_first_outcome(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    stream = client.cards.query_many(["bad", sandbox.iccids[0], "worse"])
+    with pytest.raises(errors.InvalidRequest) as caught:
+        await anext(stream)
+    assert [fault.split(":")[0] for fault in caught.value.faults] == ["item 0", "item 2"]
+    assert caught.value.tally is None
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+    assert sandbox.requests == []
+
+
+async def test_a_list_that_is_changed_after_its_check_changes_no_sweep(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    iccids = list(sandbox.iccids)
+    async with client.cards.query_many(iccids) as stream:
+        iccids[:] = ["bad"]
+        outcomes = [outcome async for outcome in stream]
+    assert sorted(outcome.iccid for outcome in outcomes) == sorted(sandbox.iccids)
+    assert all(outcome.card for outcome in outcomes)
+
+
+@pytest.mark.parametrize("kind", [list, set, dict.fromkeys])
+async def test_an_input_that_is_changed_while_it_is_checked_is_refused(
+    sandbox: Sandbox, client: MioEsimClient, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    slow_steps(monkeypatch)
+    iccids = kind(f"8985{number:015d}" for number in range(20_000))
+    checking = asyncio.create_task(anext(client.cards.query_many(iccids)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    if isinstance(iccids, list):
+        iccids.append("8985999999999999999")
+    else:
+        iccids |= kind(["8985999999999999999"])
+    with pytest.raises(errors.InvalidRequest, match="changed while it was checked: it had 20000"):
+        await checking
+    assert sandbox.requests == []
+
+
+async def test_a_check_that_is_cancelled_can_be_made_again(
+    sandbox: Sandbox, client: MioEsimClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_steps(monkeypatch)
+    stream = client.cards.query_many([*sandbox.iccids] * 20)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await anext(stream)
+    assert sandbox.requests == []
+    assert (await anext(stream)).card is not None
+    await stream.aclose()
+
+
+async def test_closing_a_stream_frees_what_was_not_read(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    stream = client.cards.query_many([f"{iccid}F" for iccid in sandbox.iccids] * 3)
+    assert (await anext(stream)).card is not None
+    await stream.aclose()
+    assert list(stream._batches._items) == []  # type: ignore[call-overload]
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
 
 
 async def test_an_item_of_a_stream_that_is_no_iccid_is_a_failed_outcome(

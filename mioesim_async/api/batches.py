@@ -15,7 +15,8 @@ from mioesim_async import errors
 from mioesim_async.fanout.outage import is_fatal, is_outage
 from mioesim_async.models.cards import C, CardOutcome, CardStatus
 from mioesim_async.models.iccid import are_clean, clean_iccid
-from mioesim_async.models.replies import BatchReply, read_batch
+from mioesim_async.models.replies import BatchReply, read_batch, read_usual
+from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import QUERY_ICCID_INFORMATION, REFUSED_FOR_DATA
@@ -26,6 +27,8 @@ logger = logging.getLogger("mioesim_async")
 
 MAX_CALLS_PER_BATCH = 40
 FRUITLESS_BATCHES = 3
+TELLING_CARDS = 10
+"""So many cards of which none is found may mean that the host does not heed which were meant."""
 NAMELESS = "the reply held {} rows that say of no card, so this one may be among them"
 
 
@@ -109,6 +112,33 @@ class SweepStats:
     unasked: int = 0
 
 
+@define
+class Doubt:
+    """Whether the host heeds the parameter that names the cards, as far as a client can tell.
+
+    Attributes:
+        asked: How many cards were asked for, with none found.
+        is_over: A card was found, or the doubt was told.
+    """
+
+    asked: int = 0
+    is_over: bool = False
+
+    def note(self, asked: int, reply: BatchReply, parameter: str) -> None:
+        """Note a reply, and tell once if every card is missing."""
+        self.asked += asked
+        if reply.cards or reply.bad:
+            self.is_over = True
+        elif self.asked >= TELLING_CARDS or reply.unasked:
+            self.is_over = True
+            logger.warning(
+                "none of the first %d cards that were asked for was found; if the vendor should "
+                "know them, the host may ignore the parameter %r: set Dialect(batch_parameter=...)",
+                self.asked,
+                parameter,
+            )
+
+
 class BatchQuery:
     """Asks for batches of cards on behalf of one sweep."""
 
@@ -117,6 +147,7 @@ class BatchQuery:
         caller: Caller,
         stats: SweepStats,
         pace: Pace,
+        doubt: Doubt,
         *,
         clean: bool,
         deadline: float | None,
@@ -127,12 +158,14 @@ class BatchQuery:
             caller: Makes the calls.
             stats: Where calls and unasked cards are counted.
             pace: The sweep's pace.
+            doubt: The client's.
             clean: The items are known to be clean ICCIDs.
             deadline: Seconds for each batch, from the moment it has its slot.
         """
         self._caller = caller
         self._stats = stats
         self._pace = pace
+        self._doubt = doubt
         self._clean = clean
         self._deadline = deadline
         self._answered = False
@@ -155,7 +188,7 @@ class BatchQuery:
     async def _outcomes(self, items: list[str], *, probe: bool) -> Outcomes[CardStatus]:
         refused: dict[int, errors.MioEsimError] = {}
         if not self._clean and not are_clean(items):
-            checked = [outcome_of_input(item) for item in items]
+            checked = await in_slices(_outcomes_of_input(items))
             items = [outcome.iccid for outcome in checked]
             refused = {
                 place: outcome.error
@@ -224,7 +257,7 @@ class BatchQuery:
     ) -> Answers:
         self._stats.requests += 1
         reply = await query_cards(
-            self._caller, iccids, deadline=deadline, pace=self._pace, probe=probe
+            self._caller, iccids, self._doubt, deadline=deadline, pace=self._pace, probe=probe
         )
         self._answered = True
         self._stats.unasked += reply.unasked
@@ -241,6 +274,7 @@ class BatchQuery:
 async def query_cards(
     caller: Caller,
     iccids: dict[str, None],
+    doubt: Doubt,
     *,
     deadline: float | None,
     pace: Pace | None = None,
@@ -260,9 +294,13 @@ async def query_cards(
         items=len(iccids),
     )
     try:
-        reply = read_batch(envelope, iccids)
+        reply = read_usual(envelope, iccids)
+        if reply is None:
+            reply = await in_slices(read_batch(envelope, iccids))
     except errors.ProtocolError as error:
         raise error.at(QUERY_ICCID_INFORMATION.path)
+    if not doubt.is_over:
+        doubt.note(len(iccids), reply, caller.dialect.batch_parameter)
     if reply.unasked:
         logger.warning("a reply held %d cards that nobody had asked for", reply.unasked)
     return reply
@@ -276,6 +314,14 @@ def outcome_of_input(item: object) -> CardOutcome:
         return CardOutcome(
             item if isinstance(item, str) else repr(item), None, error.with_traceback(None)
         )
+
+
+def _outcomes_of_input(items: list[str]) -> Steps[list[CardOutcome]]:
+    outcomes: list[CardOutcome] = []
+    for item in items:
+        outcomes.append(outcome_of_input(item))
+        yield
+    return outcomes
 
 
 def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:

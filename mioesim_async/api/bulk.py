@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
 from datetime import date
 from decimal import Decimal
@@ -11,13 +12,15 @@ from typing import Any, Self
 from attrs import define, evolve, field
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line, Purchase, check_line, of_today
+from mioesim_async.api.order_checks import Line, Purchase, check_in_steps, of_today
 from mioesim_async.api.purchase import Purchaser
 from mioesim_async.fanout import BatchStream
 from mioesim_async.fanout.outage import is_fatal
+from mioesim_async.fanout.source import Checked
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 from mioesim_async.models.orders import Order
+from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.lifetime import Closing
 
 __all__ = ["BulkStats", "LineOutcome", "Lines", "OrderStream"]
@@ -161,16 +164,26 @@ class OrderStream(Closing):
         self._fatal: errors.MioEsimError | None = None
         if not isinstance(lines, Iterable | AsyncIterable):
             raise errors.InvalidRequest(f"lines must be iterable, not {type(lines).__name__}")
+        checked: Checked[Line] | None = None
         if isinstance(lines, Sized) and isinstance(lines, Iterable):
-            self._lines = list(lines)
-            self._check_all(self._lines)
+            self._lines = checked = Checked(lines, self._check_all)
         self._batches: BatchStream[_Ticket, LineOutcome] = BatchStream(
             self._tickets(),
             self._deal_with,
             batch_size=1,
             concurrency=concurrency,
             registry=registry,
+            checked=checked,
         )
+
+    async def __aenter__(self) -> Self:
+        """Check lines that have a length, and return the stream itself.
+
+        Raises:
+            InvalidRequest: With every fault of every line.
+        """
+        await self._batches.check()
+        return self
 
     def __aiter__(self) -> Self:
         """Return the stream itself."""
@@ -180,10 +193,13 @@ class OrderStream(Closing):
         """Return the next outcome.
 
         Raises:
+            InvalidRequest: As ``async with``, if the stream was not entered.
             SpendLimitReached: When the next line would pass the limit, after the outcomes of
                 all lines before it.
             MioEsimError: That no line can survive, such as a refused login.
         """
+        if self._batches.is_unchecked:
+            await self._batches.check()
         try:
             batch = await self._batches.__anext__()
         except errors.MioEsimError as error:
@@ -197,21 +213,28 @@ class OrderStream(Closing):
         """Send no further line, and wait for the end of the stream."""
         await self._batches.aclose()
 
-    def _check_all(self, lines: list[Line]) -> None:
+    def _check_all(self, lines: Iterable[Line]) -> Steps[deque[list[Line]]]:
+        checked: list[Line] = []
         faults: list[str] = []
         references: set[str] = set()
         for position, line in enumerate(lines):
             try:
-                _check_kind(line)
-                purchase = check_line(line, today=self._today())
-                _check_new(line, references)
-                # A journal may know a line of before; without one it can't be placed any more.
-                if purchase.passed_day and self._purchaser.journal is None:
-                    raise errors.InvalidRequest(purchase.passed_day)
+                yield from self._check_one(line, references)
             except errors.InvalidRequest as error:
                 faults += [f"line {position}: {fault}" for fault in error.faults]
+            checked.append(line)
+            yield
         if faults:
             raise errors.InvalidRequest(*faults)
+        return deque([checked])
+
+    def _check_one(self, line: Line, references: set[str]) -> Steps[None]:
+        _check_kind(line)
+        purchase = yield from check_in_steps(line, today=self._today())
+        _check_new(line, references)
+        # A journal may know a line of before; without one it can't be placed any more.
+        if purchase.passed_day and self._purchaser.journal is None:
+            raise errors.InvalidRequest(purchase.passed_day)
 
     async def _tickets(self) -> AsyncIterator[_Ticket]:
         """Check and price the lines in order, and let each go once it can be afforded."""
@@ -235,7 +258,7 @@ class OrderStream(Closing):
     async def _prepare(self, ticket: _Ticket) -> None:
         line = ticket.line
         _check_kind(line)
-        check_line(line, today=self._today())
+        await in_slices(check_in_steps(line, today=self._today()))
         _check_new(line, self._references)
         if line.package is None and (self._is_limited or self._dry_run):
             package = await self._find_package(line)
@@ -245,7 +268,7 @@ class OrderStream(Closing):
                     f"{line.price_id} for sku_id {line.sku_id}; give package= if you know better"
                 )
             ticket.line = line = evolve(line, package=package)
-        purchase = check_line(line, today=self._today())
+        purchase = await in_slices(check_in_steps(line, today=self._today()))
         if purchase.price is None and self._is_limited:
             raise errors.InvalidRequest(
                 f"reference {line.other_order_id}: its price isn't known, so it can't be held "

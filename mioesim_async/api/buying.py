@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import date
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line, check_line, of_today
+from mioesim_async.api.order_checks import Line, check_in_steps, of_today
 from mioesim_async.api.purchase import Purchaser
 from mioesim_async.journal.entry import Journal, JournalEntry
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
 from mioesim_async.models.orders import Order
+from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.lifetime import running_loop
 
@@ -252,7 +253,8 @@ class Buying:
     async def _buy(self, line: Line, deadline: float | None) -> Order:
         try:
             self._caller.check_usable()
-            purchase = check_line(line, today=of_today(self._caller.clock.time()))
+            today = of_today(self._caller.clock.time())
+            purchase = await in_slices(check_in_steps(line, today=today))
         except errors.MioEsimError as error:
             await self._purchaser.tell_of(error, line.other_order_id)
             raise

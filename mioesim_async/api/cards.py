@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterable, Iterable, Sized
+from collections.abc import Iterable
 from functools import partial
 
 from mioesim_async.api.batches import (
     BatchQuery,
+    Doubt,
     Outcomes,
     SweepStats,
     outcome_of_input,
     query_cards,
 )
-from mioesim_async.api.group import Group
+from mioesim_async.api.group import Group, refused_all
+from mioesim_async.api.iccids import Iccids, checked_iccids, distinct_iccids, one_iccid
 from mioesim_async.api.stream import CardStream
 from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.cards import CardDetail, CardReport, CardStatus, PastPlan
 from mioesim_async.models.catalogue import Sku, SkuPackages
-from mioesim_async.models.converter import structure
-from mioesim_async.models.iccid import check_iccids, is_clean
-from mioesim_async.models.reader import clean_rows
-from mioesim_async.models.replies import card_data, only_row
-from mioesim_async.transport.caller import check_deadline
+from mioesim_async.models.replies import read_detail
+from mioesim_async.slices import in_slices
+from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import (
     GET_ESIM_DETAIL,
@@ -37,7 +38,8 @@ __all__ = ["Cards", "Iccids"]
 
 logger = logging.getLogger("mioesim_async")
 
-Iccids = str | Iterable[str] | AsyncIterable[str]
+GROWN = 100
+"""So many outcomes are added to a report in one turn of the event loop."""
 
 
 class Cards(Group):
@@ -47,6 +49,11 @@ class Cards(Group):
     one ICCID. Every coroutine takes ``deadline=``, in seconds, over everything, and raises
     the errors of ``mioesim_async.errors``.
     """
+
+    def __init__(self, caller: Caller) -> None:
+        """Ask through a caller."""
+        super().__init__(caller)
+        self._doubt = Doubt()
 
     async def query(
         self, iccids: str | Iterable[str], *, deadline: float | None = None
@@ -72,15 +79,10 @@ class Cards(Group):
         """
         if not isinstance(iccids, Iterable):
             raise InvalidRequest(f"iccids must be ICCIDs, not {type(iccids).__name__}")
-        asked = dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids))
+        asked = await distinct_iccids(iccids, MAX_ICCIDS_PER_QUERY)
         if not asked:
             return []
-        if len(asked) > MAX_ICCIDS_PER_QUERY:
-            raise InvalidRequest(
-                f"{len(asked)} ICCIDs are more than one request takes "
-                f"({MAX_ICCIDS_PER_QUERY}); use query_many() or query_all()"
-            )
-        reply = await query_cards(self._caller, asked, deadline=deadline)
+        reply = await query_cards(self._caller, asked, self._doubt, deadline=deadline)
         unread = len(reply.bad) + reply.nameless
         if unread:
             first = next(iter(reply.bad.values()), None)
@@ -109,8 +111,10 @@ class Cards(Group):
         costs that while, not the cards.
 
         Args:
-            iccids: ICCIDs, as any iterable or async iterable. One with a length is checked
-                now, whole; of any other, an item that is no ICCID is a failed outcome.
+            iccids: ICCIDs, as any iterable or async iterable. One with a length is checked and
+                copied whole at the first ``await``, before a byte is sent; leave it as it is
+                until the first outcome is there. Of any other, an item that is no ICCID is a
+                failed outcome.
             concurrency: Most batches under way at once; capped by ``max_in_flight`` and
                 the pool.
             batch_size: ICCIDs in a batch, 1 to 100.
@@ -120,22 +124,31 @@ class Cards(Group):
             max_outage: Seconds that the host may be down before its error is raised.
 
         Returns:
-            A stream with one outcome for each input item.
+            A stream with one outcome for each input item. Entering it, or asking it for its
+            first outcome, raises ``InvalidRequest`` if an item of an input with a length is no
+            ICCID, with a fault for each of them.
 
         Raises:
-            InvalidRequest: If an argument can't work, or an item of a sized input is no ICCID.
+            InvalidRequest: If an argument can't work.
         """
         if type(batch_size) is int and batch_size > MAX_ICCIDS_PER_QUERY:
             raise InvalidRequest(
                 f"batch_size={batch_size} is more than one request takes ({MAX_ICCIDS_PER_QUERY})"
             )
-        items, clean = _checked(iccids)
+        checked = checked_iccids(iccids)
         stats = SweepStats()
         pace = self._pace(concurrency)
-        query = BatchQuery(self._caller, stats, pace, clean=clean, deadline=_positive(deadline))
+        query = BatchQuery(
+            self._caller,
+            stats,
+            pace,
+            self._doubt,
+            clean=checked is not None,
+            deadline=_positive(deadline),
+        )
         return CardStream(
             BatchStream(
-                items,
+                iccids if checked is None else checked,
                 query.ask,
                 batch_size=batch_size,
                 concurrency=pace.most,
@@ -146,6 +159,8 @@ class Cards(Group):
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
+                checked=checked,
+                refused=lambda error: refused_all(error, self._caller.dialect.batch_parameter),
             ),
             stats,
         )
@@ -162,8 +177,10 @@ class Cards(Group):
     ) -> CardReport:
         """Return status and usage of any number of cards, sorted into found, missing, failed.
 
-        Takes what ``query_many`` takes. All cards are held in memory. Cancelling it, also
-        with ``asyncio.timeout``, loses the report: take ``query_many`` for that.
+        Takes what ``query_many`` takes. All cards are held in memory, in dicts that grow in one
+        piece: from some 200,000 cards on, that alone takes the event loop more than 5 ms a few
+        times. Cancelling it, also with ``asyncio.timeout``, loses the report. Take
+        ``query_many`` for either.
 
         Raises:
             InvalidRequest: As ``query_many``.
@@ -178,21 +195,25 @@ class Cards(Group):
             deadline=deadline,
             max_outage=max_outage,
         )
-        missing: dict[str, None] = {}
-        try:
-            async with stream:
+        missing: set[str] = set()
+        count = 0
+        async with stream:
+            try:
                 async for outcome in stream:
+                    count += 1
+                    if count % GROWN == 0:
+                        # A dict grows in one piece, so nothing else is done in that turn.
+                        await asyncio.sleep(0)
                     if outcome.card is not None:
                         report.cards[outcome.iccid] = outcome.card
                     elif outcome.error is not None:
                         report.failed[outcome.iccid] = outcome.error
-                    else:
-                        missing[outcome.iccid] = None
-        except MioEsimError as error:
-            error.report = report
-            raise
-        finally:
-            report.missing.extend(missing)
+                    elif outcome.iccid not in missing:
+                        missing.add(outcome.iccid)
+                        report.missing.append(outcome.iccid)
+            except MioEsimError as error:
+                error.report = report
+                raise
         return report
 
     async def detail(self, iccid: str, *, deadline: float | None = None) -> CardDetail:
@@ -206,7 +227,7 @@ class Cards(Group):
             NotFound: If the vendor doesn't know the card.
             MioEsimError: If the call fails.
         """
-        card = await self._detail(_one(iccid), deadline)
+        card = await self._detail(one_iccid(iccid), deadline)
         if card is None:
             raise NotFound(GET_ESIM_DETAIL.path, 0, "", None, "the vendor returned no such card")
         return card
@@ -223,15 +244,9 @@ class Cards(Group):
             GET_ESIM_DETAIL, {"iccid": iccid}, deadline=deadline, pace=pace, probe=probe
         )
         try:
-            row = only_row(card_data(envelope), iccid)
-            if row is None:
-                return None
-            clean = clean_rows([row], CardDetail)
-            card = structure(row, CardDetail) if clean is None else clean[0]
+            return await in_slices(read_detail(envelope, iccid))
         except ProtocolError as error:
             raise error.at(GET_ESIM_DETAIL.path)
-        card.iccid = iccid
-        return card
 
     def details(
         self,
@@ -249,7 +264,7 @@ class Cards(Group):
         Raises:
             InvalidRequest: As ``query_many``.
         """
-        items, _ = _checked(iccids)
+        checked = checked_iccids(iccids)
         stats, seconds = SweepStats(), _positive(deadline)
         pace = self._pace(concurrency)
 
@@ -264,7 +279,7 @@ class Cards(Group):
 
         return CardStream(
             BatchStream(
-                items,
+                iccids if checked is None else checked,
                 ask,
                 batch_size=1,
                 concurrency=pace.most,
@@ -275,6 +290,8 @@ class Cards(Group):
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
+                checked=checked,
+                refused=lambda error: refused_all(error, "iccid"),
             ),
             stats,
         )
@@ -288,7 +305,7 @@ class Cards(Group):
             InvalidRequest: If it is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_HISTORY_DETAIL, {"iccid": _one(iccid)}, PastPlan, deadline)
+        return await self._rows(GET_HISTORY_DETAIL, {"iccid": one_iccid(iccid)}, PastPlan, deadline)
 
     async def renewal_skus(self, iccid: str, *, deadline: float | None = None) -> list[Sku]:
         """Return the SKUs that a card can be renewed with.
@@ -299,7 +316,7 @@ class Cards(Group):
             InvalidRequest: If it is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_ICCID_SUPPORT_SKU, {"iccid": _one(iccid)}, Sku, deadline)
+        return await self._rows(GET_ICCID_SUPPORT_SKU, {"iccid": one_iccid(iccid)}, Sku, deadline)
 
     async def renewal_packages(
         self, iccid: str, *, deadline: float | None = None
@@ -314,25 +331,8 @@ class Cards(Group):
             MioEsimError: If the call fails.
         """
         return await self._rows(
-            GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": _one(iccid)}, SkuPackages, deadline
+            GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": one_iccid(iccid)}, SkuPackages, deadline
         )
-
-
-def _one(iccid: str) -> str:
-    return iccid if is_clean(iccid) else check_iccids([iccid])[0]
-
-
-def _checked(iccids: Iccids) -> tuple[Iterable[str] | AsyncIterable[str], bool]:
-    """Return the items, and whether they are known to be clean ICCIDs."""
-    if isinstance(iccids, str):
-        return check_iccids([iccids]), True
-    if isinstance(iccids, Iterable) and isinstance(iccids, Sized):
-        try:
-            return check_iccids(iccids), True
-        except InvalidRequest as error:
-            error.add_note("Pass iter(...) to have each bad item as a failed outcome instead.")
-            raise
-    return iccids, False
 
 
 def _positive(deadline: float | None) -> float | None:

@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from mioesim_async.api.crawl import CatalogueCrawl
-from mioesim_async.api.group import Group, check_id
+from mioesim_async.api.group import Group, check_id, refused_all
 from mioesim_async.api.packages import packages_of
 from mioesim_async.errors import ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.catalogue import CrawlStats, Sku, SkuGroup, SkuPackages
 from mioesim_async.models.catalogue_replies import read_groups, read_skus
+from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import check_deadline
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import GET_PACKAGES, GET_SKU_BY_GROUP, GET_SKUS
@@ -51,7 +52,7 @@ class Catalogue(Group):
         """
         envelope = await self._caller.call(GET_SKU_BY_GROUP, {}, deadline=deadline)
         try:
-            return read_groups(envelope.data)
+            return await in_slices(read_groups(envelope.data))
         except ProtocolError as error:
             raise error.at(GET_SKU_BY_GROUP.path)
 
@@ -125,9 +126,12 @@ class Catalogue(Group):
                 concurrency=pace.most,
                 max_outage=MAX_OUTAGE,
                 probe=partial(ask, probe=True),
+                # A probe asks for a SKU that the host is known to answer.
+                heard=lambda sold: (True, Sku(sold.sku_id)),
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
+                refused=lambda error: refused_all(error, "skuId"),
             ),
             stats,
         )
@@ -138,7 +142,7 @@ class Catalogue(Group):
         """Read the list of SKUs, once it is needed."""
         envelope = await self._caller.call(GET_SKUS, {}, deadline=deadline, pace=pace)
         try:
-            skus, bad = read_skus(envelope.data)
+            skus, bad = await in_slices(read_skus(envelope.data))
         except ProtocolError as error:
             raise error.at(GET_SKUS.path)
         stats.listed = len(skus)

@@ -6,17 +6,25 @@ import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from mioesim_async.errors import ClientClosed, InvalidRequest, ProtocolError
+from mioesim_async.errors import (
+    ApiError,
+    ClientClosed,
+    HttpStatusError,
+    InvalidRequest,
+    MioEsimError,
+    ProtocolError,
+)
 from mioesim_async.fanout import BatchStream
-from mioesim_async.models.converter import structure_rows
+from mioesim_async.models.converter import sort_in_steps
 from mioesim_async.models.replies import rows_of
 from mioesim_async.models.subject import cards_named, check_about
+from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.signing import Value
 
-__all__ = ["Group", "check_id"]
+__all__ = ["Group", "check_id", "refused_all"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -49,9 +57,11 @@ class Group:
         """
         envelope = await self._caller.call(endpoint, params, deadline=deadline)
         try:
-            return structure_rows(_rows_about(envelope.data, params.get("iccid")), cls)
+            rows = await in_slices(_rows_about(envelope.data, params.get("iccid")))
+            models, _ = await in_slices(sort_in_steps(rows, cls))
         except ProtocolError as error:
             raise error.at(endpoint.path)
+        return models
 
     def _pace(self, concurrency: int) -> Pace:
         """Cap a sweep's concurrency, so that other calls always find a free slot."""
@@ -62,13 +72,35 @@ class Group:
         return Pace(cap)
 
 
-def _rows_about(data: Any, iccid: Value) -> list[Any]:
+def _rows_about(data: Any, iccid: Value) -> Steps[list[Any]]:
     """Return the rows of a reply, none of which is about another card than the one asked for."""
     rows = rows_of(data)
     if isinstance(iccid, str):
         for row in (data, *rows):
             check_about("card", [iccid], cards_named(row))
+            yield
     return rows
+
+
+def refused_all(error: MioEsimError, parameter: str) -> MioEsimError:
+    """Make the error for a sweep whose every batch is refused alike.
+
+    Args:
+        error: The refusal.
+        parameter: The name of what was sent with each of them.
+    """
+    why = (
+        "the first batches were all answered so, and none with success, so nothing more was asked. "
+        "A firewall may stand in between, or this machine's IP address may be missing on the "
+        "vendor's whitelist; ask the vendor to add it"
+    )
+    if isinstance(error, ApiError):
+        hint = f"{error.hint}; what was asked for was sent as {parameter!r}; {why}"
+        return type(error)(error.endpoint, error.code, error.message, error.data, hint)
+    if isinstance(error, HttpStatusError):
+        ended = HttpStatusError(f"{error}; {why}", error.status, error.retry_after)
+        return ended.at(error.endpoint)
+    return error
 
 
 def check_id(name: str, value: object) -> int:

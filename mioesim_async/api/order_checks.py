@@ -6,14 +6,16 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import chain
 
 from attrs import frozen
 
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.catalogue import Package
-from mioesim_async.models.iccid import check_iccids
+from mioesim_async.models.iccid import check_iccids, check_in_steps as iccids_in_steps
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 from mioesim_async.models.scalars import GMT8
+from mioesim_async.slices import Steps, at_once
 from mioesim_async.wire.endpoints import (
     ADD_ESIM_ORDER,
     ADD_ESIM_ORDER_BY_API_CODE,
@@ -21,12 +23,14 @@ from mioesim_async.wire.endpoints import (
     RENEW_CARD_BY_API_CODE,
     Endpoint,
 )
-from mioesim_async.wire.signing import Value
+from mioesim_async.wire.signing import MOST_ITEMS, Value
 
 __all__ = [
     "Purchase",
+    "check_cards",
     "check_days",
     "check_email",
+    "check_in_steps",
     "check_line",
     "check_page_size",
     "check_text",
@@ -34,7 +38,6 @@ __all__ = [
     "gather",
     "of_today",
     "pdf_params",
-    "some_iccids",
 ]
 
 WHOLE_ORDER = 1
@@ -110,6 +113,11 @@ def of_today(now: float) -> date:
 
 
 def check_line(line: Line, *, today: date) -> Purchase:
+    """Check a line in one go; see ``check_in_steps``."""
+    return at_once(check_in_steps(line, today=today))
+
+
+def check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
     """Check a line and write it down as parameters.
 
     Args:
@@ -125,7 +133,7 @@ def check_line(line: Line, *, today: date) -> Purchase:
     by_code = _check_plan(line, faults, params)
     if isinstance(line, OrderLine):
         endpoint = ADD_ESIM_ORDER_BY_API_CODE if by_code else ADD_ESIM_ORDER
-        _check_order(line, faults, params)
+        yield from _check_order(line, faults, params)
         late = _in_the_past(line.begin_date, today)
         cards = line.count
     else:
@@ -181,10 +189,10 @@ def _check_plan(line: Line, faults: _Faults, params: dict[str, Value]) -> bool:
     return False
 
 
-def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> None:
+def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> Steps[None]:
     faults.whole("count", line.count, required=True)
     faults.whole("dp_id", line.dp_id)
-    iccids = _check_physical(line, faults)
+    iccids = yield from _check_physical(line, faults)
     begin: object = line.begin_date
     is_day = isinstance(begin, date) and not isinstance(begin, datetime)
     if begin is not None and not is_day:
@@ -202,13 +210,13 @@ def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> 
         "count": line.count,
         "beginDate": f"{begin:%m/%d/%Y}" if is_day else None,
         "dpId": line.dp_id,
-        "iccids": iccids or None,
+        "iccids": ",".join(iccids) or None,
         "customerEmail": line.customer_email,
         "isSendEmail": None if line.customer_email is None else line.send_email,
     }
 
 
-def _check_physical(line: OrderLine, faults: _Faults) -> list[str]:
+def _check_physical(line: OrderLine, faults: _Faults) -> Steps[list[str]]:
     """Check the physical SIMs of an order, and return their ICCIDs."""
     if line.iccids is None:
         if line.dp_id is not None:
@@ -218,7 +226,7 @@ def _check_physical(line: OrderLine, faults: _Faults) -> list[str]:
         faults.append("iccids must be a list of ICCIDs")
         return []
     try:
-        iccids = check_iccids(line.iccids)
+        iccids = yield from _some(line.iccids)
     except InvalidRequest as error:
         faults.extend(error.faults)
         return []
@@ -316,16 +324,43 @@ def check_days(start: object, end: object) -> None:
         raise InvalidRequest(f"start {start} is after end {end}")
 
 
-def some_iccids(iccids: str | Iterable[str]) -> list[str]:
-    """Return one or more ICCIDs, each once.
+def _some(iccids: Iterable[str]) -> Steps[list[str]]:
+    cleaned = [*chain.from_iterable((yield from iccids_in_steps(iccids)))]
+    if len(cleaned) > MOST_ITEMS:
+        raise InvalidRequest(
+            f"{len(cleaned):,} ICCIDs are more than one request takes ({MOST_ITEMS:,})"
+        )
+    return cleaned
+
+
+def check_cards(
+    order_num: str, iccids: str | Iterable[str], *checks: Callable[[], object]
+) -> Steps[list[str]]:
+    """Check the number of an order and the cards of it that are named, and return each card once.
+
+    Args:
+        order_num: The order's number.
+        iccids: The cards.
+        checks: Raise what else is wrong with the call.
 
     Raises:
-        InvalidRequest: If there is none, or an item is no ICCID.
+        InvalidRequest: With every fault, those of other checks included.
     """
-    cards = list(dict.fromkeys(check_iccids([iccids] if isinstance(iccids, str) else iccids)))
-    if not cards:
-        raise InvalidRequest("iccids is empty; name the cards")
-    return cards
+    faults = _Faults()
+    faults.of(lambda: check_text("order_num", order_num))
+    cards: list[str] = []
+    try:
+        cards = yield from _some([iccids] if isinstance(iccids, str) else iccids)
+    except InvalidRequest as error:
+        faults.extend(error.faults)
+    else:
+        if not cards:
+            faults.append("iccids is empty; name the cards")
+    for check in checks:
+        faults.of(check)
+    if faults:
+        raise InvalidRequest(*faults)
+    return list(dict.fromkeys(cards))
 
 
 def check_page_size(size: int) -> int:
@@ -344,18 +379,16 @@ def pdf_params(
     order_num: str,
     iccids: str | Iterable[str] | None,
     *checks: Callable[[], object],
-) -> tuple[dict[str, Value], list[str] | None]:
+) -> Steps[tuple[dict[str, Value], list[str] | None]]:
     """Return the parameters of a call about PDFs, and its cards; None for all of the order.
 
     Raises:
         InvalidRequest: With every fault, those of other checks included.
     """
-    cards = [iccids] if isinstance(iccids, str) else None if iccids is None else list(iccids)
-    gather(
-        lambda: check_text("order_num", order_num),
-        lambda: cards is None or some_iccids(cards),
-        *checks,
-    )
-    asked = None if cards is None else some_iccids(cards)
+    cards: list[str] | None = None
+    if iccids is None:
+        gather(lambda: check_text("order_num", order_num), *checks)
+    else:
+        cards = yield from check_cards(order_num, iccids, *checks)
     # The parameter is called orderId and takes the order number (vendor-documented).
-    return {"type": kind, "orderId": order_num, "iccids": asked}, asked
+    return {"type": kind, "orderId": order_num, "iccids": cards}, cards

@@ -12,6 +12,7 @@ from mioesim_async.api.bulk import Lines, OrderStream
 from mioesim_async.api.buying import Buying
 from mioesim_async.api.catalogue import Catalogue
 from mioesim_async.api.order_checks import (
+    check_cards,
     check_days,
     check_email,
     check_line,
@@ -20,7 +21,6 @@ from mioesim_async.api.order_checks import (
     gather,
     of_today,
     pdf_params,
-    some_iccids,
 )
 from mioesim_async.api.partners import Partners
 from mioesim_async.api.pricing import PackageFinder
@@ -34,6 +34,7 @@ from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.order_replies import read_links, read_order, read_usage
 from mioesim_async.models.orders import Order, UsagePage
 from mioesim_async.models.subject import check_about, ids_named
+from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.lifetime import running_loop
 from mioesim_async.wire.endpoints import (
@@ -94,7 +95,8 @@ class Orders(Buying):
 
         Args:
             lines: ``OrderLine`` and ``RenewalLine``, as any iterable or async iterable. One
-                with a length is checked now, whole.
+                with a length is checked and copied whole at the first ``await``, before
+                anything is sent; leave it as it is until the first outcome is there.
             max_spend: Most that all lines together may cost, in the vendor's currency; lines
                 placed by an earlier run count as well. None for no limit. A line without
                 ``package=`` is looked up in the catalogue; one whose price can't be found
@@ -104,11 +106,12 @@ class Orders(Buying):
             deadline: Seconds for each line.
 
         Returns:
-            A stream with one ``LineOutcome`` for each line. It raises ``SpendLimitReached``
-            after the last line that could be afforded.
+            A stream with one ``LineOutcome`` for each line. Entering it, or asking it for its
+            first outcome, raises ``InvalidRequest`` with every fault of lines with a length.
+            It raises ``SpendLimitReached`` after the last line that could be afforded.
 
         Raises:
-            InvalidRequest: If an argument can't work, or with every fault of sized lines.
+            InvalidRequest: If an argument can't work.
         """
         check_deadline(deadline)
         return OrderStream(
@@ -139,7 +142,7 @@ class Orders(Buying):
                 GET_ORDER_INFO.path, 0, "", None, f"the vendor returned no order {number}"
             )
         try:
-            return read_order(envelope.data, number)
+            return await in_slices(read_order(envelope.data, number))
         except errors.ProtocolError as error:
             raise error.at(GET_ORDER_INFO.path)
 
@@ -185,17 +188,10 @@ class Orders(Buying):
         remark: str | None,
         deadline: float | None,
     ) -> str | None:
-        cards = [iccids] if isinstance(iccids, str) else list(iccids)
-        gather(
-            lambda: check_text("order_num", order_num),
-            lambda: some_iccids(cards),
-            lambda: remark is None or check_text("remark", remark),
+        cards = await in_slices(
+            check_cards(order_num, iccids, lambda: remark is None or check_text("remark", remark))
         )
-        params: dict[str, Value] = {
-            "orderNum": order_num,
-            "iccids": some_iccids(cards),
-            "remark": remark,
-        }
+        params: dict[str, Value] = {"orderNum": order_num, "iccids": cards, "remark": remark}
         envelope = await self._caller.call(REFUND_ORDER, params, deadline=deadline)
         return envelope.data if isinstance(envelope.data, str) else None
 
@@ -216,10 +212,10 @@ class Orders(Buying):
             ProtocolError: If the reply has a card that was not asked for.
             MioEsimError: If the call fails.
         """
-        params, cards = pdf_params("link", order_num, iccids)
+        params, cards = await in_slices(pdf_params("link", order_num, iccids))
         envelope = await self._caller.call(HANDLER_ESIM_PDF_LINK, params, deadline=deadline)
         try:
-            return read_links(envelope.data, cards)
+            return await in_slices(read_links(envelope.data, cards))
         except errors.ProtocolError as error:
             raise error.at(HANDLER_ESIM_PDF_LINK.path)
 
@@ -240,7 +236,8 @@ class Orders(Buying):
             PdfFailed: If the vendor could not make or send them.
             MioEsimError: If the call fails.
         """
-        params, _ = pdf_params("email", order_num, iccids, lambda: check_email(email))
+        checks = pdf_params("email", order_num, iccids, lambda: check_email(email))
+        params, _ = await in_slices(checks)
         params["email"] = email
         await self._caller.call(HANDLER_ESIM_PDF_EMAIL, params, deadline=deadline)
 
@@ -361,7 +358,7 @@ class Orders(Buying):
         }
         envelope = await self._caller.call(QUERY_ESIM_ORDER, params, deadline=deadline)
         try:
-            return read_usage(envelope.data, order_num=order_num, iccid=card)
+            return await in_slices(read_usage(envelope.data, order_num=order_num, iccid=card))
         except errors.ProtocolError as error:
             raise error.at(QUERY_ESIM_ORDER.path)
 

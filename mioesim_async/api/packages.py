@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.catalogue import SkuPackages
 from mioesim_async.models.catalogue_replies import read_packages
+from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import Endpoint
@@ -32,7 +33,7 @@ async def packages_of(
     """
     envelope = await caller.call(endpoint, params, deadline=deadline, pace=pace, probe=probe)
     try:
-        found = read_packages(envelope.data, sku_id)
+        found = await in_slices(read_packages(envelope.data, sku_id))
     except ProtocolError as error:
         raise error.at(endpoint.path)
     for fault in found.bad_rows:

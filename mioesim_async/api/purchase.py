@@ -20,6 +20,7 @@ from mioesim_async.journal.entry import (
 )
 from mioesim_async.models.order_replies import Placed, new_order_num, read_order, read_placed
 from mioesim_async.models.orders import Order
+from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.clock import TimeLimit
 from mioesim_async.transport.exchange import Exchange
@@ -270,7 +271,15 @@ class Purchaser:
         self, purchase: Purchase, entry: JournalEntry, exchange: Exchange, envelope: Envelope
     ) -> Order:
         """Make the most of a reply that says success."""
-        placed = read_placed(envelope.data)
+        try:
+            placed = await in_slices(read_placed(envelope.data))
+        except asyncio.CancelledError:
+            # The program is being stopped. What it came to is written down all the same.
+            unread = _no_number(purchase, envelope)
+            number = unread.order_num
+            state = EntryState.UNKNOWN if number is None else EntryState.PLACED
+            await self._settle(entry, state, "stopped while the reply was read", order_num=number)
+            raise
         if placed.order_num is None or _is_old(placed, purchase):
             unknown = _no_number(purchase, envelope)
             await self._settle(entry, EntryState.UNKNOWN, str(unknown), order_num=unknown.order_num)
@@ -305,7 +314,7 @@ class Purchaser:
         """Read an order whole of which only the number, or a part, came back."""
         try:
             reply = await exchange.read(GET_ORDER_INFO, {"orderNum": number})
-            order = _complete(read_order(reply.data, number), first)
+            order = _complete(await in_slices(read_order(reply.data, number)), first)
         except errors.MioEsimError as error:
             failed = error
         else:

@@ -33,6 +33,15 @@ class CardStream(Closing, Generic[C]):
         self._batches = batches
         self._ready: Iterator[CardOutcome[C]] = iter(())
 
+    async def __aenter__(self) -> Self:
+        """Check an input that has a length, and return the stream itself.
+
+        Raises:
+            InvalidRequest: With a fault for each item that is no ICCID.
+        """
+        await self._batches.check()
+        return self
+
     def __aiter__(self) -> Self:
         """Return the stream itself."""
         return self
@@ -46,6 +55,7 @@ class CardStream(Closing, Generic[C]):
         """Return the next outcome.
 
         Raises:
+            InvalidRequest: As ``async with``, if the stream was not entered.
             MioEsimError: That no batch can survive, such as a refused login; its ``tally``
                 has the counts so far.
         """
@@ -55,6 +65,8 @@ class CardStream(Closing, Generic[C]):
             self._unpack(await self._next_batch())
 
     async def _next_batch(self) -> BatchOutcome[str, Outcomes[C]]:
+        if self._batches.is_unchecked:
+            await self._batches.check()
         try:
             return await self._batches.__anext__()
         except errors.MioEsimError as error:

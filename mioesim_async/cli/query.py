@@ -144,8 +144,10 @@ async def query_cards(options: QueryOptions) -> int:
                 )
             )
         stack.callback(source.close)
-        # Checks what was given, before the login sends a byte.
-        stream = client.cards.query_many(source.items, concurrency=options.concurrency)
+        # Entering it checks what was given, before the login sends a byte.
+        stream = await stack.enter_async_context(
+            client.cards.query_many(source.items, concurrency=options.concurrency)
+        )
         started = time.monotonic()
         try:
             await client.login()

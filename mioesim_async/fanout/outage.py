@@ -19,6 +19,9 @@ __all__ = ["HostHealth", "is_fatal", "is_outage"]
 FAILURES_IN_A_ROW = 3
 """Batches that must fail in transport, one after the other, before a sweep pauses."""
 
+REFUSALS_IN_A_ROW = 5
+"""Batches that must be refused alike, with no success before, to end a sweep."""
+
 SHORTEST_PROBE = 1.0
 """Seconds that a probe has at least, also when the time is nearly up."""
 
@@ -65,6 +68,20 @@ def is_outage(error: errors.MioEsimError) -> bool:
             return isinstance(error, errors.TransportError | errors.RateLimited)
 
 
+def _refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
+    """Return what a host refuses that may refuse everything: an HTTP status, or code -2.
+
+    Codes such as -3 say of the cards that they don't exist, however many there are.
+    """
+    match error:
+        case errors.HttpStatusError(status=status) if 300 <= status < 500:
+            return "status", status
+        case errors.MissingParameter(code=-2):
+            return "code", -2
+        case _:
+            return None
+
+
 class HostHealth:
     """What a sweep has heard from the host.
 
@@ -85,6 +102,27 @@ class HostHealth:
         self._clock = clock
         self._failures = 0
         self._last_failure: errors.MioEsimError | None = None
+        self._succeeded = False
+        self._refusal: tuple[str, int] | None = None
+        self._refusals = 0
+
+    def succeeded(self) -> None:
+        """Note that a batch was answered with success."""
+        self._succeeded = True
+        self.answered()
+
+    def refuses_all(self, error: errors.MioEsimError) -> bool:
+        """Note a batch that failed alone, and tell whether the others will fail as well.
+
+        They will if nothing but the same refusal came for five batches, and never a success.
+        """
+        refusal = _refusal(error)
+        if self._succeeded or refusal is None:
+            self._refusals = 0
+            return False
+        self._refusals = self._refusals + 1 if refusal == self._refusal else 1
+        self._refusal = refusal
+        return self._refusals >= REFUSALS_IN_A_ROW
 
     def answered(self) -> None:
         """Note that the host answered."""

@@ -5,14 +5,97 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections import abc
-from typing import Generic, TypeVar
+from collections import abc, deque
+from typing import Generic, Protocol, TypeVar
 
-__all__ = ["Source", "is_being_cancelled"]
+from mioesim_async.errors import InvalidRequest
+from mioesim_async.slices import Steps, in_slices
+
+__all__ = ["Checked", "SizedIterable", "Source", "is_being_cancelled"]
 
 logger = logging.getLogger("mioesim_async")
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Pieces = deque[list[T]]
+
+
+class SizedIterable(Protocol[T_co]):
+    """What has a length, and can be read more than once."""
+
+    def __len__(self) -> int:
+        """Return how many items there are."""
+        ...
+
+    def __iter__(self) -> abc.Iterator[T_co]:
+        """Start to read."""
+        ...
+
+
+class Checked(Generic[T]):
+    """A sized input that is checked and copied whole before it is read.
+
+    Reading takes the items out, so that they are freed as a sweep goes on.
+    """
+
+    def __init__(
+        self, given: SizedIterable[T], check: abc.Callable[[abc.Iterable[T]], Steps[Pieces[T]]]
+    ) -> None:
+        """Take an input that is not looked at yet.
+
+        Args:
+            given: The input.
+            check: Checks it in steps, and returns a copy in pieces.
+        """
+        self._given: SizedIterable[T] | None = given
+        self._check = check
+        self._pieces: Pieces[T] = deque()
+        self._checking = asyncio.Lock()
+
+    async def check(self) -> None:
+        """Check and copy it, once.
+
+        Raises:
+            InvalidRequest: If anything is wrong with it, or it has changed meanwhile.
+        """
+        async with self._checking:
+            if self._given is not None:
+                self._pieces = await self._copied(self._given)
+                self._given = None
+
+    async def _copied(self, given: SizedIterable[T]) -> Pieces[T]:
+        size, copied = len(given), 0
+        try:
+            pieces = await in_slices(self._check(given))
+        except RuntimeError:
+            # A set or a dict says so itself.
+            copied = len(given)
+            if copied == size:
+                raise
+        else:
+            copied = sum(map(len, pieces))
+            if copied == size:
+                return pieces
+        raise InvalidRequest(
+            f"the input was changed while it was checked: it had {size} items, and then {copied}; "
+            "leave it as it is until the first outcome is there, or pass a copy"
+        )
+
+    def __iter__(self) -> abc.Iterator[T]:
+        """Take the items out."""
+        return itertools.chain.from_iterable(self._taken())
+
+    async def drop(self) -> None:
+        """Free what was not read."""
+        await in_slices(self._dropped())
+
+    def _taken(self) -> abc.Iterator[list[T]]:
+        while self._pieces:
+            yield self._pieces.popleft()
+
+    def _dropped(self) -> Steps[None]:
+        for _ in self._taken():
+            yield
 
 
 class Source(Generic[T]):

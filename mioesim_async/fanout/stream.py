@@ -14,7 +14,8 @@ from attrs import define
 
 from mioesim_async import errors
 from mioesim_async.fanout.outage import HostHealth, is_fatal, is_outage
-from mioesim_async.fanout.source import Source, is_being_cancelled
+from mioesim_async.fanout.source import Checked, Source, is_being_cancelled
+from mioesim_async.slices import turns
 from mioesim_async.transport.clock import Clock, SystemClock
 from mioesim_async.transport.lifetime import Closing, running_loop
 from mioesim_async.transport.pace import Pace
@@ -79,6 +80,8 @@ class BatchStream(Closing, Generic[T, R]):
         pace: Pace | None = None,
         clock: Clock | None = None,
         registry: set[BatchStream[Any, Any]] | None = None,
+        checked: Checked[Any] | None = None,
+        refused: abc.Callable[[errors.MioEsimError], errors.MioEsimError] | None = None,
     ) -> None:
         """Prepare the stream; nothing runs until it is iterated.
 
@@ -94,6 +97,9 @@ class BatchStream(Closing, Generic[T, R]):
             pace: Changes the concurrency while the stream runs.
             clock: Where time comes from.
             registry: Holds the stream while it runs.
+            checked: An input that is checked before anything runs.
+            refused: Makes the error that ends the stream, of what the host answers to every
+                batch; None never ends it for that.
         """
         faults = [
             f"{name} must be a whole number of 1 or more, not {value!r}"
@@ -116,6 +122,8 @@ class BatchStream(Closing, Generic[T, R]):
         self._health = HostHealth(clock or SystemClock(), max_outage or 0.0)
         self._heard = heard or (lambda _: (True, None))
         self._registry = set() if registry is None else registry
+        self._checked = self._unchecked = checked
+        self._refused = refused
         self._source: Source[T] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -128,6 +136,36 @@ class BatchStream(Closing, Generic[T, R]):
         self._to_pump = asyncio.Event()
         self._to_consumer = asyncio.Event()
 
+    async def __aenter__(self) -> Self:
+        """Check an input that has to be checked, and return the stream itself.
+
+        Raises:
+            InvalidRequest: If anything is wrong with it.
+        """
+        await self.check()
+        return self
+
+    @property
+    def is_unchecked(self) -> bool:
+        """Whether it has an input that has to be checked, and was not yet."""
+        return self._unchecked is not None
+
+    async def check(self) -> None:
+        """Check an input that has to be checked, if that was not done yet.
+
+        Raises:
+            InvalidRequest: If anything is wrong with it; then the stream is closed.
+            WrongLoop: If no asyncio task runs.
+        """
+        running_loop()
+        if self._unchecked is not None:
+            try:
+                await self._unchecked.check()
+            except errors.InvalidRequest:
+                await self.aclose()
+                raise
+            self._unchecked = None
+
     def __aiter__(self) -> Self:
         """Return the stream itself."""
         return self
@@ -136,9 +174,16 @@ class BatchStream(Closing, Generic[T, R]):
         """Return the next outcome.
 
         Raises:
+            InvalidRequest: As ``async with``, if the stream was not entered.
             MioEsimError: That ends the whole fan-out.
         """
         running_loop()
+        if self._unchecked is not None:
+            await self.check()
+        turn = turns()
+        if turn.is_over():
+            # Whoever takes outcomes that are at hand does not suspend on its own.
+            await turn.next()
         if self._pump is None and not self._closed:
             self._pump = asyncio.create_task(self._run(), name="mioesim_async fan-out")
             self._pump.add_done_callback(self._pump_ended)
@@ -193,6 +238,10 @@ class BatchStream(Closing, Generic[T, R]):
         source, self._source = self._source, None
         if source is not None:
             await source.aclose()
+        checked, self._checked = self._checked, None
+        self._unchecked = None
+        if checked is not None:
+            await checked.drop()
 
     def _tasks(self) -> list[asyncio.Task[Any]]:
         tasks = (self._pump, *self._running)
@@ -215,6 +264,7 @@ class BatchStream(Closing, Generic[T, R]):
 
     async def _run(self) -> None:
         source = self._source = Source(self._items, self._batch_size, self._to_pump.set)
+        turn = turns()
         while True:
             if self._health.in_doubt and self._deferred:
                 await self._wait_out()
@@ -223,6 +273,8 @@ class BatchStream(Closing, Generic[T, R]):
             elif self._deferred and not self._running and self._is_stuck(source):
                 await self._settle_deferred(source)
             elif not source.exhausted and not source.is_waiting and self._has_room():
+                if turn.is_over():
+                    await turn.next()
                 source.read()
             elif source.exhausted and not self._running and not self._deferred:
                 break
@@ -287,7 +339,7 @@ class BatchStream(Closing, Generic[T, R]):
     def _note_answer(self, result: R) -> None:
         answered, known = self._heard(result)
         if answered:
-            self._health.answered()
+            self._health.succeeded()
         if known is not None:
             self._good = [known]
 
@@ -302,6 +354,8 @@ class BatchStream(Closing, Generic[T, R]):
             if isinstance(error, errors.ApiError):
                 self._health.answered()
             self._deliver(batch, None, error)
+            if (ending := self._ending(error)) is not None:
+                self._end(ending)
         else:
             self._health.failed(error)
             others_were_answered = batch.asks > 1 and self._health.answers > batch.heard
@@ -350,6 +404,12 @@ class BatchStream(Closing, Generic[T, R]):
             if batch is not None:
                 self._deferred.append(batch)
             raise
+        self._probed(batch, result, failure)
+
+    def _probed(
+        self, batch: _Batch[T] | None, result: R | None, failure: BaseException | None
+    ) -> None:
+        """Note what a probe came to; raise what ends the whole fan-out."""
         if isinstance(failure, errors.MioEsimError):
             if is_fatal(failure):
                 raise failure
@@ -364,6 +424,14 @@ class BatchStream(Closing, Generic[T, R]):
             self._health.answered()
         if batch is not None:
             self._deliver(batch, result, failure)
+        if (ending := self._ending(failure)) is not None:
+            raise ending
+
+    def _ending(self, failure: BaseException | None) -> errors.MioEsimError | None:
+        """Return the error that ends the fan-out, if every batch was refused as this one was."""
+        if self._refused is None or not isinstance(failure, errors.MioEsimError):
+            return None
+        return self._refused(failure) if self._health.refuses_all(failure) else None
 
 
 def fan_out(

@@ -6,22 +6,23 @@ from typing import Any
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.catalogue import Sku, SkuGroup, SkuPackages
-from mioesim_async.models.converter import sort_rows, structure, structure_rows
+from mioesim_async.models.converter import sort_in_steps, structure_in_steps
 from mioesim_async.models.replies import rows_of
+from mioesim_async.slices import Steps
 
 __all__ = ["read_groups", "read_packages", "read_skus"]
 
 PRICE_IDS = frozenset({"priceid", "price_id"})
 
 
-def read_skus(data: Any) -> tuple[list[Sku], list[ProtocolError]]:
+def read_skus(data: Any) -> Steps[tuple[list[Sku], list[ProtocolError]]]:
     """Read a list of SKUs, each id once, and what is wrong with rows that can't be used.
 
     Raises:
         ProtocolError: If it is no list.
     """
     listed = rows_of(data)
-    rows, bad = sort_rows(listed, Sku)
+    rows, bad = yield from sort_in_steps(listed, Sku)
     total = data.get("total") if isinstance(data, dict) else None
     if isinstance(total, int) and total > len(listed):
         bad.append(ProtocolError(f"the list has {len(listed)} of {total} SKUs"))
@@ -31,10 +32,11 @@ def read_skus(data: Any) -> tuple[list[Sku], list[ProtocolError]]:
             bad.append(ProtocolError(f"Sku: {sku.display!r} has no skuId"))
         else:
             skus.setdefault(sku.sku_id, sku)
+        yield
     return list(skus.values()), bad
 
 
-def read_groups(data: Any) -> list[SkuGroup]:
+def read_groups(data: Any) -> Steps[list[SkuGroup]]:
     """Read SKUs by group, in the vendor's order; the map may be wrapped or bare (assumed).
 
     Raises:
@@ -50,13 +52,14 @@ def read_groups(data: Any) -> list[SkuGroup]:
         raise ProtocolError(f"expected groups of SKUs, got {type(groups).__name__}")
     order = data.get("continent") if wrapped else None
     named = [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
-    return [
-        SkuGroup(name, structure_rows(rows_of(groups.get(name)), Sku))
-        for name in dict.fromkeys([*named, *groups])
-    ]
+    found: list[SkuGroup] = []
+    for name in dict.fromkeys([*named, *groups]):
+        skus, _ = yield from sort_in_steps(rows_of(groups.get(name)), Sku)
+        found.append(SkuGroup(name, skus))
+    return found
 
 
-def read_packages(data: Any, sku_id: int) -> SkuPackages:
+def read_packages(data: Any, sku_id: int) -> Steps[SkuPackages]:
     """Read the packages of one SKU: an object, a list of one, or no data where it has none.
 
     A bare list of packages is taken too (assumed).
@@ -65,21 +68,26 @@ def read_packages(data: Any, sku_id: int) -> SkuPackages:
         ProtocolError: If it is something else, or about another SKU.
     """
     rows = rows_of(data)
-    if rows and all(isinstance(row, dict) and _is_package(row) for row in rows):
+    if (yield from _are_packages(rows)):
         rows = [{"skuid": sku_id, "esimPackageDtoList": rows}]
     if not rows:
         return SkuPackages(sku_id)
     if len(rows) > 1:
         raise ProtocolError(f"expected the packages of one SKU, got {len(rows)} rows")
-    found = structure(rows[0], SkuPackages)
+    found = yield from structure_in_steps(rows[0], SkuPackages)
     if found.sku_id not in (None, sku_id):
         raise ProtocolError("the reply is about another SKU than the one that was asked for")
     found.sku_id = sku_id
     for package in found.packages:
         if package.sku_id is None:
             package.sku_id = sku_id
+        yield
     return found
 
 
-def _is_package(row: dict[str, Any]) -> bool:
-    return any(key.lower() in PRICE_IDS for key in row)
+def _are_packages(rows: list[Any]) -> Steps[bool]:
+    for row in rows:
+        if not isinstance(row, dict) or not any(key.lower() in PRICE_IDS for key in row):
+            return False
+        yield
+    return bool(rows)

@@ -8,8 +8,9 @@ from mioesim_async.errors import ProtocolError
 from mioesim_async.models import scalars
 from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.catalogue import Package, Partner, Sku, SkuPackages
-from mioesim_async.models.coverage import read_countries
-from mioesim_async.models.reader import LAYOUTS, Layout, Wire, report_once, sort_rows
+from mioesim_async.models.coverage import load_in_steps, read_countries
+from mioesim_async.models.reader import LAYOUTS, Layout, Wire, report_once, sort_in_steps
+from mioesim_async.slices import Steps
 
 __all__ = ["read_size"]
 
@@ -57,8 +58,9 @@ def _says_day_pass(api_code: str | None) -> bool:
         return False
 
 
-def _packages(values: dict[str, Any], extra: dict[str, Any]) -> None:
+def _packages(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
     """Read the plans, whichever of their two lists holds them."""
+    yield from load_in_steps()
     _countries(values, extra)
     packages: list[Package] = []
     bad: list[ProtocolError] = []
@@ -68,7 +70,7 @@ def _packages(values: dict[str, Any], extra: dict[str, Any]) -> None:
         rows = extra.get(name)
         if isinstance(rows, list):
             del extra[name]
-            good, unread = sort_rows(rows, Package)
+            good, unread = yield from sort_in_steps(rows, Package)
             packages += good
             bad += unread
         elif rows:
@@ -81,6 +83,7 @@ def _packages(values: dict[str, Any], extra: dict[str, Any]) -> None:
             package.sku_id = values.get("sku_id")
         if "supportCountry" not in package.extra:
             package.coverage = list(values.get("coverage", ()))
+        yield
     values["packages"], values["bad_rows"] = packages, bad
 
 
@@ -135,7 +138,7 @@ LAYOUTS.update(
                 "display": Wire(("display", "displayEn"), scalars.text),
                 "coverage": COVERAGE,
             },
-            _packages,
+            nested=_packages,
         ),
     }
 )

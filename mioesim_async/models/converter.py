@@ -18,12 +18,27 @@ from mioesim_async.models import (
 )
 from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.api_code import ApiCode
-from mioesim_async.models.reader import hook_for, sort_rows, structure, structure_rows
+from mioesim_async.models.reader import (
+    hook_for,
+    sort_in_steps,
+    sort_rows,
+    structure,
+    structure_in_steps,
+    structure_rows,
+)
+from mioesim_async.wire.depth import CUT, MAX_DEPTH
 
-__all__ = ["hook_for", "sort_rows", "structure", "structure_rows", "to_dict"]
+__all__ = [
+    "hook_for", "sort_in_steps", "sort_rows", "structure", "structure_in_steps", "structure_rows",
+    "to_dict",
+]  # fmt: skip
 
 TABLES = (card_rows, catalogue_rows, order_rows)
 """Importing them fills the layouts."""
+
+
+LEVELS = 2 * MAX_DEPTH
+"""So deep a model is written out; no reply fills it deeper."""
 
 
 def to_dict(model: Any) -> Any:
@@ -31,17 +46,25 @@ def to_dict(model: Any) -> Any:
 
     Times become ISO 8601 text with their offset, money becomes text, statuses the vendor's
     spelling. The activation code is written out: whoever gets the result can take the line.
+    What is nested deeper than 128 levels is left out; no reply fills a model deeper than 64.
     """
+    return _plain(model, LEVELS)
+
+
+def _plain(model: Any, levels: int) -> Any:
     for kind, write in PLAIN.items():
         if isinstance(model, kind):
             return write(model)
-    if attrs.has(type(model)):
-        return {name: to_dict(getattr(model, name)) for name in attrs.fields_dict(type(model))}
+    fields = attrs.fields_dict(type(model)) if attrs.has(type(model)) else None
+    if fields is None and not isinstance(model, dict | list | tuple):
+        return model
+    if not levels:
+        return CUT
+    if fields is not None:
+        return {name: _plain(getattr(model, name), levels - 1) for name in fields}
     if isinstance(model, dict):
-        return {str(key): to_dict(item) for key, item in model.items()}
-    if isinstance(model, list | tuple):
-        return [to_dict(item) for item in model]
-    return model
+        return {str(key): _plain(item, levels - 1) for key, item in model.items()}
+    return [_plain(item, levels - 1) for item in model]
 
 
 PLAIN: dict[type, Callable[[Any], Any]] = {

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
 from typing import TypeGuard, cast
 
 from mioesim_async.errors import InvalidRequest
+from mioesim_async.slices import Steps, at_once
 
-__all__ = ["are_clean", "check_iccids", "clean_iccid", "is_clean", "shown"]
+__all__ = [
+    "are_clean", "check_iccids", "check_in_steps", "clean_iccid", "iccid_in", "iccid_or_none",
+    "is_clean", "names_another", "shown",
+]  # fmt: skip
 
 MIN_DIGITS, MAX_DIGITS = 16, 22
 """Samples have 16 to 20 digits (observed); E.118 padding may add two."""
 
-PIECE = 1000
-"""So many items are checked at once, so that a copy of them is small."""
+LONGEST = 1000
+"""So many characters an item may have, with all that is cleaned away."""
+
+PIECE, FEW = 1000, 100
+"""So many items are checked at once, and so many where some are not clean."""
+
+SPELLINGS = ("iccid", "ICCID", "iccId", "Iccid", "iccID", "icc_id")
+"""Of the field that names the card of a row."""
 
 # White space, hyphens and dashes, and the invisible marks that spreadsheets paste along.
 NOISE = re.compile(r"[\s\-\u2010-\u2015\u2212\u200b\u200e\u200f\u2060\ufeff]+")
@@ -35,6 +47,8 @@ def clean_iccid(raw: object) -> str:
         raise InvalidRequest(
             f"{shown(raw)} is a {type(raw).__name__}; pass ICCIDs as text, numbers lose digits"
         )
+    if len(raw) > LONGEST:
+        raise InvalidRequest(f"{shown(raw)} is not an ICCID: it has {len(raw):,} characters")
     text = NOISE.sub("", raw).rstrip("Ff")
     if _is_digits(text):
         if MIN_DIGITS <= len(text) <= MAX_DIGITS:
@@ -48,6 +62,34 @@ def clean_iccid(raw: object) -> str:
             "export the column as text"
         )
     raise InvalidRequest(f"{shown(raw)} is not an ICCID: only digits may remain")
+
+
+def iccid_or_none(raw: object) -> str | None:
+    """Return the digits of what may be an ICCID, a whole number too, or None."""
+    if type(raw) is int and raw.bit_length() < LONGEST:
+        raw = str(raw)
+    # Most of what is asked about here is the name of a field.
+    if not isinstance(raw, str) or not MIN_DIGITS <= len(raw) <= LONGEST:
+        return None
+    if is_clean(raw):
+        return raw
+    text = NOISE.sub("", raw).rstrip("Ff")
+    return text if _is_digits(text) and MIN_DIGITS <= len(text) <= MAX_DIGITS else None
+
+
+def iccid_in(row: Mapping[str, object]) -> object:
+    """Return the ICCID that a row of the vendor's is about, as it came; None if it names none."""
+    for spelling in SPELLINGS:
+        value = row.get(spelling)
+        if value is not None and value != "":
+            return value
+    return None
+
+
+def names_another(row: Mapping[str, object], iccid: object) -> bool:
+    """Tell whether a row says that it is about another card than the one it is filed under."""
+    named = iccid_or_none(iccid_in(row))
+    return named is not None and named != iccid_or_none(iccid)
 
 
 def is_clean(raw: object) -> TypeGuard[str]:
@@ -64,7 +106,9 @@ def shown(raw: object) -> str:
     if not isinstance(raw, str):
         return "the item"
     text = raw if len(raw) <= 40 else raw[:37] + "..."
-    return repr(text) if "$" not in raw and "LPA" not in raw.upper() else "an activation code"
+    looked_at = raw[:LONGEST].upper()
+    is_code = "$" in looked_at or "LPA" in looked_at
+    return "an activation code" if is_code else repr(text)
 
 
 def are_clean(items: Sequence[object]) -> bool:
@@ -87,17 +131,42 @@ def check_iccids(items: Iterable[object]) -> list[str]:
         InvalidRequest: With one fault for each bad item, positions counted from 0.
     """
     items = list(items)
-    # Most lists are clean, and a call for each of a million items holds the loop for long.
-    pieces = range(0, len(items), PIECE)
-    if all(are_clean(items[start : start + PIECE]) for start in pieces):
+    if len(items) <= PIECE and are_clean(items):
         return cast("list[str]", items)
-    cleaned: list[str] = []
+    return list(chain.from_iterable(at_once(check_in_steps(items))))
+
+
+def check_in_steps(items: Iterable[object]) -> Steps[deque[list[str]]]:
+    """Do the same a piece at a time, and return the pieces.
+
+    Raises:
+        InvalidRequest: With one fault for each bad item, positions counted from 0.
+    """
+    pieces: deque[list[str]] = deque()
     faults: list[str] = []
-    for position, item in enumerate(items):
+    position = 0
+    left = iter(items)
+    while piece := list(islice(left, PIECE)):
+        # Most lists are clean, and a call for each item takes ten times as long.
+        if are_clean(piece):
+            pieces.append(cast("list[str]", piece))
+        else:
+            for start in range(0, len(piece), FEW):
+                pieces.append(_cleaned(piece[start : start + FEW], position + start, faults))
+                yield
+        position += len(piece)
+        yield
+    if faults:
+        raise InvalidRequest(*faults)
+    return pieces
+
+
+def _cleaned(items: Sequence[object], first: int, faults: list[str]) -> list[str]:
+    """Clean items one by one, and add what is wrong with them to the faults."""
+    cleaned: list[str] = []
+    for position, item in enumerate(items, first):
         try:
             cleaned.append(clean_iccid(item))
         except InvalidRequest as error:
             faults.append(f"item {position}: {error}")
-    if faults:
-        raise InvalidRequest(*faults)
     return cleaned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -11,12 +12,13 @@ from attrs import define, field
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models import scalars
-from mioesim_async.models.converter import structure, structure_rows
+from mioesim_async.models.converter import sort_in_steps, structure_in_steps
 from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.models.order_rows import REFERENCES
 from mioesim_async.models.orders import Order, OrderUsage, UsagePage
 from mioesim_async.models.replies import rows_of
 from mioesim_async.models.subject import check_about
+from mioesim_async.slices import Steps
 
 __all__ = [
     "OrderPage",
@@ -30,6 +32,8 @@ __all__ = [
     "references_of",
     "texts_of",
 ]
+
+logger = logging.getLogger("mioesim_async")
 
 ORDER_NUM = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9_-]{2,63}")
 QUOTE = r"""\\?["']"""
@@ -45,7 +49,9 @@ BARE_IN_TEXT = re.compile(
 )
 LONGEST_NAME = 8
 
-MAX_DEPTH = 8
+LEVELS = 8
+"""So deep in a reply an order's number is looked for."""
+
 MOST_LEVELS = 64
 
 
@@ -80,7 +86,7 @@ class OrderPage:
     data: Any = field(default=None, repr=False)
 
 
-def read_placed(data: Any) -> Placed:
+def read_placed(data: Any) -> Steps[Placed]:
     """Read the reply to an order or renewal; never raises, since money was spent.
 
     A bare order number and the order as an object are known (vendor-documented). A list of
@@ -91,13 +97,18 @@ def read_placed(data: Any) -> Placed:
     if (number := _bare_number(data)) is not None:
         return Placed(number)
     if isinstance(data, dict):
-        order = _structured(data)
+        try:
+            order = yield from _structured(data)
+        except ProtocolError as error:
+            # Such as a field that is nested too deeply; whoever asks for the order sees it again.
+            logger.warning("the reply to a purchase can't be read: %s", error)
+            order = None
         if order is not None:
             return Placed(order.order_num, order)
     return Placed(new_order_num(data), is_odd=True)
 
 
-def read_order(data: Any, order_num: str) -> Order:
+def read_order(data: Any, order_num: str) -> Steps[Order]:
     """Read the reply to a question about one order.
 
     Raises:
@@ -105,9 +116,9 @@ def read_order(data: Any, order_num: str) -> Order:
     """
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
-    order = _structured(data) if isinstance(data, dict) else None
+    order = (yield from _structured(data)) if isinstance(data, dict) else None
     if order is None and isinstance(data, dict):
-        order = structure(data, Order)
+        order = yield from structure_in_steps(data, Order)
         if not (order.cards or order.status is not None):
             order = None
     if order is None:
@@ -136,12 +147,12 @@ def new_order_num(
     bare = None if is_text else _bare_number(data)
     if bare is not None:
         found.add(bare)
-    _collect(data, found, main, MAX_DEPTH)
+    _collect(data, found, main, LEVELS)
     new = found - main - {renewed}
     return new.pop() if len(new) == 1 and (main or not renews) else None
 
 
-def read_links(data: Any, asked: Collection[str] | None = None) -> dict[str, str]:
+def read_links(data: Any, asked: Collection[str] | None = None) -> Steps[dict[str, str]]:
     """Read where PDFs are: a map by ICCID (vendor-documented).
 
     Args:
@@ -154,17 +165,21 @@ def read_links(data: Any, asked: Collection[str] | None = None) -> dict[str, str
     if not isinstance(data, dict):
         raise ProtocolError(f"expected links by ICCID, got {_kind(data)}")
     links: dict[str, str] = {}
+    wanted = None if asked is None else frozenset(asked)
     with suppress(ValueError):
         for key, link in data.items():
-            links[clean_iccid(key)] = scalars.text(link) or ""
-        if asked is not None:
-            for iccid in links:
-                check_about("card", asked, [iccid])
+            iccid = clean_iccid(key)
+            links[iccid] = scalars.text(link) or ""
+            if wanted is not None:
+                check_about("card", wanted, [iccid])
+            yield
         return links
     raise ProtocolError("the links are not by ICCID, or one of them is no text")
 
 
-def read_usage(data: Any, *, order_num: str | None = None, iccid: str | None = None) -> UsagePage:
+def read_usage(
+    data: Any, *, order_num: str | None = None, iccid: str | None = None
+) -> Steps[UsagePage]:
     """Read a page of orders with their usage; its rows may be missing (observed).
 
     Args:
@@ -175,7 +190,7 @@ def read_usage(data: Any, *, order_num: str | None = None, iccid: str | None = N
     Raises:
         ProtocolError: If it is no page, or is about other orders or cards.
     """
-    rows = structure_rows(rows_of(data), OrderUsage)
+    rows, _ = yield from sort_in_steps(rows_of(data), OrderUsage)
     if order_num is not None:
         check_about("order", [order_num], [row.order_num for row in rows])
     if iccid is not None:
@@ -237,8 +252,8 @@ def references_of(order: Order) -> set[str]:
     return spelled | ({order.other_order_id} if order.other_order_id else set())
 
 
-def _structured(row: dict[str, Any]) -> Order | None:
-    order = structure(row, Order)
+def _structured(row: dict[str, Any]) -> Steps[Order | None]:
+    order = yield from structure_in_steps(row, Order)
     return order if order.order_num else None
 
 
@@ -264,10 +279,14 @@ def _collect(data: Any, found: set[str], main: set[str], depth: int) -> None:
         for item in data:
             _collect(item, found, main, depth - 1)
     elif isinstance(data, str):
-        for match in NAMED_IN_TEXT.finditer(data):
-            start = match.start()
-            before = NAME_BEFORE.search(data[max(0, start - LONGEST_NAME) : start])
-            number = _bare_number(match["number"])
+        # An order of a thousand cards may name its number a thousand times.
+        named = {
+            (data[max(0, match.start() - LONGEST_NAME) : match.start()], match["number"])
+            for match in NAMED_IN_TEXT.finditer(data)
+        }
+        for name, text in named:
+            before = NAME_BEFORE.search(name)
+            number = _bare_number(text)
             if before is not None and number is not None:
                 (found if before["main"] is None else main).add(number)
         found.update(match["number"] for match in BARE_IN_TEXT.finditer(data))

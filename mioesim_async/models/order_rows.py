@@ -7,9 +7,11 @@ from typing import Any
 from mioesim_async.models import scalars
 from mioesim_async.models.card_rows import read_activation
 from mioesim_async.models.catalogue_rows import read_size
-from mioesim_async.models.iccid import clean_iccid
+from mioesim_async.models.iccid import clean_iccid, names_another
 from mioesim_async.models.orders import Order, OrderCard, OrderStatus, OrderUsage, PlanUsage
-from mioesim_async.models.reader import LAYOUTS, Layout, Wire, structure_rows
+from mioesim_async.models.reader import LAYOUTS, Layout, Wire, sort_in_steps, structure_rows
+from mioesim_async.slices import Steps
+from mioesim_async.wire.depth import cut
 
 __all__: list[str] = []
 
@@ -34,17 +36,12 @@ def _iccid(value: object) -> str | None:
         raise ValueError("expected an ICCID") from None
 
 
-def _plans(values: dict[str, Any], extra: dict[str, Any]) -> None:
+def _plans(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
     """Read the plans of an order with its usage."""
     rows = extra.get("packageList")
     if isinstance(rows, list):
         del extra["packageList"]
-        values["plans"] = structure_rows(rows, PlanUsage)
-
-
-def _order(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    _cards(values, extra)
-    _reference(values, extra)
+        values["plans"], _ = yield from sort_in_steps(rows, PlanUsage)
 
 
 def _reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -57,7 +54,7 @@ def _reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
                 return
 
 
-def _cards(values: dict[str, Any], extra: dict[str, Any]) -> None:
+def _cards(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
     """Read all cards of an order; one that can't be read is kept, with its row."""
     cards: list[OrderCard] = []
     known: set[str] = set()
@@ -67,25 +64,30 @@ def _cards(values: dict[str, Any], extra: dict[str, Any]) -> None:
             rows = [_named(iccid, row) for iccid, row in rows.items()]
         if isinstance(rows, list):
             del extra[name]
-            for card in map(_card, rows):
+            for row in rows:
+                card = _card(row)
                 if card.iccid not in known:
                     cards.append(card)
                     known |= {card.iccid} - {""}
+                yield
     values["cards"] = cards
 
 
-def _named(iccid: str, row: Any) -> dict[str, Any]:
+def _named(iccid: str, row: Any) -> Any:
     """Return a row of a map by ICCID; bare text in it is taken for the activation code."""
     if not isinstance(row, dict):
         return {"iccid": iccid, "code": row}
-    return row if row.get("iccid") else row | {"iccid": iccid}
+    if not row.get("iccid"):
+        return row | {"iccid": iccid}
+    # Whose code is in a row that says it is about another card can't be told.
+    return [iccid, row] if names_another(row, iccid) else row
 
 
 def _card(row: Any) -> OrderCard:
     if isinstance(row, str | int):
         row = {"iccid": row}
     cards = structure_rows([row], OrderCard)
-    return cards[0] if cards else OrderCard(extra={"unreadable": row})
+    return cards[0] if cards else OrderCard(extra={"unreadable": cut(row)})
 
 
 ORDER_NUM = Wire(("orderNum",), scalars.text)
@@ -114,7 +116,8 @@ LAYOUTS.update(
                 "sku_id": Wire(("skuId",), scalars.integer),
                 "price_id": Wire(("priceId",), scalars.integer),
             },
-            _order,
+            _reference,
+            nested=_cards,
         ),
         PlanUsage: Layout(
             {
@@ -140,7 +143,7 @@ LAYOUTS.update(
                 "price": Wire(("totle", "total", "price"), scalars.decimal),
                 "purchased_at": Wire(("createTime", "purchaseDate"), scalars.start_time),
             },
-            _plans,
+            nested=_plans,
         ),
     }
 )

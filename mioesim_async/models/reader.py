@@ -15,6 +15,8 @@ import cattrs
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.shapes import Reader, ShapeReaders
+from mioesim_async.slices import Steps, at_once
+from mioesim_async.wire.depth import CONTAINERS, MAX_DEPTH, is_too_deep
 
 __all__ = [
     "LAYOUTS",
@@ -23,8 +25,10 @@ __all__ = [
     "clean_rows",
     "hook_for",
     "report_once",
+    "sort_in_steps",
     "sort_rows",
     "structure",
+    "structure_in_steps",
     "structure_rows",
 ]
 
@@ -32,6 +36,10 @@ logger = logging.getLogger("mioesim_async")
 
 T = TypeVar("T")
 Finish = Callable[[dict[str, Any], dict[str, Any]], None]
+Nested = Callable[[dict[str, Any], dict[str, Any]], Steps[None]]
+
+MOST_FIELDS = 2000
+"""More fields make a row unreadable; rows were seen with up to 40."""
 
 
 @attrs.frozen
@@ -65,11 +73,13 @@ class Layout:
         fields: The fields, by name.
         finish: Fills more fields from what is left.
         only_left: ``finish`` does not look at the fields that were read.
+        nested: Reads rows that are in a row, in steps, before ``finish``.
     """
 
     fields: Mapping[str, Wire]
     finish: Finish | None = None
     only_left: bool = False
+    nested: Nested | None = None
 
 
 LAYOUTS: dict[type, Layout] = {}
@@ -118,18 +128,42 @@ class _PlainReader:
         self._model = cls.__name__
         self._spellings = Spellings(layout.fields)
         self._finish = layout.finish
+        self._nested = layout.nested
 
     def __call__(self, row: Any) -> Any:
+        values, extra = self._sorted(row)
+        if self._nested is not None:
+            at_once(self._nested(values, extra))
+        return self._made(values, extra)
+
+    def in_steps(self, row: Any) -> Steps[Any]:
+        """Do the same, and stop after each row in the row."""
+        values, extra = self._sorted(row)
+        if self._nested is not None:
+            yield from self._nested(values, extra)
+        return self._made(values, extra)
+
+    def _sorted(self, row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if type(row) is not dict:
             raise ProtocolError(f"{self._model}: expected an object, got {type(row).__name__}")
+        if len(row) > MOST_FIELDS:
+            raise ProtocolError(f"{self._model}: a row has {len(row):,} fields")
         values: dict[str, Any] = {}
         extra: dict[str, Any] = {}
         if not self._fill(row, values, extra):
             # One field came in two spellings: the preferred one wins, the other is kept.
             values, extra = {}, {}
             self._fill(dict(sorted(row.items(), key=self._rank)), values, extra, first_wins=True)
+        return values, extra
+
+    def _made(self, values: dict[str, Any], extra: dict[str, Any]) -> Any:
         if self._finish is not None:
             self._finish(values, extra)
+        for key, value in extra.items():
+            if type(value) in CONTAINERS and is_too_deep(value):
+                raise ProtocolError(
+                    f"{self._model}: field {key!r} is nested deeper than {MAX_DEPTH} levels"
+                )
         return self._cls(**values, extra=extra)
 
     def _fill(
@@ -176,8 +210,17 @@ class _PlainReader:
         return -1 if found is None else found[3]
 
 
+_plain_readers: dict[type, _PlainReader] = {}
+
+
+def _plain_reader(cls: type) -> _PlainReader:
+    if cls not in _plain_readers:
+        _plain_readers[cls] = _PlainReader(cls)
+    return _plain_readers[cls]
+
+
 def _reader(cls: type) -> Callable[[Any, Any], Any]:
-    plain = _PlainReader(cls)
+    plain = _plain_reader(cls)
     return lambda row, _: plain(row)
 
 
@@ -195,7 +238,7 @@ def clean_rows(rows: list[Any], cls: type[T]) -> list[T] | None:
         The models; None where any row needs the plain rules, so that ``structure`` has to tell.
     """
     layout = LAYOUTS[cls]
-    if layout.finish is not None and not layout.only_left:
+    if layout.nested is not None or (layout.finish is not None and not layout.only_left):
         return None
     if not rows:
         return []
@@ -220,6 +263,16 @@ def structure(row: Any, cls: type[T]) -> T:
     return hook_for(cls)(row, cls)  # type: ignore[no-any-return]
 
 
+def structure_in_steps(row: Any, cls: type[T]) -> Steps[T]:
+    """Read one row, and stop after each row that is in it.
+
+    Raises:
+        ProtocolError: If the row can't be read; the message names the field.
+    """
+    model: T = yield from _plain_reader(cls).in_steps(row)
+    return model
+
+
 def hook_for(cls: type) -> Callable[[Any, Any], Any]:
     """Return the function that reads rows of a model; for loops over many rows."""
     return _converter.get_structure_hook(cls)
@@ -232,15 +285,21 @@ def structure_rows(rows: list[Any], cls: type[T]) -> list[T]:
 
 def sort_rows(rows: list[Any], cls: type[T]) -> tuple[list[T], list[ProtocolError]]:
     """Read a list of rows, and return what was read and what is wrong with the others."""
-    hook = hook_for(cls)
+    return at_once(sort_in_steps(rows, cls))
+
+
+def sort_in_steps(rows: list[Any], cls: type[T]) -> Steps[tuple[list[T], list[ProtocolError]]]:
+    """Do the same, and stop after each row."""
+    reader = _plain_reader(cls)
     results: list[T] = []
     bad: list[ProtocolError] = []
     for position, row in enumerate(rows):
         try:
-            results.append(hook(row, cls))
+            results.append((yield from reader.in_steps(row)))
         except ProtocolError as error:
             logger.warning("row %d was skipped: %s", position, error)
             error.add_note(f"It is row {position} of its list.")
             # Its traceback would keep every frame, and so the whole reply, alive.
             bad.append(error.with_traceback(None))
+        yield
     return results, bad

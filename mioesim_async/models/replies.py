@@ -12,19 +12,28 @@ from typing import Any
 
 from attrs import Factory, define
 
-from mioesim_async.errors import InvalidRequest, ProtocolError
-from mioesim_async.models.cards import CardStatus
-from mioesim_async.models.converter import hook_for
-from mioesim_async.models.iccid import clean_iccid
-from mioesim_async.models.reader import clean_rows
+from mioesim_async.errors import ProtocolError
+from mioesim_async.models.cards import CardDetail, CardStatus
+from mioesim_async.models.converter import hook_for, structure
+from mioesim_async.models.iccid import iccid_in, iccid_or_none, names_another
+from mioesim_async.models.reader import MOST_FIELDS, clean_rows
+from mioesim_async.slices import Steps
+from mioesim_async.wire.depth import cut
 from mioesim_async.wire.envelope import Envelope
 
-__all__ = ["BatchReply", "card_data", "only_row", "read_batch", "rows_of"]
+__all__ = ["BatchReply", "detail_row", "read_batch", "read_detail", "read_usual", "rows_of"]
 
 MAX_DEPTH = 4
 ICCID = attrgetter("iccid")
 WRAPPED = ("rows", "list", "records", "data")
-SPELLINGS = ("iccid", "ICCID", "iccId", "Iccid", "iccID", "icc_id")
+ANOTHER = "a row is filed under one card and says that it is about another"
+
+MOST_ROWS = 100
+ROWS_PER_CARD = 10
+"""Rows that a reply may have, and more for each card that was asked for.
+
+A card may have several plans, and a host may send cards that nobody asked for.
+"""
 
 
 @define
@@ -48,56 +57,95 @@ Named = list[tuple[Any, Any]]
 """Rows with the ICCID that each is about, as it came; None where it has none."""
 
 
-def read_batch(envelope: Envelope, asked: Mapping[str, object]) -> BatchReply:
-    """Sort the rows of a batch reply to the ICCIDs that were asked for."""
-    cards = _usual_cards(envelope.data, asked)
-    if cards is not None:
-        return BatchReply(cards)
-    named = _named_rows(envelope.data)
-    if _loses_digits(named):
-        named = _named_rows(envelope.exact_data())
-    reply = BatchReply()
-    hook = hook_for(CardStatus)
-    unread: dict[str, list[Any]] = {}
-    for raw, row in named:
-        iccid = raw if type(raw) is str and raw in asked else _cleaned(raw)
-        if iccid is None:
-            reply.nameless += 1
-        elif iccid not in asked:
-            reply.unasked += 1
-        elif (known := reply.cards.get(iccid)) is not None:
-            # Several plans on one card: the first row is the card, none is dropped.
-            known.extra.setdefault("more_rows", []).append(row)
-        else:
-            try:
-                card: CardStatus = hook(row, CardStatus)
-            except ProtocolError as error:
-                reply.bad.setdefault(iccid, error)
-                unread.setdefault(iccid, []).append(row)
-            else:
-                card.iccid = iccid
-                reply.cards[iccid] = card
-    for iccid in reply.cards.keys() & reply.bad.keys():
-        del reply.bad[iccid]
-        reply.cards[iccid].extra.setdefault("more_rows", []).extend(unread[iccid])
-    reply.cards = _in_order(reply.cards, asked)
-    return reply
-
-
-def _usual_cards(data: Any, asked: Mapping[str, object]) -> dict[str, CardStatus] | None:
+def read_usual(envelope: Envelope, asked: Mapping[str, object]) -> BatchReply | None:
     """Read a list of rows about different cards that were asked for; None if it is anything else.
 
     All at once, where a reply with surprises is read row by row.
     """
-    if not isinstance(data, list) or (cards := clean_rows(data, CardStatus)) is None:
+    data = envelope.data
+    if not isinstance(data, list) or len(data) > _most_rows(asked):
+        return None
+    if (cards := clean_rows(data, CardStatus)) is None:
         return None
     iccids = [*map(ICCID, cards)]
     if iccids == [*asked]:
         # These have been hashed.
-        return dict(zip(asked, cards, strict=True))
+        return BatchReply(dict(zip(asked, cards, strict=True)))
     named = dict(zip(iccids, cards, strict=True))
     usual = len(named) == len(data) and named.keys() <= asked.keys()
-    return _in_order(named, asked) if usual else None
+    return BatchReply(_in_order(named, asked)) if usual else None
+
+
+def read_batch(envelope: Envelope, asked: Mapping[str, object]) -> Steps[BatchReply]:
+    """Sort the rows of a reply that is not as usual to the ICCIDs that were asked for.
+
+    Raises:
+        ProtocolError: If it holds no cards, or far more rows than cards were asked for.
+    """
+    most = _most_rows(asked)
+    named = yield from _named_rows(envelope.data, most)
+    if _loses_digits(named):
+        yield
+        named = yield from _named_rows((yield from envelope.exact_in_steps()), most)
+    sorting = _Sorting(asked)
+    for raw, row in named:
+        sorting.take(raw, row)
+        yield
+    return sorting.reply()
+
+
+class _Sorting:
+    """Sorts the rows of one reply."""
+
+    def __init__(self, asked: Mapping[str, object]) -> None:
+        self._asked = asked
+        self._read = hook_for(CardStatus)
+        self._reply = BatchReply()
+        self._unread: dict[str, list[Any]] = {}
+        self._contradicted: set[str] = set()
+        self._claimed: set[str | None] = set()
+
+    def take(self, raw: Any, row: Any) -> None:
+        """Sort one row, with the ICCID that it is about as it came."""
+        reply = self._reply
+        iccid = raw if type(raw) is str and raw in self._asked else iccid_or_none(raw)
+        if iccid is None:
+            reply.nameless += 1
+        elif isinstance(row, dict) and names_another(row, iccid):
+            self._contradicted.add(iccid)
+            self._claimed.add(iccid_or_none(iccid_in(row)))
+        elif iccid not in self._asked:
+            reply.unasked += 1
+        elif (known := reply.cards.get(iccid)) is not None:
+            # Several plans on one card: the first row is the card, none is dropped.
+            known.extra.setdefault("more_rows", []).append(cut(row))
+        else:
+            try:
+                card: CardStatus = self._read(row, CardStatus)
+            except ProtocolError as error:
+                reply.bad.setdefault(iccid, error)
+                self._unread.setdefault(iccid, []).append(cut(row))
+            else:
+                card.iccid = iccid
+                reply.cards[iccid] = card
+
+    def reply(self) -> BatchReply:
+        """Return what was said of the cards that were asked for."""
+        reply, asked = self._reply, self._asked
+        for iccid in reply.cards.keys() & reply.bad.keys():
+            del reply.bad[iccid]
+            reply.cards[iccid].extra.setdefault("more_rows", []).extend(self._unread[iccid])
+        # Neither card can be told from a row that contradicts itself, nor is one of them missing.
+        doubted = self._contradicted | (self._claimed - reply.cards.keys())
+        for iccid in [iccid for iccid in asked if iccid in doubted]:
+            reply.cards.pop(iccid, None)
+            reply.bad[iccid] = ProtocolError(ANOTHER)
+        reply.cards = _in_order(reply.cards, asked)
+        return reply
+
+
+def _most_rows(asked: Mapping[str, object]) -> int:
+    return MOST_ROWS + ROWS_PER_CARD * len(asked)
 
 
 def _in_order(
@@ -106,17 +154,44 @@ def _in_order(
     return {iccid: cards[iccid] for iccid in asked if iccid in cards}
 
 
-def card_data(envelope: Envelope) -> Any:
-    """Return a reply's data, with every digit of ICCIDs that came as numbers."""
+def read_detail(envelope: Envelope, iccid: str) -> Steps[CardDetail | None]:
+    """Read the one card that was asked for; None if there is none.
+
+    Raises:
+        ProtocolError: If the reply is about something else, or can't be read.
+    """
+    row = yield from detail_row(envelope, iccid)
+    if row is None:
+        return None
+    clean = clean_rows([row], CardDetail)
+    card = structure(row, CardDetail) if clean is None else clean[0]
+    card.iccid = iccid
+    return card
+
+
+def detail_row(envelope: Envelope, iccid: str) -> Steps[Any]:
+    """Return the one row about a card, with every digit of ICCIDs that came as numbers, or None.
+
+    Raises:
+        ProtocolError: If the reply is about something else.
+    """
     data = envelope.data
-    if isinstance(data, dict) and data.get("iccid") and isinstance(data["iccid"], str):
+    if isinstance(data, dict) and data.get("iccid") == iccid:
         return data
-    return envelope.exact_data() if _loses_digits(_named_rows(data)) else data
+    named = yield from _named_rows(data, MOST_ROWS)
+    if _loses_digits(named):
+        yield
+        data = yield from envelope.exact_in_steps()
+        named = yield from _named_rows(data, MOST_ROWS)
+    return _only_row(data, named, iccid)
 
 
 def _loses_digits(named: Named) -> bool:
     # The fast parser can't hold integers over 64 bits.
-    return any(type(iccid) is not str and iccid is not None for iccid, _ in named)
+    return any(
+        isinstance(iccid, float) or (isinstance(row, dict) and isinstance(iccid_in(row), float))
+        for iccid, row in named
+    )
 
 
 def rows_of(data: Any) -> list[Any]:
@@ -137,17 +212,12 @@ def rows_of(data: Any) -> list[Any]:
     raise ProtocolError(f"expected a list of rows, got {type(data).__name__}")
 
 
-def only_row(data: Any, iccid: str) -> Any:
-    """Return the one row about a card, whatever it is wrapped in, or None.
-
-    Raises:
-        ProtocolError: If the reply is about something else.
-    """
-    if data is None or (isinstance(data, dict) and data.get("iccid") == iccid):
-        return data
-    named = _named_rows(data)
+def _only_row(data: Any, named: Named, iccid: str) -> Any:
+    """Return the one row about a card, whatever it is wrapped in, or None."""
     for raw, row in named:
-        if _cleaned(raw) == iccid:
+        if iccid_or_none(raw) == iccid:
+            if isinstance(row, dict) and names_another(row, iccid):
+                raise ProtocolError(ANOTHER)
             return row
     if any(raw is not None for raw, _ in named):
         raise ProtocolError("the reply is about another card than the one that was asked for")
@@ -161,50 +231,55 @@ def only_row(data: Any, iccid: str) -> Any:
 def _is_wrapper(data: dict[str, Any]) -> bool:
     """Tell whether an object only holds rows, and is none itself."""
     holds_rows = any(isinstance(data.get(name), list) for name in WRAPPED)
-    return holds_rows or any(_cleaned(key) for key in data)
+    return holds_rows or any(iccid_or_none(key) for key in data)
 
 
-def _named_rows(data: Any) -> Named:
+def _named_rows(data: Any, most: int) -> Steps[Named]:
+    """Collect the rows of a reply.
+
+    Args:
+        data: The reply's data.
+        most: So many rows it may have.
+    """
     rows: Named = []
     if data is not None:
         if not isinstance(data, list | dict):
             raise ProtocolError(f"expected cards, got {type(data).__name__}")
-        _collect(data, rows, MAX_DEPTH)
+        yield from _collect(data, rows, MAX_DEPTH, most)
     return rows
 
 
-def _collect(data: Any, rows: Named, depth: int) -> None:
+def _collect(data: Any, rows: Named, depth: int, most: int) -> Steps[None]:
+    _check_count(len(rows) + len(data) if isinstance(data, list) else len(rows), most)
+    yield
     if isinstance(data, list):
         for item in data:
             if isinstance(item, dict):
-                rows.append((_iccid_in(item), item))
-            elif item is not None and _cleaned(item) is None:
+                rows.append((iccid_in(item), item))
+            elif item is not None and iccid_or_none(item) is None:
                 rows.append((None, item))
         return
-    if (iccid := _iccid_in(data)) is not None:
+    if (iccid := iccid_in(data)) is not None:
         rows.append((iccid, data))
         return
-    keyed = [key for key in data if _cleaned(key) is not None]
+    _check_count(len(data), most + MOST_FIELDS)
+    keyed = [key for key in data if iccid_or_none(key) is not None]
     for key in keyed:
         value = data[key]
         several = value if isinstance(value, list) else [value]
+        _check_count(len(rows) + len(several), most)
         rows.extend((key, row) for row in several if row is not None)
+        yield
     if not keyed and depth:
         for value in data.values():
             if isinstance(value, list | dict):
-                _collect(value, rows, depth - 1)
+                yield from _collect(value, rows, depth - 1, most)
 
 
-def _iccid_in(row: dict[str, Any]) -> Any:
-    for spelling in SPELLINGS:
-        value = row.get(spelling)
-        if value is not None and value != "":
-            return value
-    return None
-
-
-def _cleaned(raw: Any) -> str | None:
-    try:
-        return clean_iccid(str(raw) if type(raw) is int else raw)
-    except InvalidRequest:
-        return None
+def _check_count(count: int, most: int) -> None:
+    if count > most:
+        raise ProtocolError(
+            f"the reply has far more rows ({count:,}) than cards were asked for, and was not read; "
+            "check Dialect(batch_parameter=...): the host may have ignored which were meant",
+            "too_large",
+        )

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 
 from mioesim_async.models.scalars import AS_IT_IS, DECIMAL_TEXT, MEMOS
+from mioesim_async.wire.depth import CONTAINERS, is_too_deep
 
 __all__ = ["Reader", "ShapeReaders"]
 
@@ -88,6 +89,8 @@ class ShapeReaders(dict[tuple[str, ...], ManyReader | None]):
 def _compiled(cls: type, shape: tuple[str, ...], found: list[Spelling | None]) -> ManyReader:
     """Write the reader of a shape down; no word of the host's gets into its source."""
     names: dict[str, Any] = {
+        "check": _check_depth,
+        "containers": CONTAINERS,
         "blank": partial(repeat, cls),
         "never": object(),
         "new": object.__new__,
@@ -103,6 +106,7 @@ def _compiled(cls: type, shape: tuple[str, ...], found: list[Spelling | None]) -
         if name == "extra":
             rest = [i for i, spelling in enumerate(found) if spelling is None]
             names |= {f"k{i}": shape[i] for i in rest}
+            lines += [f"if type(v{i}) in containers: check(v{i})" for i in rest]
             value = f"{{{', '.join(f'k{i}: v{i}' for i in rest)}}}"
         elif (spelling := found[position[name]] if name in position else None) is not None:
             i, read = position[name], spelling[1]
@@ -135,6 +139,11 @@ def _compiled(cls: type, shape: tuple[str, ...], found: list[Spelling | None]) -
     exec(source, names)  # noqa: S102 - of our own names only
     reader: ManyReader = names["read"]
     return reader
+
+
+def _check_depth(value: object) -> None:
+    if is_too_deep(value):
+        raise ValueError("it is nested too deeply")
 
 
 def _values_of(first: str, *others: str) -> Reader:

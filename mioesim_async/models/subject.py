@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from mioesim_async.errors import InvalidRequest, ProtocolError
+from mioesim_async.errors import ProtocolError
 from mioesim_async.models import scalars
-from mioesim_async.models.iccid import clean_iccid
+from mioesim_async.models.iccid import iccid_or_none
 
 __all__ = ["cards_named", "check_about", "ids_named"]
 
@@ -52,10 +52,7 @@ def _values(row: dict[str, Any], name: str) -> list[Any]:
 
 
 def _iccid(raw: object) -> str:
-    try:
-        return clean_iccid(str(raw) if type(raw) is int else raw)
-    except InvalidRequest:
-        return ""
+    return iccid_or_none(raw) or ""
 
 
 def _id(raw: object) -> str:
