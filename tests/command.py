@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any
 from unittest.mock import patch
 
-import waiting
 from attrs import define
 from waiting import SECONDS, read_to_end
 
@@ -162,14 +161,13 @@ def _is_no_slowness(record: logging.LogRecord) -> bool:
 @contextmanager
 def _logging_as_at_the_start() -> Iterator[None]:
     """Take away what pytest adds to the loggers, and afterwards what the command added."""
-    loggers = [logging.getLogger(), logging.getLogger("mioesim_async")]
+    root, own = logging.getLogger(), logging.getLogger("mioesim_async")
     loops = logging.getLogger("asyncio")
-    before = [(logger, logger.level, logger.handlers) for logger in loggers]
+    before = [(logger, logger.level, logger.handlers) for logger in (root, own)]
     try:
-        loggers[0].handlers = []
-        loggers[1].handlers = [*loggers[1].handlers]
-        loggers[0].setLevel(logging.WARNING)
-        loggers[1].setLevel(logging.NOTSET)
+        root.handlers, own.handlers = [], own.handlers[:]
+        root.setLevel(logging.WARNING)
+        own.setLevel(logging.NOTSET)
         loops.addFilter(_is_no_slowness)
         yield
     finally:
@@ -196,7 +194,7 @@ def _limited() -> Iterator[None]:
 
     def watch() -> None:
         nonlocal pressed
-        while not ended.wait(1 if pressed else waiting.SECONDS):
+        while not ended.wait(1 if pressed else SECONDS):
             pressed += 1
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -207,7 +205,7 @@ def _limited() -> Iterator[None]:
     finally:
         ended.set()
         watching.join()
-        assert not pressed, f"the command didn't end within {waiting.SECONDS} s"
+        assert not pressed, f"the command didn't end within {SECONDS} s"
 
 
 @contextmanager

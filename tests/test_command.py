@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import waiting
 from attrs import evolve
 from command import COMMAND, PYTHON, ended, mioesim, started
 from waiting import SECONDS, wait_until
@@ -171,6 +170,6 @@ def test_a_call_that_does_not_end_is_interrupted_and_fails_the_test(
     server: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.faults.add(Fault.silence(), "login")
-    monkeypatch.setattr(waiting, "SECONDS", 0.2)
+    monkeypatch.setattr("command.SECONDS", 0.2)
     with pytest.raises(AssertionError, match="didn't end within"):
         mioesim("skus", sandbox=server)
