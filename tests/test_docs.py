@@ -131,7 +131,7 @@ def test_the_example_of_both_sandboxes_passes_with_each(pytester: pytest.Pyteste
     (block,) = [block for block in BLOCKS if "any_sandbox" in block]
     pytester.makepyfile(block)
     pytester.makeini("[pytest]\nasyncio_mode = auto\n")
-    pytester.runpytest_subprocess().assert_outcomes(passed=2)
+    pytester.runpytest_subprocess(timeout=SECONDS).assert_outcomes(passed=2)
 
 
 def test_every_python_example_is_run_by_a_test() -> None:

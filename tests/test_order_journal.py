@@ -407,9 +407,7 @@ async def test_what_is_being_written_when_the_client_closes_is_written_once(
     client = sandbox.client(order_journal=journal)
     journal.settle = late  # type: ignore[method-assign]
     await buy(client, "shop-1")
-    while not writing.is_set():
-        sandbox.clock.advance(1)
-        await asyncio.sleep(0)
+    await until(lambda: sandbox.clock.advance(1) or writing.is_set(), pause=0)
     closing = asyncio.create_task(client.aclose())
     for _ in range(20):
         await asyncio.sleep(0)
