@@ -37,9 +37,9 @@ ASYNC_TEST = """
 
 def run_pytest(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run the tests that were made in a process of their own, warnings as errors."""
-    return pytester.runpytest_subprocess(
-        "-W", "error", "-p", "no:cacheprovider", *arguments, timeout=SECONDS
-    )
+    # Hypothesis takes longer to load than all the rest.
+    without = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    return pytester.runpytest_subprocess("-W", "error", *without, *arguments, timeout=SECONDS)
 
 
 def modules_after(code: str) -> set[str]:

@@ -288,7 +288,7 @@ async def test_a_process_killed_in_the_middle_of_a_login_does_not_stop_the_other
 
 
 @pytest.mark.parametrize(
-    ("processes", "cards"), [(3, 15_000), pytest.param(8, 60_000, marks=pytest.mark.slow)]
+    ("processes", "cards"), [(3, 6_000), pytest.param(8, 60_000, marks=pytest.mark.slow)]
 )
 async def test_processes_lose_no_card_and_log_in_once_for_each_death(
     place: str, processes: int, cards: int
