@@ -107,7 +107,7 @@ async def main(cause, end, path):
 
         sandbox._vendor.answer = spoil
         order = await buy(client, "late")
-        print("placed", order.order_num)
+        print("placed", order.order_num, flush=True)
         if end == "left":
             return
         if end == "forked":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from datetime import datetime
-from typing import Any, Generic
+from typing import Any, Generic, Self
 
 from attrs import define, field
 from typing_extensions import TypeVar
@@ -46,6 +46,10 @@ class DpStatus(enum.StrEnum):
         if len(cls._value2member_map_) < MAX_UNKNOWN_STATUSES:
             cls._value2member_map_[value] = unknown
         return unknown
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[type[Self], tuple[str]]:
+        """Pickle by value: early 3.11 releases do it by name, which finds no unknown state."""
+        return type(self), (self._value_,)
 
     @property
     def is_known(self) -> bool:

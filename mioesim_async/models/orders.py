@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 from attrs import define, field
 
@@ -42,6 +42,10 @@ class OrderStatus(enum.IntEnum):
         if len(cls._value2member_map_) < MAX_UNKNOWN_STATUSES:
             cls._value2member_map_[value] = unknown
         return unknown
+
+    def __reduce_ex__(self, _protocol: object) -> tuple[type[Self], tuple[int]]:
+        """Pickle by value: early 3.11 releases do it by name, which finds no unknown state."""
+        return type(self), (self._value_,)
 
     @property
     def is_known(self) -> bool:
