@@ -236,7 +236,8 @@ def test_a_large_envelope_is_read_as_a_small_one(body: bytes) -> None:
     "body",
     [
         b"", b"<html>", b'{"code":0,"data":[{"iccid":"89', b'{"code":0,"data":[}', b"[1]",
-        b'{"data":[]}', b'{"code":0} x', b'{"code":0,"data":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        b'{"data":[]}', b'{"code":0} x',
+        b'{"code":0,"data":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_large_body_is_told_as_of_a_small_one(body: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import html.entities
 import json
 import logging
 import re
@@ -284,11 +285,13 @@ async def test_no_frame_of_a_time_out_shows_what_was_sent(
 
 
 SPECIAL = re.compile("[^A-Za-z0-9]")
+NAMED = {ord(char): f"&{name}" for name, char in html.entities.html5.items() if len(char) == 1}
 SECRETS = [
     "p@ss W0rd!",
     'pa$$"quoted" & <b>',
     "sch\u00f6n/gut+1~*",
     "back\\slash",
+    "two\\\\\tand a \\'tab",
     "\U0001f511key",
 ]
 WAYS: dict[str, Callable[[str], str]] = {
@@ -298,6 +301,12 @@ WAYS: dict[str, Callable[[str], str]] = {
     "percent in lower case": lambda text: quote(text, safe="").lower(),
     "percent twice": lambda text: quote(quote(text, safe=""), safe=""),
     "a form": quote_plus,
+    "HTML, then percent": lambda text: quote(html.escape(text)),
+    "HTML twice": lambda text: html.escape(html.escape(text)),
+    "JSON twice": lambda text: json.dumps(json.dumps(text)[1:-1])[1:-1],
+    "JSON, then percent": lambda text: quote(json.dumps(text)[1:-1]),
+    "JSON, then HTML": lambda text: html.escape(json.dumps(text)[1:-1]),
+    "HTML by name": lambda text: text.translate(NAMED),
     "HTML": html.escape,
     "HTML without quotes": lambda text: html.escape(text, quote=False),
     "HTML in numbers": lambda text: SPECIAL.sub(lambda char: f"&#{ord(char[0])};", text),
@@ -306,6 +315,13 @@ WAYS: dict[str, Callable[[str], str]] = {
     "JSON as it is": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
     "JSON with slashes": lambda text: json.dumps(text)[1:-1].replace("/", "\\/"),
 }
+
+
+@pytest.mark.parametrize("text", ["\\", "%5c", "%25", "&amp;", "&", "p'\\"])
+@pytest.mark.parametrize("secret", ["\\" * 40, "%25" * 40, "&&&&&&&&&", "p'\\\\'"])
+def test_text_made_to_be_hard_to_search_is_searched_once(text: str, secret: str) -> None:
+    # A pattern that went back to try other ways would not end within the life of the universe.
+    assert masked(text * 20_000 + "x", [secret + "!"]) == text * 20_000 + "x"
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from html.entities import codepoint2name
+from html.entities import html5
 
 __all__ = ["MASK", "masked"]
 
@@ -13,17 +13,34 @@ MASK = "***"
 
 DOLLAR = r"(?:\$|%(?:25)*24|&#0*36;|&#x0*24;|&dollar;|\\u0024)"
 COLON = r"(?::|%(?:25)*3A|&#0*58;|&#x0*3A;|&colon;|\\u003A)"
+
+SEMICOLON = "(?:;|%(?:25)*3[bB])"
+AMPERSAND = f"(?:&|%(?:25)*26)(?:amp{SEMICOLON})?"
+HASH = "(?:#|%(?:25)*23)"
+BACKSLASH = (
+    r"(?:\\|(?i:%(?:25)*5c|"
+    rf"{AMPERSAND}{HASH}(?:0*92|x0*5c){SEMICOLON}|{AMPERSAND}bsol{SEMICOLON}))"
+)
+"""Parts of an escape; what was escaped may have been percent-encoded after that."""
+
 ACTIVATION_CODE = re.compile(
     rf"(?:LPA{COLON}\s*)?1{DOLLAR}[^\s\"'<>]+|(?<=carddata=)[^\s\"'<>]+", re.IGNORECASE
 )
 """An activation code, also as a part of a link that installs it."""
 
+NAMES: dict[str, set[str]] = {}
+for _name, _char in html5.items():
+    if _name.endswith(";"):
+        NAMES.setdefault(_char, set()).add(_name.lower())
+SHORT_ESCAPES = {"\t": "t", "\n": "n", "\r": "r", "\b": "b", "\f": "f"}
+"""What JSON writes for characters that it can't hold as they are."""
+
 
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Mask secrets and activation codes in text.
 
-    A secret is found as it is, percent-encoded (also twice), and with the escapes of HTML and
-    JSON, in any mixture.
+    A secret is found as it is, percent-encoded, and with the escapes of HTML or JSON, each of
+    its characters in another way if need be, and encoded again if need be.
 
     Args:
         text: What the vendor says; it may repeat what was sent.
@@ -37,22 +54,37 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 @lru_cache(maxsize=64)
 def _pattern(secret: str) -> re.Pattern[str]:
-    return re.compile("".join(map(_written, secret)))
+    """Return a pattern of all ways to write a secret."""
+    parts: list[str] = []
+    before = 0
+    for char in secret:
+        if char == "\\":
+            before += 1
+            continue
+        plain, escaped = _written(char)
+        if before:
+            parts.append(f"{BACKSLASH}{{{before},{4 * before + 4}}}+(?:{escaped})")
+        else:
+            parts.append(f"(?:{BACKSLASH}{{1,4}}+(?:{escaped})|{plain})")
+        before = 0
+    if before:
+        parts.append(f"{BACKSLASH}{{{before},{4 * before}}}+")
+    return re.compile("".join(parts))
 
 
-def _written(char: str) -> str:
-    """Return a pattern of all ways to write a character."""
+def _written(char: str) -> tuple[str, str]:
+    """Return patterns of a character as it stands alone, and after a backslash."""
     if char.isascii() and char.isalnum():
         # Encoders leave these as they are.
-        return char
+        return char, char
     code = ord(char)
     octets = "".join(f"%(?:25)*{octet:02x}" for octet in char.encode(errors="replace"))
+    number = f"{AMPERSAND}{HASH}(?:0*{code}|x0*{code:x}){SEMICOLON}"
+    names = "".join(f"|{AMPERSAND}{name[:-1]}{SEMICOLON}" for name in sorted(NAMES.get(char, ())))
+    blank = r"|\+" if char == " " else ""
+    plain = f"{re.escape(char)}|(?i:{octets}|{number}{names}){blank}"
     halves = char.encode("utf-16-be", errors="replace").hex()
-    escapes = "".join(rf"\\u{halves[at : at + 4]}" for at in range(0, len(halves), 4))
-    ways = [re.escape(char), rf"\\{re.escape(char)}", f"(?i:{octets}|&#0*{code};|&#x0*{code:x};)"]
-    ways += [f"(?i:{escapes})"]
-    if (name := codepoint2name.get(code)) is not None:
-        ways.append(f"&{name};")
-    if char == " ":
-        ways.append(r"\+")
-    return f"(?:{'|'.join(ways)})"
+    units = [halves[at : at + 4] for at in range(0, len(halves), 4)]
+    escaped = f"{plain}|(?i:u{f'{BACKSLASH}{{1,4}}+u'.join(units)})"
+    short = SHORT_ESCAPES.get(char)
+    return plain, f"{escaped}|{short}" if short else escaped
