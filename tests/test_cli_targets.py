@@ -138,3 +138,23 @@ def test_a_command_that_fails_leaves_the_file_that_was_there(
     assert done.status == 2
     assert there.read_text() == "precious"
     assert [path.name for path in folder.iterdir()] == [RESULT]
+
+
+@OPTIONS
+def test_a_descriptor_s_name_is_written_to_as_the_pipe_that_it_is(
+    server: Sandbox, option: str
+) -> None:
+    reader, writer = os.pipe()
+    came: list[str] = []
+
+    def read() -> None:
+        with os.fdopen(reader, encoding="utf-8") as pipe:
+            came.append(pipe.read())
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    done = write(server, option, Path(f"/dev/fd/{writer}"))
+    os.close(writer)
+    thread.join(SECONDS)
+    assert done.status == 0, done.err
+    assert came[0].count("\n") >= 2

@@ -16,6 +16,9 @@ __all__ = ["check_private", "open_private", "target_of"]
 def target_of(path: Path, option: str) -> Path:
     """Return the file that a path leads to.
 
+    What is there and is no regular file, such as a pipe or a terminal, is taken as given:
+    ``/dev/stdout`` and a shell's ``>(...)`` are links to one.
+
     Args:
         path: What was given on the command line.
         option: Which option gave it.
@@ -23,7 +26,7 @@ def target_of(path: Path, option: str) -> Path:
     Raises:
         InvalidRequest: If it is a symbolic link that leads out of its folder.
     """
-    if not path.is_symlink():
+    if not path.is_symlink() or (path.exists() and not path.is_file()):
         return path
     target = path.resolve()
     if target.parent != path.parent.resolve():

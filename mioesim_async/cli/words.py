@@ -18,6 +18,7 @@ COMMANDS = {
     "pass allow_insecure_http=True": "add --allow-insecure-http",
     "Pass account=": "Set MIOESIM_ACCOUNT, or account in the profile, to ",
     " or account=": " or to ",
+    "Pass iter(...) to have": "Give them in a file (-f) to have",
 }
 """What an SDK's user would call, and which command does it."""
 
