@@ -46,10 +46,15 @@ class Clock(SystemClock):
 
 clock = Clock()
 
+def tell(line):
+    # A print would write the end of the line apart, and another thread's line between.
+    sys.stdout.write(line + "\\n")
+    sys.stdout.flush()
+
 def listen():
     for line in sys.stdin:
         clock.ahead += float(line)
-        print("moved", flush=True)
+        tell("moved")
 
 async def main():
     sandbox = Sandbox(cards)
@@ -65,7 +70,7 @@ async def main():
             found += len(report.cards)
             bad.extend([*report.missing, *(repr(error) for error in report.failed.values())])
         await asyncio.gather(*[work(own[start::coroutines]) for start in range(coroutines)])
-        print(orjson.dumps([found, bad[:3], client.stats().logins]).decode(), flush=True)
+        tell(orjson.dumps([found, bad[:3], client.stats().logins]).decode())
     if hasattr(store, "aclose"):
         await store.aclose()
 
