@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
-from waiting import until
+from aiohttp import ClientResponse
+from waiting import SECONDS, until
 
 from mioesim_async import (
     ActivationCode,
@@ -29,7 +30,8 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.transport.request import RawReply
+from mioesim_async.transport import manager
+from mioesim_async.transport.request import RawReply, Request
 from mioesim_async.wire.dialect import LOGIN_ENCODINGS, READ_METHODS, LoginEncoding, ReadMethod
 from mioesim_async.wire.masking import masked
 
@@ -282,6 +284,31 @@ async def test_no_frame_of_a_time_out_shows_what_was_sent(
         assert not [secret for secret in secrets_of(sandbox) if secret in said]
         sandbox.faults.clear()
         sandbox.requests.clear()
+
+
+@pytest.mark.parametrize("name", ["query", "query_all", "detail"])
+async def test_a_read_that_is_stopped_while_its_body_comes_shows_no_secret(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    reading = asyncio.Event()
+
+    async def read_body(response: ClientResponse, request: Request) -> bytes:
+        reading.set()
+        return await manager_read_body(response, request)
+
+    manager_read_body = manager.read_body
+    async with sandbox.client() as client:
+        await client.login()
+        monkeypatch.setattr(manager, "read_body", read_body)
+        sandbox.faults.add(Fault.slow_body(), times=None)
+        call = asyncio.ensure_future(getattr(client.cards, name)(sandbox.iccids[0]))
+        async with asyncio.timeout(SECONDS):
+            await reading.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await call
+    said = everything_said(caught.value, caplog)
+    assert not [secret for secret in secrets_of(sandbox) if secret in said]
 
 
 SPECIAL = re.compile("[^A-Za-z0-9]")

@@ -230,22 +230,7 @@ class SessionManager(Closing):
             progress.leaves()
         fault: MioEsimError
         try:
-            async with session.request(
-                request.method,
-                URL(request.url, encoded=True),
-                data=request.body,
-                headers={"Content-Type": request.content_type} if request.body else None,
-                allow_redirects=False,
-                timeout=request.timeout,
-                proxy=self._proxy,
-                **self._lent_ssl,
-            ) as response:
-                self._note_telling(told=progress.was_told)
-                progress.content = response.content
-                body = await read_body(response, request)
-                status, headers = response.status, response.headers
-                wait = None if status == 200 else headers.get("Retry-After")
-                return RawReply(status, wait, body, headers.get("Date"))
+            return await self._ask(session, request, progress)
         except _UnaskedBytes:
             return None
         except asyncio.CancelledError as error:
@@ -266,6 +251,27 @@ class SessionManager(Closing):
             progress.sent = False
         # Raised outside the handler: aiohttp's errors print URLs, with token and signature.
         raise fault
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, request: Request, progress: Progress
+    ) -> RawReply:
+        """Send, and read the reply; a coroutine of its own, since its frame holds the URL."""
+        async with session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            data=request.body,
+            headers={"Content-Type": request.content_type} if request.body else None,
+            allow_redirects=False,
+            timeout=request.timeout,
+            proxy=self._proxy,
+            **self._lent_ssl,
+        ) as response:
+            self._note_telling(told=progress.was_told)
+            progress.content = response.content
+            body = await read_body(response, request)
+            status, headers = response.status, response.headers
+            wait = None if status == 200 else headers.get("Retry-After")
+            return RawReply(status, wait, body, headers.get("Date"))
 
     def _can_tell(self) -> bool:
         """Tell whether it is known when a request leaves; without that, nothing may be bought."""
