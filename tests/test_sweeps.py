@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import pickle
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -39,6 +40,20 @@ def asked(sandbox: Sandbox) -> int:
 async def outcomes_of(client: MioEsimClient, iccids: Any, **arguments: Any) -> list[CardOutcome]:
     async with client.cards.query_many(iccids, **arguments) as stream:
         return [outcome async for outcome in stream]
+
+
+async def test_a_reply_about_other_cards_alone_says_of_no_card_that_it_is_missing(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    late, others = sandbox.iccids[:20], sandbox.iccids[20:40]
+    rows = [{"iccid": iccid, "dpStatus": "ACTIVE", "usedMb": "1"} for iccid in late]
+    reply = json.dumps({"code": 0, "data": rows}).encode()
+    sandbox.faults.add(Fault.replaced(reply), QUERY, times=None)
+    report = await client.cards.query_all(others)
+    assert (report.cards, report.missing, [*report.failed]) == ({}, [], others)
+    with pytest.raises(errors.ProtocolError, match="20 other cards and about none that was asked"):
+        await client.cards.query(others)
+    assert [*(await client.cards.query_all([*others[:1], *late])).missing] == others[:1]
 
 
 async def test_missing_and_extra_cards_are_told_apart(

@@ -129,7 +129,7 @@ class Doubt:
         self.asked += asked
         if reply.cards or reply.bad:
             self.is_over = True
-        elif self.asked >= TELLING_CARDS or reply.unasked:
+        elif self.asked >= TELLING_CARDS:
             self.is_over = True
             logger.warning(
                 "none of the first %d cards that were asked for was found; if the vendor should "
@@ -297,6 +297,7 @@ async def query_cards(
         reply = read_usual(envelope, iccids)
         if reply is None:
             reply = await in_slices(read_batch(envelope, iccids))
+            _check_about(reply, caller.dialect.batch_parameter)
     except errors.ProtocolError as error:
         raise error.at(QUERY_ICCID_INFORMATION.path)
     if not doubt.is_over:
@@ -304,6 +305,20 @@ async def query_cards(
     if reply.unasked:
         logger.warning("a reply held %d cards that nobody had asked for", reply.unasked)
     return reply
+
+
+def _check_about(reply: BatchReply, parameter: str) -> None:
+    """Refuse a reply about other cards alone, since it says nothing of those asked for.
+
+    Raises:
+        ProtocolError: If it is one.
+    """
+    if reply.unasked and not (reply.cards or reply.bad or reply.nameless):
+        raise errors.ProtocolError(
+            f"the reply is about {reply.unasked} other cards and about none that was asked for; "
+            f"if every reply is, the host ignores the parameter {parameter!r}: set "
+            "Dialect(batch_parameter=...)"
+        )
 
 
 def outcome_of_input(item: object) -> CardOutcome:
