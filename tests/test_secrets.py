@@ -33,7 +33,7 @@ from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import manager
 from mioesim_async.transport.request import RawReply, Request
 from mioesim_async.wire.dialect import LOGIN_ENCODINGS, READ_METHODS, LoginEncoding, ReadMethod
-from mioesim_async.wire.masking import masked
+from mioesim_async.wire.masking import masked, masked_start
 
 FAULTS = [
     Fault.http(500),
@@ -380,3 +380,23 @@ def test_plain_words_of_the_vendor_s_are_left_alone() -> None:
 
 async def test_the_raw_reply_shows_no_body() -> None:
     assert CODE not in repr(RawReply(200, None, CODE.encode()))
+
+
+@pytest.mark.parametrize("before", [0, 4_000, 4_090, 8_185, 8_190, 20_000])
+def test_the_start_of_a_long_message_holds_no_part_of_a_secret(before: int) -> None:
+    secret = "made-up-secret-key"
+    text = "x" * before + secret * 3 + "y" * 30_000
+    start = masked_start(text, [secret])
+    assert len(start) < 5_000
+    assert "made" not in start
+    assert start.endswith(f"({len(text):,} characters)")
+
+
+async def test_a_message_of_a_mebibyte_becomes_an_error_of_a_few_thousand_characters(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.faults.add(Fault.refuse(-3, "a limit " * 2**17), "getSkus", times=None)
+    async with sandbox.client(retry=RetryPolicy(max_attempts=1)) as client:
+        with pytest.raises(errors.ApiError, match="characters") as caught:
+            await client.catalogue.skus()
+    assert len(str(caught.value)) < 6_000

@@ -22,7 +22,7 @@ from mioesim_async.wire.depth import MAX_DEPTH, cut
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope, parse_envelope, parse_in_steps
-from mioesim_async.wire.masking import masked
+from mioesim_async.wire.masking import masked_start
 from mioesim_async.wire.signing import signed_query
 
 __all__ = ["Sender"]
@@ -245,10 +245,10 @@ class Sender:
         ).at(endpoint.path)
 
     def _masked(self, text: str, request: Request, token: StoredToken | None) -> str:
-        """Mask every secret of a request, since the vendor may repeat what was sent."""
+        """Mask every secret of a request, which the vendor may repeat; cut a long text."""
         credentials = self._credentials
         sent = (credentials.password, credentials.secret_key, request.sign)
-        return masked(text, sent if token is None else (*sent, token.token))
+        return masked_start(text, sent if token is None else (*sent, token.token))
 
 
 async def _read(endpoint: Endpoint, request: Request, reply: RawReply, items: int) -> Envelope:

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from html.entities import html5
 
-__all__ = ["MASK", "masked"]
+__all__ = ["MASK", "masked", "masked_start"]
 
 MASK = "***"
+
+LONGEST_SECRET = 4096
+"""So many characters a secret has at most, however it is written."""
 
 DOLLAR = r"(?:\$|%(?:25)*24|&#0*36;|&#x0*24;|&dollar;|\\u0024)"
 COLON = r"(?::|%(?:25)*3A|&#0*58;|&#x0*3A;|&colon;|\\u003A)"
@@ -50,6 +53,17 @@ def masked(text: str, secrets: Iterable[str]) -> str:
         if secret:
             text = _pattern(secret).sub(MASK, text)
     return ACTIVATION_CODE.sub(MASK, text)
+
+
+def masked_start(text: str, secrets: Iterable[str]) -> str:
+    """Mask secrets in a text, and leave out what comes after its first few thousand characters.
+
+    What the end of a part may hold of a secret is left out too, since it can't be told as one.
+    """
+    if len(text) <= 2 * LONGEST_SECRET:
+        return masked(text, secrets)
+    start = masked(text[: 2 * LONGEST_SECRET], secrets)
+    return f"{start[:-LONGEST_SECRET]}… ({len(text):,} characters)"
 
 
 @lru_cache(maxsize=64)
