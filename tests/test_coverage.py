@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, strategies as st
 from waiting import SECONDS
 
 from mioesim_async import ApiCode, Package, Sku, SkuPackages, errors, to_dict
-from mioesim_async.models import coverage
+from mioesim_async.models import coverage, reader
 from mioesim_async.models.converter import structure
 from mioesim_async.models.coverage import ALIASES, _folded, alpha2, read_countries
 
@@ -228,3 +228,19 @@ def test_the_tables_are_loaded_in_steps_and_once() -> None:
     assert coverage._tables.cache_info().currsize == 1
     assert [*coverage.load_in_steps()] == []
     assert alpha2("Japan") == "JP"
+
+
+def test_thousands_of_unknown_names_are_kept_and_only_some_of_them_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    names = ["Japan", *(f"Nowhere {number}" for number in range(3_000))]
+    for plan in range(200):
+        row = {"priceid": plan, "supportCountry": [*names, f"Elsewhere {plan}"]}
+        package = structure(row, Package)
+        assert package.coverage == ["JP"]
+        assert package.extra["unknown_coverage"] == [*names[1:], f"Elsewhere {plan}"]
+    assert len(caplog.records) <= 40
+    assert alpha2("x" * 200_000) is None
+    for number in range(3_000):
+        reader.report_once("plan", str(number), "can't be read")
+    assert len(caplog.records) <= 1_000

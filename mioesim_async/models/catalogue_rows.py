@@ -16,6 +16,8 @@ __all__ = ["read_size"]
 
 PACKAGE_LISTS = dict.fromkeys(("esimPackageDtoList", "esimPackageVoList"))
 MAX_NAME = 60
+REPORTED_NAMES = 20
+"""Names of countries that aren't known are told of one plan, and so long each."""
 
 
 def read_size(values: dict[str, Any], extra: dict[str, Any]) -> None:
@@ -39,7 +41,7 @@ def _countries(values: dict[str, Any], extra: dict[str, Any]) -> None:
     values["coverage"], unknown = read_countries(names)
     if unknown:
         extra["unknown_coverage"] = unknown
-    for name in unknown:
+    for name in unknown[:REPORTED_NAMES]:
         report_once("coverage", repr(name[:MAX_NAME]), "is no country that is known")
 
 

@@ -66,6 +66,10 @@ ALIASES = {
 }  # fmt: skip
 """Spellings that the standard doesn't have."""
 
+LONGEST_NAME = 100
+MOST_NAMES = 500
+"""Names of countries that are looked up; there are some 250, and a list comes from outside."""
+
 NUMBERS = {891: "RS"}
 """Serbia under the withdrawn number of Serbia and Montenegro (observed)."""
 
@@ -91,6 +95,8 @@ def alpha2(country: str) -> str | None:
     Returns:
         Two capital letters; None for a region and for what is no country that is known.
     """
+    if len(country) > LONGEST_NAME:
+        return None
     names, numbers = _tables()
     text = country.strip()
     if text.isascii() and text.isdigit():
@@ -99,11 +105,14 @@ def alpha2(country: str) -> str | None:
 
 
 def read_countries(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Sort names of countries to codes, each once, and to names that aren't known."""
+    """Sort names of countries to codes, each once, and to names that aren't known.
+
+    What comes after the first 500 names isn't known.
+    """
     codes: dict[str, None] = {}
     unknown: dict[str, None] = {}
-    for name in names:
-        code = alpha2(name)
+    for place, name in enumerate(names):
+        code = alpha2(name) if place < MOST_NAMES else None
         if code is None:
             unknown[name] = None
         else:

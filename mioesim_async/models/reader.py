@@ -85,12 +85,18 @@ class Layout:
 LAYOUTS: dict[type, Layout] = {}
 """Filled by the modules that hold the tables."""
 
+MOST_REPORTED = 1000
+"""What is reported once has names that come from outside, so there may be any number of them."""
+
 _reported: set[tuple[str, str]] = set()
 
 
 def report_once(model: str, name: str, problem: str) -> None:
-    """Tell once per process that a field can't be read; the value may be a secret."""
-    if (model, name) not in _reported:
+    """Tell once per process that a field can't be read, and no more than 1,000 of them.
+
+    The value may be a secret.
+    """
+    if (model, name) not in _reported and len(_reported) < MOST_REPORTED:
         _reported.add((model, name))
         logger.warning("%s: %s %s; kept in extra, reported once", model, name, problem)
 
