@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import SECONDS
 
-from mioesim_async import Dialect, MioEsimClient, errors, fan_out
+from mioesim_async import BatchStream, Dialect, MioEsimClient, errors, fan_out
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 QUERY = "queryIccidInformation"
@@ -117,6 +119,55 @@ async def test_fewer_than_five_batches_fail_one_by_one(
     sandbox.faults.add(Fault.http(403), QUERY, times=None)
     report = await client.cards.query_all(sandbox.iccids[:400])
     assert len(report.failed) == 400
+
+
+async def test_a_success_that_is_under_way_keeps_a_sweep_of_refusals_going() -> None:
+    refused, heard = 0, asyncio.Event()
+
+    async def call(batch: list[int]) -> int:
+        nonlocal refused
+        if batch[0] % 2:
+            refused += 1
+            if refused == 6:
+                heard.set()
+            raise errors.HttpStatusError("one bad node behind a balancer", 404)
+        await heard.wait()
+        return batch[0]
+
+    stream = BatchStream(
+        range(40), call, batch_size=1, concurrency=12, max_outage=10, refused=lambda error: error
+    )
+    async with asyncio.timeout(SECONDS), stream:
+        outcomes = [outcome async for outcome in stream]
+    assert len(outcomes) == 40
+    assert sorted(outcome.result for outcome in outcomes if outcome.error is None) == [
+        *range(0, 40, 2)
+    ]
+
+
+async def test_refusals_with_an_outage_in_between_end_no_sweep() -> None:
+    asked = 0
+
+    async def call(batch: list[int]) -> int:
+        nonlocal asked
+        asked += 1
+        if asked in (3, 6, 9):
+            raise errors.HttpStatusError("down", 503)
+        if asked < 12:
+            raise errors.HttpStatusError("forbidden", 403)
+        return batch[0]
+
+    stream = BatchStream(
+        range(20),
+        call,
+        batch_size=1,
+        concurrency=1,
+        max_outage=10,
+        refused=lambda error: error,
+    )
+    async with asyncio.timeout(SECONDS), stream:
+        outcomes = [outcome async for outcome in stream]
+    assert len(outcomes) == 20
 
 
 async def test_a_fan_out_of_somebody_s_own_coroutine_is_never_ended(clock: SandboxClock) -> None:

@@ -88,6 +88,7 @@ class HostHealth:
     Attributes:
         answers: How many calls were answered.
         max_outage: Seconds that the host may be down.
+        has_succeeded: Whether any batch was answered with success.
     """
 
     def __init__(self, clock: Clock, max_outage: float) -> None:
@@ -102,13 +103,13 @@ class HostHealth:
         self._clock = clock
         self._failures = 0
         self._last_failure: errors.MioEsimError | None = None
-        self._succeeded = False
+        self.has_succeeded = False
         self._refusal: tuple[str, int] | None = None
         self._refusals = 0
 
     def succeeded(self) -> None:
         """Note that a batch was answered with success."""
-        self._succeeded = True
+        self.has_succeeded = True
         self.answered()
 
     def refuses_all(self, error: errors.MioEsimError) -> bool:
@@ -117,7 +118,7 @@ class HostHealth:
         They will if nothing but the same refusal came for five batches, and never a success.
         """
         refusal = _refusal(error)
-        if self._succeeded or refusal is None:
+        if self.has_succeeded or refusal is None:
             self._refusals = 0
             return False
         self._refusals = self._refusals + 1 if refusal == self._refusal else 1
@@ -133,6 +134,7 @@ class HostHealth:
         """Note that a call failed in transport."""
         self._failures += 1
         self._last_failure = error
+        self._refusals = 0
 
     @property
     def in_doubt(self) -> bool:

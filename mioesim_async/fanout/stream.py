@@ -132,6 +132,7 @@ class BatchStream(Closing, Generic[T, R]):
         self._started = self._untaken = self._next = 0
         self._good: list[T] = []
         self._error: BaseException | None = None
+        self._hopeless: errors.MioEsimError | None = None
         self._closed = False
         self._to_pump = asyncio.Event()
         self._to_consumer = asyncio.Event()
@@ -266,6 +267,8 @@ class BatchStream(Closing, Generic[T, R]):
         source = self._source = Source(self._items, self._batch_size, self._to_pump.set)
         turn = turns()
         while True:
+            if self._hopeless is not None and not await self._is_hopeful(self._hopeless):
+                continue
             if self._health.in_doubt and self._deferred:
                 await self._wait_out()
             if (batch := self._startable(source)) is not None:
@@ -283,6 +286,21 @@ class BatchStream(Closing, Generic[T, R]):
                 await self._to_pump.wait()
         # Not raised here: a cancellation inside the source would read as one of the pump.
         self._error = self._error or source.error
+
+    async def _is_hopeful(self, ending: errors.MioEsimError) -> bool:
+        """Wait for what is under way, since one success is enough to go on.
+
+        Raises:
+            MioEsimError: That ends the whole fan-out, when nothing is under way any more.
+        """
+        if self._health.has_succeeded:
+            self._hopeless = None
+            return True
+        if not self._running:
+            raise ending
+        self._to_pump.clear()
+        await self._to_pump.wait()
+        return False
 
     def _has_room(self) -> bool:
         return len(self._running) < self._pace.limit and self._untaken < self._pace.most + AHEAD
@@ -354,10 +372,10 @@ class BatchStream(Closing, Generic[T, R]):
             if isinstance(error, errors.ApiError):
                 self._health.answered()
             self._deliver(batch, None, error)
-            if (ending := self._ending(error)) is not None:
-                self._end(ending)
+            self._note_refusal(error)
         else:
             self._health.failed(error)
+            self._hopeless = None
             others_were_answered = batch.asks > 1 and self._health.answers > batch.heard
             if others_were_answered or batch.asks >= MAX_ASKS:
                 self._deliver(batch, None, error)
@@ -424,14 +442,14 @@ class BatchStream(Closing, Generic[T, R]):
             self._health.answered()
         if batch is not None:
             self._deliver(batch, result, failure)
-        if (ending := self._ending(failure)) is not None:
-            raise ending
+        self._note_refusal(failure)
 
-    def _ending(self, failure: BaseException | None) -> errors.MioEsimError | None:
-        """Return the error that ends the fan-out, if every batch was refused as this one was."""
+    def _note_refusal(self, failure: BaseException | None) -> None:
+        """Keep the error that ends the fan-out, if every batch was refused as this one was."""
         if self._refused is None or not isinstance(failure, errors.MioEsimError):
-            return None
-        return self._refused(failure) if self._health.refuses_all(failure) else None
+            return
+        is_hopeless = self._health.refuses_all(failure)
+        self._hopeless = self._refused(failure) if is_hopeless else None
 
 
 def fan_out(
