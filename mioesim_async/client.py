@@ -244,7 +244,8 @@ class MioEsimClient(Closing):
             deadline: Seconds for everything.
 
         Returns:
-            The reply's ``data``, as parsed; numbers with a fraction are ``Decimal``.
+            The reply's ``data``, as parsed; numbers with a fraction are ``Decimal``. A reply
+            may have 32 MiB.
 
         Raises:
             InvalidRequest: If path or parameters can't be sent.

@@ -349,7 +349,7 @@ def test_a_body_over_the_limit_says_what_to_do() -> None:
 
     assert error.reason == "too_large"
     assert "1,048,576" in str(error)
-    assert "ask for less" in str(error)
+    assert "ask for fewer" in str(error)
 
 
 ICCID, OTHER = "8985203104000042611", "8985203104000042629"

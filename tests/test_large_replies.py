@@ -135,6 +135,33 @@ async def test_a_body_of_far_more_values_than_were_asked_for_is_not_parsed(
         sandbox.faults.clear()
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        [{"x": number, "y": number} for number in range(9_000)],
+        [[number, number + 1, number + 2] for number in range(20_000)],
+        ["AD,AE,AF,AG" * 50] * 400,
+    ],
+    ids=["objects", "triples", "texts with commas"],
+)
+async def test_ordinary_data_of_an_endpoint_that_is_not_listed_is_read(
+    sandbox: Sandbox, client: MioEsimClient, data: list[Any]
+) -> None:
+    body = json.dumps({"code": 0, "data": data}, separators=(",", ":")).encode()
+    sandbox.faults.add(Fault.replaced(body), "getSkus")
+    assert await client.call("/api_esim/getSkus") == data
+
+
+async def test_a_card_may_have_a_picture_in_its_row(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    iccid = sandbox.iccids[0]
+    row = {"iccid": iccid, "dpStatus": "ACTIVE", "usedMB": 1, "qr": "A" * 400_000}
+    body = json.dumps({"code": 0, "data": row}).encode()
+    sandbox.faults.add(Fault.replaced(body), "getESIMDetail")
+    assert len((await client.cards.detail(iccid)).extra["qr"]) == 400_000
+
+
 def test_more_values_are_allowed_for_more_that_is_asked_for() -> None:
     assert QUERY_ICCID_INFORMATION.max_values(100, 10**6) == 40_000
     assert GET_ESIM_DETAIL.max_values(1, 200_000) == 20_200

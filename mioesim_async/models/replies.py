@@ -280,6 +280,7 @@ def _check_count(count: int, most: int) -> None:
     if count > most:
         raise ProtocolError(
             f"the reply has far more rows ({count:,}) than cards were asked for, and was not read; "
-            "check Dialect(batch_parameter=...): the host may have ignored which were meant",
+            "if they are about other cards, the host ignores which were meant: set "
+            "Dialect(batch_parameter=...)",
             "too_large",
         )

@@ -141,7 +141,7 @@ def too_large(limit: int) -> ProtocolError:
     """Make the error for a body over the limit."""
     return ProtocolError(
         f"the reply is larger than {limit:,} bytes and was not read to its end; "
-        "ask for less in one call",
+        "if several things were asked for, ask for fewer in one call",
         "too_large",
     )
 
