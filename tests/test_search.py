@@ -74,10 +74,11 @@ async def test_iterated_it_gives_the_same_orders_and_its_total_from_the_first_on
             seen.append(order.order_num)
             assert search.total == 5
         assert seen == of(made)
-        assert len(host.asked) == 1
+        # Five of five may be a part; one of five shows that all are counted.
+        assert [params["pageSize"] for params in host.asked] == ["100", "1"]
         # Those that were handed out are in the list, too, and nothing is asked again.
         assert numbers(await search) == seen
-        assert len(host.asked) == 1
+        assert len(host.asked) == 2
 
 
 async def test_a_list_after_some_orders_has_them_all(host: OrderHost) -> None:
@@ -197,7 +198,12 @@ def no_total(*_: int) -> None:
     """Say nothing of how many there are."""
 
 
-ONE_DAY, SEVEN_DAYS = rows(250), rows(*[40] * 6, 10)
+def as_shown(_: int, shown: int) -> int:
+    """Count what is shown, as if there were no more."""
+    return shown
+
+
+ONE_DAY, SEVEN_DAYS, TEN_DAYS = rows(250), rows(*[40] * 6, 10), rows(*[25] * 10)
 
 VENDORS: list[tuple[str, Rows, dict[str, Any], int | None]] = [
     ("heeds the size", ONE_DAY, {}, None),
@@ -218,6 +224,17 @@ VENDORS: list[tuple[str, Rows, dict[str, Any], int | None]] = [
     ("no total, caps, several days", SEVEN_DAYS, {"total": no_total, "cap": 100}, None),
     ("no total, ten of one day", rows(25), {"total": no_total, "fixed": 10}, 10),
     ("no total, ten of some days", rows(9, 9, 9), {"total": no_total, "fixed": 10}, None),
+    ("no total, at most 40", TEN_DAYS, {"total": no_total, "cap": 40}, None),
+    ("no total, at most 20", TEN_DAYS, {"total": no_total, "cap": 20}, 20),
+    ("no total, always one", TEN_DAYS, {"total": no_total, "fixed": 1}, 1),
+    ("no total, ten of one of the days", rows(0, 25, 0), {"total": no_total, "fixed": 10}, 10),
+    ("counts what it shows", TEN_DAYS, {"total": as_shown}, None),
+    ("counts what it shows, one day", ONE_DAY, {"total": as_shown}, None),
+    ("counts what it shows and caps", TEN_DAYS, {"total": as_shown, "cap": 100}, None),
+    ("counts what it shows, always 50", TEN_DAYS, {"total": as_shown, "fixed": 50}, None),
+    ("counts what it shows, ten", rows(9, 9, 25), {"total": as_shown, "fixed": 10}, 28),
+    ("shows all at once", SEVEN_DAYS, {"fixed": 10**9}, None),
+    ("shows all at once, of one day", rows(0, 0, 7), {"fixed": 10**9}, None),
     ("counts less than it shows", ONE_DAY, {"total": lambda _, n: n - 1, "cap": 100}, 100),
     ("counts in words", ONE_DAY, {"total": lambda *_: "many", "cap": 100}, 100),
     ("counts below 0", ONE_DAY, {"total": lambda *_: -1, "cap": 100}, 100),
@@ -234,7 +251,8 @@ async def test_whatever_a_vendor_does_a_part_is_never_called_all(
 ) -> None:
     _, made, manner, part = case
     host.answer = vendor = Vendor(made, **manner)
-    days = WEEK if len({*map(day_of, made)}) != 1 else TODAY
+    oldest = min(map(day_of, made), default=DAY)
+    days = TODAY if oldest == DAY and made else WEEK | {"start": min(WEEK["start"], oldest)}
     async with host.client() as client:
         search = client.orders.search(**days)
         if part is None:
@@ -246,6 +264,28 @@ async def test_whatever_a_vendor_does_a_part_is_never_called_all(
             assert len(read) >= part
             assert {*read} <= {*of(made)}
     assert vendor.calls <= 20
+
+
+@pytest.mark.parametrize(
+    ("vendor", "most"),
+    [
+        (Vendor(rows(3, 2)), 2),
+        (Vendor(rows(3, 0, 0)), 2),
+        (Vendor(rows(1)), 1),
+        (Vendor(rows(100)), 2),
+    ],
+    ids=["days", "one of the days", "one order", "as many as were asked for"],
+)
+async def test_a_doubt_costs_a_usual_search_one_call(
+    host: OrderHost, vendor: Vendor, most: int
+) -> None:
+    host.answer = vendor
+    async with host.client() as client:
+        assert len(await client.orders.search(**WEEK)) == len(vendor.rows)
+        assert vendor.calls == most
+        vendor.rows, vendor.calls = rows(1), 0
+        assert len(await client.orders.search(**TODAY)) == 1
+        assert vendor.calls == 1
 
 
 async def test_halves_that_show_fewer_orders_than_the_whole_are_an_error(host: OrderHost) -> None:

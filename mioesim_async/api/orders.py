@@ -290,8 +290,10 @@ class Orders(Buying):
         Source: ``queryOrder``, observed; the shape of its reply and the form of its dates are
         assumed, and it numbers no pages. So where a reply shows fewer orders than there are,
         more are asked for, up to 1,000, and then each half of the days apart. A reply that
-        doesn't say how many there are is taken to show all if it shows fewer than were asked
-        for, and if the vendor heeds how many that is (assumed).
+        doesn't say how many there are, or counts only those that it shows, is taken to show all
+        if it shows fewer than were asked for and the halves of its days show no others. Which
+        of these a vendor does takes a call more, where a reply of several days shows as many
+        as it counts.
 
         Args:
             other_order_id: Your reference. Whether the vendor heeds it is not known, so

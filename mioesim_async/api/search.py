@@ -1,7 +1,8 @@
 """Searching orders: all that there are, from a vendor that numbers no pages.
 
 A reply shows as many orders as it likes, and says how many there are. So a larger one is asked
-for, and then each half of the days apart, until every reply shows all of its days.
+for, and then each half of the days apart, until every reply shows all of its days. Whether the
+vendor really counts all orders, or only those that it shows, is found out by another question.
 """
 
 from __future__ import annotations
@@ -177,6 +178,9 @@ class OrderSearch(Closing):
         self._size = page_size
         self._most = MOST_ROWS
         self._heeds_size: bool | None = None
+        self._counts_all: bool | None = None
+        self._is_total_checked = self._is_shown_checked = False
+        self._has_believed = False
         self._limit = math.inf
         self._orders: list[Order] = []
         self._numbers: set[str] = set()
@@ -260,9 +264,10 @@ class OrderSearch(Closing):
         orders, bad = await read_orders(page.rows)
         self._take(orders, bad)
         if is_whole:
+            self._has_believed |= self._counts_all is None and len(page.rows) >= self._limit
             self._todo.pop()
             return
-        shown, total = len(page.rows), page.total
+        shown, total = len(page.rows), self._told(page)
         told = f"{shown} orders" if total is None else f"{shown} of {total} orders"
         unsaid = ", and does not say how many there are" if total is None else ""
         is_day = days.start is not None and days.start == days.end
@@ -273,7 +278,17 @@ class OrderSearch(Closing):
 
     async def _check_halves(self, days: _Days, page: OrderPage) -> None:
         """Compare what the halves of some days showed with what their own reply said."""
-        found, told = self._taken - days.taken, max(page.total or 0, len(page.rows))
+        found, told = self._taken - days.taken, max(self._told(page) or 0, len(page.rows))
+        if found > told and self._counts_all is None and self._limit < math.inf:
+            # The size is not heeded, and its total was that of a part.
+            self._counts_all = False
+            if self._has_believed:
+                await self._give_up(
+                    f"the search says that there are {told} orders of {days}, but shows {found} "
+                    "when it is asked for the days apart, so a day may show a part, too; "
+                    "ask the vendor for the others"
+                )
+                return
         if found >= told:
             self._todo.pop()
             return
@@ -311,9 +326,10 @@ class OrderSearch(Closing):
             The last reply, and whether it shows all orders of these days.
         """
         page, size = await self._ask(days, self._size), self._size
-        for wanted in (page.total or MOST_ROWS, MOST_ROWS):
+        await self._check_total(days, page, size)
+        for wanted in (self._told(page) or MOST_ROWS, MOST_ROWS):
             larger = min(wanted, self._most)
-            if self._is_whole(page, size) or len(page.rows) < size or larger <= size:
+            if self._is_whole(days, page, size) or len(page.rows) < size or larger <= size:
                 break
             more = await self._ask_otherwise(days, larger)
             if more is not None and self._is_better(more, page):
@@ -322,28 +338,78 @@ class OrderSearch(Closing):
                 self._most = size
         self._size = size
         shown = len(page.rows)
-        if page.total is None and self._heeds_size is None and 1 < shown < size:
-            # It may be as many as the vendor ever shows.
-            fewer = await self._ask_otherwise(days, shown - 1)
-            if fewer is not None:
-                self._is_better(page, fewer)
-        is_whole = self._is_whole(page, size)
+        is_untold = self._told(page) is None and not self._is_shown_checked
+        if is_untold and 0 < shown < min(size, self._limit):
+            await self._check_shown(days, page, size)
+        is_whole = self._is_whole(days, page, size)
         if is_whole and len(self._todo) == 1:
             self.total = shown
         return page, is_whole
 
+    async def _check_total(self, days: _Days, page: OrderPage, size: int) -> None:
+        """Find out, once, whether a total that is what is shown counts all orders or only these.
+
+        Another number of orders is asked for. One day that shows fewer than it was asked for is
+        believed without that: what is doubted of it can't be cleared up by asking for its halves.
+        """
+        shown = len(page.rows)
+        is_full, is_long = shown >= size, shown > 1 and days.halves() is not None
+        is_doubtful = page.total == shown and self._counts_all is None and (is_full or is_long)
+        if self._is_total_checked or not is_doubtful or not shown:
+            return
+        self._is_total_checked = True
+        other = await self._ask_otherwise(days, 2 if shown == 1 else 1)
+        if other is None or self._counts_all:
+            return
+        if len(other.rows) != shown:
+            self._counts_all = False
+            self.total = None
+        elif shown > 1:
+            # It shows as many as it likes, which may be fewer than there are.
+            self._heeds_size = False
+            self._limit = min(self._limit, shown)
+
+    async def _check_shown(self, days: _Days, page: OrderPage, size: int) -> None:
+        """Find out, once, whether fewer orders than were asked for are all, or all that it shows.
+
+        The halves of the days show others if they are not. Where one half has all orders, or
+        there are no halves, it may still be as many as the vendor ever shows.
+        """
+        self._is_shown_checked = True
+        shown = {order.order_num for order in (await read_orders(page.rows))[0]}
+        lengths = []
+        for half in days.halves() or ():
+            reply = await self._ask_otherwise(half, size)
+            rows = [] if reply is None else reply.rows
+            lengths.append(len(rows))
+            if not shown.issuperset(order.order_num for order in (await read_orders(rows))[0]):
+                self._limit = min(self._limit, len(page.rows))
+                return
+        is_split = all(lengths) and sum(lengths) == len(page.rows)
+        if not is_split and self._heeds_size is None and len(page.rows) > 1:
+            fewer = await self._ask_otherwise(days, len(page.rows) - 1)
+            if fewer is not None:
+                self._is_better(page, fewer)
+
     def _is_better(self, more: OrderPage, less: OrderPage) -> bool:
         """Tell whether a reply to a question for more orders shows more, and remember it."""
-        is_better = len(more.rows) > len(less.rows) or more.total == len(more.rows)
+        is_better = len(more.rows) > len(less.rows) or self._told(more) == len(more.rows)
         self._heeds_size = self._heeds_size or is_better
         if not is_better:
             self._limit = min(self._limit, len(less.rows))
         return is_better
 
-    def _is_whole(self, page: OrderPage, size: int) -> bool:
+    def _told(self, page: OrderPage) -> int | None:
+        """Return how many orders there are, unless only those that are shown are counted."""
+        return None if self._counts_all is False else page.total
+
+    def _is_whole(self, days: _Days, page: OrderPage, size: int) -> bool:
         """Tell whether a reply shows all orders of its days, as far as can be told."""
-        shown = len(page.rows)
-        return shown < min(size, self._limit) if page.total is None else shown >= page.total
+        shown, total = len(page.rows), self._told(page)
+        if total is None:
+            return shown < min(size, self._limit)
+        doubtful = self._counts_all is None and shown >= self._limit and days.halves() is not None
+        return shown >= total and not doubtful
 
     async def _ask(self, days: _Days, size: int) -> OrderPage:
         self._calls += 1
@@ -355,8 +421,10 @@ class OrderSearch(Closing):
         finally:
             if self._left is not None:
                 self._left = max(self._left - (clock.monotonic() - began), SHORTEST)
-        if len(self._todo) == 1 and page.total is not None:
-            self.total = page.total
+        if page.total is not None and page.total > len(page.rows):
+            self._counts_all = True
+        if [days] == self._todo and (total := self._told(page)) is not None:
+            self.total = total
         if self._replies is not None:
             self._replies.append(page)
         return page
