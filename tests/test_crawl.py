@@ -236,9 +236,20 @@ async def test_a_list_that_can_t_be_had_is_raised_with_the_tally(
         assert not crawl.stats.is_complete
 
 
+async def test_one_wrong_signature_belongs_to_its_sku(shop: Shop) -> None:
+    shop.stock(20)
+    shop.packages[1] = -30
+    async with shop.client() as client:
+        crawl = client.catalogue.crawl(concurrency=1)
+        outcomes = await everything(crawl)
+    failed = [type(outcome.error) for outcome in outcomes.values() if outcome.error]
+    assert failed == [errors.SignatureError]
+    assert (len(outcomes), crawl.stats.is_complete) == (20, False)
+
+
 async def test_an_error_that_no_sku_survives_ends_the_crawl_incomplete(shop: Shop) -> None:
     shop.stock(20)
-    shop.packages[3] = -30
+    shop.packages = dict.fromkeys(shop.packages, -30)
     async with shop.client() as client:
         crawl = client.catalogue.crawl(concurrency=1)
         with pytest.raises(errors.SignatureError) as caught:

@@ -78,6 +78,33 @@ async def test_a_sweep_whose_first_five_batches_are_all_refused_alike_ends_with_
         assert len(error.report.failed) == error.tally.failed
 
 
+@pytest.mark.usefixtures("skus")
+@pytest.mark.parametrize("name", SWEEPS)
+async def test_a_sweep_whose_first_five_batches_are_all_signed_wrongly_ends_with_that(
+    sandbox: Sandbox, client: MioEsimClient, name: str
+) -> None:
+    await client.login()
+    sandbox.faults.add(Fault.refuse(-30), ENDPOINTS[name], times=None)
+    with pytest.raises(errors.SignatureError) as caught:
+        await SWEEPS[name](client, sandbox.iccids)
+    said = str(caught.value)
+    assert "the key is right" in said
+    assert "nothing more was asked" in said
+    assert "firewall" not in said
+    assert caught.value.tally is not None
+    assert 5 <= asked(sandbox, name) <= 5 + 8
+
+
+async def test_one_wrong_signature_after_a_good_login_belongs_to_its_batch(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    await client.login()
+    sandbox.faults.add(Fault.refuse(-30), QUERY)
+    report = await client.cards.query_all(sandbox.iccids, batch_size=10, concurrency=1)
+    assert (len(report.cards), len(report.failed)) == (990, 10)
+    assert {type(error) for error in report.failed.values()} == {errors.SignatureError}
+
+
 async def test_the_hint_for_minus_two_names_the_batch_parameter(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault.refuse(-2), QUERY, times=None)
     async with sandbox.client() as client:

@@ -65,6 +65,35 @@ async def test_every_line_has_an_outcome_and_failures_stop_nothing(
     assert stream.stats.spent == 60
 
 
+async def test_one_wrong_signature_after_a_good_login_belongs_to_its_line(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    await client.login()
+    for after in (0, 4):
+        sandbox.faults.add(Fault.refuse(-30), "addEsimOrder", after=after, times=4)
+    stream = client.orders.place_many(lines(12), max_spend=None, concurrency=1)
+    outcomes = [outcome async for outcome in stream]
+    assert {type(outcome.error) for outcome in outcomes if outcome.error} == {errors.SignatureError}
+    assert all(outcome.error.was_placed is False for outcome in outcomes if outcome.error)
+    assert stream.stats.placed == len(sandbox.orders) > 0
+    assert stream.stats.placed + stream.stats.failed == 12
+
+
+async def test_lines_that_are_all_signed_wrongly_end_after_five(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    await client.login()
+    sandbox.faults.add(Fault.refuse(-30), "addEsimOrder", times=None)
+    stream = client.orders.place_many(lines(100), max_spend=None, concurrency=4)
+    outcomes = []
+    with pytest.raises(errors.SignatureError) as caught:
+        async for outcome in stream:
+            outcomes.append(outcome)
+    assert 5 <= len(outcomes) == sent(sandbox) <= 5 + 4
+    assert caught.value.tally.failed == len(outcomes)
+    assert not sandbox.orders
+
+
 @pytest.mark.parametrize("concurrency", [1, 4, 50])
 async def test_the_limit_is_never_passed_whatever_the_concurrency(
     sandbox: Sandbox, client: MioEsimClient, concurrency: int

@@ -283,7 +283,8 @@ async def test_a_wrong_password_in_a_sweep_of_100_000_logs_in_once_and_ends_it_w
 async def test_what_was_done_before_a_fatal_error_is_in_its_report(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
-    sandbox.faults.add(Fault.refuse(-30), QUERY, after=4)
+    sandbox.faults.add(Fault.refuse(-30), "login", times=None, after=1)
+    sandbox.faults.add(Fault.evict_token(), QUERY, after=4)
     with pytest.raises(errors.SignatureError) as caught:
         await client.cards.query_all(sandbox.iccids, concurrency=1)
     assert len(caught.value.report.cards) == caught.value.tally.found == 400

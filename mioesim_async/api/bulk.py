@@ -15,7 +15,7 @@ from mioesim_async import errors
 from mioesim_async.api.order_checks import Line, Purchase, check_in_steps, of_today
 from mioesim_async.api.purchase import Purchaser
 from mioesim_async.fanout import BatchStream
-from mioesim_async.fanout.outage import is_fatal
+from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW, is_fatal
 from mioesim_async.fanout.source import Checked
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
@@ -162,6 +162,7 @@ class OrderStream(Closing):
         self._purse = _Purse(max_spend, self.stats)
         self._references: set[str] = set()
         self._fatal: errors.MioEsimError | None = None
+        self._signed_wrongly = 0
         if not isinstance(lines, Iterable | AsyncIterable):
             raise errors.InvalidRequest(f"lines must be iterable, not {type(lines).__name__}")
         checked: Checked[Line] | None = None
@@ -291,7 +292,7 @@ class OrderStream(Closing):
                 outcome.order = await self._purchaser.buy(ticket.purchase, self._deadline)
         except errors.MioEsimError as error:
             outcome.error = error.with_traceback(None)
-            if is_fatal(error):
+            if is_fatal(error) or self._are_all_signed_wrongly(error):
                 self._fatal = error
         except BaseException as error:
             self._purse.settle(outcome.price, error)
@@ -301,6 +302,12 @@ class OrderStream(Closing):
             await self._purchaser.tell_of(outcome.error, reference)
         self._purse.settle(outcome.price, outcome.error)
         return outcome
+
+    def _are_all_signed_wrongly(self, error: errors.MioEsimError) -> bool:
+        """Tell whether signatures are refused whatever a line says, so that none can be placed."""
+        is_signed_wrongly = isinstance(error, errors.SignatureError)
+        self._signed_wrongly = self._signed_wrongly + 1 if is_signed_wrongly else 0
+        return self._signed_wrongly >= REFUSALS_IN_A_ROW and not self.stats.placed
 
     def _today(self) -> date:
         return of_today(self._purchaser.caller.clock.time())

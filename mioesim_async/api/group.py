@@ -13,6 +13,7 @@ from mioesim_async.errors import (
     InvalidRequest,
     MioEsimError,
     ProtocolError,
+    SignatureError,
 )
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.converter import sort_in_steps
@@ -89,9 +90,12 @@ def refused_all(error: MioEsimError, parameter: str) -> MioEsimError:
         error: The refusal.
         parameter: The name of what was sent with each of them.
     """
-    why = (
-        "the first batches were all answered so, and none with success, so nothing more was asked. "
-        "A firewall may stand in between, or this machine's IP address may be missing on the "
+    why = "the first batches were all answered so, and none with success, so nothing more was asked"
+    if isinstance(error, SignatureError):
+        hint = f"{error.hint}; {why}"
+        return SignatureError(error.endpoint, error.code, error.message, error.data, hint)
+    why += (
+        ". A firewall may stand in between, or this machine's IP address may be missing on the "
         "vendor's whitelist; ask the vendor to add it"
     )
     if isinstance(error, ApiError):

@@ -14,7 +14,7 @@ from mioesim_async.wire.endpoints import LOGIN
 
 logger = logging.getLogger("mioesim_async")
 
-__all__ = ["HostHealth", "is_fatal", "is_outage"]
+__all__ = ["REFUSALS_IN_A_ROW", "HostHealth", "is_fatal", "is_outage"]
 
 FAILURES_IN_A_ROW = 3
 """Batches that must fail in transport, one after the other, before a sweep pauses."""
@@ -32,7 +32,6 @@ UNREADABLE = frozenset({"html", "empty", "truncated", "malformed"})
 
 FATAL = (
     errors.AuthenticationError,
-    errors.SignatureError,
     errors.TokenContention,
     errors.ConfigurationError,
     errors.JournalUnavailable,
@@ -43,7 +42,9 @@ FATAL = (
 
 def is_fatal(error: errors.MioEsimError) -> bool:
     """Tell whether no other call can do better: a refused login, above all."""
-    if isinstance(error, errors.PermissionDenied):
+    if isinstance(error, errors.PermissionDenied | errors.SignatureError):
+        # After a good login it is this endpoint that is closed, or one value that is signed
+        # otherwise.
         return error.endpoint == LOGIN.path
     return isinstance(error, FATAL)
 
@@ -69,7 +70,7 @@ def is_outage(error: errors.MioEsimError) -> bool:
 
 
 def _refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
-    """Return what a host refuses that may refuse everything: an HTTP status, or code -2.
+    """Return what a host refuses that may refuse everything: an HTTP status, or code -2 or -30.
 
     Codes such as -3 say of the cards that they don't exist, however many there are.
     """
@@ -78,6 +79,8 @@ def _refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
             return "status", status
         case errors.MissingParameter(code=-2):
             return "code", -2
+        case errors.SignatureError():
+            return "code", -30
         case _:
             return None
 
