@@ -99,7 +99,10 @@ class MioEsimClient(Closing):
             max_in_flight: Most reads under way at once. Sweeps take at most three quarters
                 of them, so that single reads always find a free slot. Purchases have as many
                 slots of their own, and connections of their own: no number of reads delays one.
-            rate_limit: Most requests a second, evenly spaced; None for no limit.
+                (``SessionManager(session=...)`` has the connections of that session alone, so
+                there a purchase may wait for one.)
+            rate_limit: Most requests a second, evenly spaced; None for no limit. Purchases and
+                logins go before reads.
             hooks: Plain functions, called with an ``AttemptRecord`` after each attempt; one that
                 raises is logged and breaks nothing.
             on_late_order: Called with what a purchase came to, the order or the error, whose

@@ -288,6 +288,45 @@ async def test_every_request_passes_the_rate_limit_first(
     assert all(seen <= number for number, seen in enumerate(passed))
 
 
+async def test_no_number_of_reads_delays_a_purchase_at_the_rate_limit(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = asyncio.Semaphore(1)
+    waiting = 0
+
+    async def acquire(*_: object) -> None:
+        nonlocal waiting
+        waiting += 1
+        await turns.acquire()
+        waiting -= 1
+
+    monkeypatch.setattr(AsyncLimiter, "acquire", acquire)
+    sandbox.faults.add(Fault.evict_token(), "addEsimOrder")
+    sandbox.faults.add(BOUGHT, "addEsimOrder")
+    async with sandbox.client(rate_limit=500) as client:
+        await client.login()
+        reads = [asyncio.create_task(client.cards.detail(one)) for one in sandbox.iccids[:30]]
+        await until(lambda: waiting)
+        order = asyncio.create_task(client.call(BUY, safety=Safety.MONEY))
+        await until(lambda: waiting >= 2)
+        try:
+            # The purchase, a login, and the purchase again; one read before each.
+            for number in range(2, 8):
+                turns.release()
+                await until(
+                    lambda number=number: (
+                        len(sandbox.requests) == number and (waiting >= 2 or order.done())
+                    )
+                )
+            assert order.done()
+        finally:
+            for _ in range(90):
+                turns.release()
+        assert await order == "EP1"
+        async with asyncio.timeout(20):
+            assert len(await asyncio.gather(*reads)) == 30
+
+
 async def test_without_a_rate_limit_nothing_is_spaced(client: MioEsimClient) -> None:
     assert client._caller._limiter is None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
@@ -31,6 +31,9 @@ from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope
 from mioesim_async.wire.signing import Value, canonical
+
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
 
 __all__ = ["Caller", "check_deadline"]
 
@@ -72,6 +75,7 @@ class Caller:
         self._sweep_gate = asyncio.Semaphore(self.sweep_slots)
         self._purchase_gate = asyncio.Semaphore(max_in_flight)
         self._limiter = None if rate_limit is None else limiter(rate_limit)
+        self._reads_door = asyncio.Lock()
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
         self._purchases = Purchases(clock, on_late)
@@ -284,7 +288,7 @@ class Caller:
     ) -> Envelope:
         """Send once, and measure it."""
         if self._limiter is not None:
-            await self._limiter.acquire()
+            await self._pass_limiter(self._limiter, call)
         pace = call.pace
         sent_in = 0 if pace is None else pace.round
         progress = call.progress = Progress()
@@ -305,6 +309,18 @@ class Caller:
             return envelope
         finally:
             self._measure(call, began, failed)
+
+    async def _pass_limiter(self, limiter: AsyncLimiter, call: Call) -> None:
+        """Wait for the rate's next turn; it is given to whoever came first.
+
+        Reads queue at a door before that, so that a purchase, and a login that it may wait for,
+        has one of them before it at most.
+        """
+        if call.reserved or call.endpoint is LOGIN:
+            await limiter.acquire()
+        else:
+            async with self._reads_door:
+                await limiter.acquire()
 
     def _measure(self, call: Call, began: float, failed: BaseException | None) -> None:
         progress, meter = call.progress, self._meter

@@ -81,7 +81,9 @@ class SessionManager(Closing):
     redirects not followed: a redirect would send the form, password included, elsewhere.
 
     A session that is passed in is never closed. It lends its connector and its trace
-    configurations; its cookies, headers, auth and time-outs don't reach the vendor.
+    configurations; its cookies, headers, auth and time-outs don't reach the vendor. Purchases
+    share its connections with reads, so many reads may delay one: where that matters, pass no
+    session, or one with room to spare.
     """
 
     def __init__(
