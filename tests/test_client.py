@@ -60,7 +60,8 @@ def test_a_token_store_that_can_t_be_had_is_not_ignored(environment: pytest.Monk
     "base_url",
     [
         "bpm.mioesim.com", "ftp://host", "https://", "https://user:hunter2@host", "https://h?x=1",
-        "https://h#x", "https://h:port", "", None,
+        "https://h#x", "https://h:port", "", None, "http://127.1:9", "https://2130706433",
+        "https://1.2.3.256",
     ],
 )  # fmt: skip
 def test_a_base_url_that_can_t_work_is_refused_without_repeating_it(base_url: Any) -> None:

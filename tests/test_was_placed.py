@@ -13,7 +13,16 @@ from attrs import evolve
 from shopping import PLAN, buy, lose
 from waiting import until
 
-from mioesim_async import MioEsimClient, OrderJournal, OrderLine, RenewalLine, errors
+from mioesim_async import (
+    Dialect,
+    MemoryTokenStore,
+    MioEsimClient,
+    OrderJournal,
+    OrderLine,
+    RenewalLine,
+    StoredToken,
+    errors,
+)
 from mioesim_async.journal.entry import EntryState
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
@@ -81,6 +90,24 @@ async def test_a_read_that_fails_says_nothing_of_a_purchase(
     with pytest.raises(errors.NotFound) as caught:
         await client.cards.detail("8999000000000000001")
     assert caught.value.was_placed is None
+
+
+async def test_a_url_that_aiohttp_refuses_is_a_wrong_setting_and_nothing_was_placed(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    for kept in (None, journal):
+        store = MemoryTokenStore()
+        async with MioEsimClient(
+            sandbox.credentials, base_url="http://host.example", allow_insecure_http=True,
+            proxy="http://127.1:9", order_journal=kept, token_store=store, clock=sandbox.clock,
+        ) as client:  # fmt: skip
+            # So that the purchase is the first call.
+            token = StoredToken("1-MADEUP", sandbox.clock.time(), Dialect("plain", "form"))
+            await store.save(client.account, token)
+            with pytest.raises(errors.ConfigurationError, match="canonical IPv4") as caught:
+                await buy(client, "shop-1")
+        assert "proxy" in str(caught.value)
+        assert caught.value.was_placed is False
 
 
 async def test_what_never_left_was_not_placed(sandbox: Sandbox, journal: OrderJournal) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -120,6 +122,9 @@ class RetryPolicy:
     max_retry_after: float = field(default=60.0, validator=_not_negative)
 
 
+NUMERIC = re.compile(r"[0-9.]+")
+
+
 def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
     """Check a base URL and drop its trailing slash.
 
@@ -144,6 +149,14 @@ def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
             "base_url must look like https://host or http://host:port, "
             "without user name, query and fragment"
         )
+    if NUMERIC.fullmatch(parts.hostname):
+        try:
+            ipaddress.IPv4Address(parts.hostname)
+        except ValueError:
+            # aiohttp refuses it, but only when it connects.
+            raise ConfigurationError(
+                "base_url has an address that is not four numbers, such as 127.0.0.1"
+            ) from None
     if parts.scheme == "http" and not (allow_insecure_http or is_loopback(base_url)):
         raise ConfigurationError(
             "base_url is plain http:// to another machine, so password, token and activation codes "

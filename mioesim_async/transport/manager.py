@@ -26,7 +26,7 @@ from mioesim_async.errors import (
 )
 from mioesim_async.transport.config import PoolLimits, Timeouts
 from mioesim_async.transport.lifetime import Closing, running_loop
-from mioesim_async.transport.reading import explain, read_body
+from mioesim_async.transport.reading import explain, read_body, unusable
 from mioesim_async.transport.request import Progress, RawReply, Request
 
 if TYPE_CHECKING:
@@ -239,7 +239,8 @@ class SessionManager(Closing):
             # aiohttp's frames hold the URL and the body, with password and token.
             raise error.with_traceback(None)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            fault = explain(error, progress, request)
+            is_refused = isinstance(error, aiohttp.InvalidURL) and not progress.was_told
+            fault = unusable(error) if is_refused else explain(error, progress, request)
         except RuntimeError as error:
             if "different loop" in str(error):
                 fault = WrongLoop("the aiohttp session that was passed in is of another event loop")

@@ -9,12 +9,17 @@ from contextlib import suppress
 import aiohttp
 from yarl import URL
 
-from mioesim_async.errors import ConnectError, ConnectionLost, MioEsimError
+from mioesim_async.errors import (
+    ConfigurationError,
+    ConnectError,
+    ConnectionLost,
+    MioEsimError,
+)
 from mioesim_async.slices import Steps, at_once, in_slices
 from mioesim_async.transport.request import Progress, Request
 from mioesim_async.wire.envelope import too_large
 
-__all__ = ["clues_in", "explain", "read_body"]
+__all__ = ["clues_in", "explain", "read_body", "unusable"]
 
 ERROR_BODY_BYTES = 64 * 1024
 KEPT_OF_A_REPLY = 64 * 1024
@@ -135,6 +140,13 @@ def explain(
             f"can't connect to {host}: {why} ({name}); check base_url, the network and the proxy"
         )
     return ConnectionLost(f"the connection to {host} broke: {why} ({name})")
+
+
+def unusable(error: BaseException) -> ConfigurationError:
+    """Make the error for a URL that aiohttp refuses before anything is sent."""
+    # Its URL may hold a password, so it is not repeated; the description has none.
+    why = getattr(error, "description", None) or "is none"
+    return ConfigurationError(f"base_url or proxy can't be used: its host {why}")
 
 
 def _reason(error: BaseException) -> str:
