@@ -168,6 +168,35 @@ async def test_a_proxy_gets_the_requests(sandbox: Sandbox) -> None:
     assert sandbox.requests == []
 
 
+@pytest.mark.parametrize("base_url", ["http://host.example", "https://host.example"])
+@pytest.mark.parametrize("proxy", ["127.0.0.1:1", "[::1]:1", "nowhere.invalid:8080"])
+async def test_a_proxy_that_can_t_be_reached_is_named_without_its_user(
+    sandbox: Sandbox, base_url: str, proxy: str
+) -> None:
+    async with MioEsimClient(
+        sandbox.credentials,
+        base_url=base_url,
+        allow_insecure_http=True,
+        proxy=f"http://somebody:hunter2@{proxy}",
+        retry=RetryPolicy(max_attempts=1),
+    ) as client:
+        with pytest.raises(errors.ConnectError) as caught:
+            await client.login()
+    said = str(caught.value)
+    assert f"can't connect to the proxy {proxy}: " in said
+    assert "hunter2" not in said
+    assert "host.example" not in said
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "[::1]:1", "b\u00fccher.invalid", "NO.invalid."])
+async def test_no_proxy_is_blamed_where_there_is_none(sandbox: Sandbox, host: str) -> None:
+    async with MioEsimClient(
+        sandbox.credentials, base_url=f"https://{host}", retry=RetryPolicy(max_attempts=1)
+    ) as client:
+        with pytest.raises(errors.ConnectError, match="check base_url, the network and the proxy"):
+            await client.login()
+
+
 async def test_a_proxy_that_accepts_and_is_silent_is_a_connect_error(
     sandbox: Sandbox,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
+from typing import TypeGuard
 
 import aiohttp
 from yarl import URL
@@ -135,11 +136,26 @@ def explain(
             "check base_url, the network and the proxy"
         )
     why = _reason(error)
+    if _is_of_proxy(error, URL(request.url)):
+        # The host of the error is the proxy, without its user.
+        proxy = f"[{error.host}]" if ":" in error.host else error.host
+        return ConnectError(
+            f"can't connect to the proxy {proxy}:{error.port}: {why} ({name}); "
+            "check the proxy's URL and the network"
+        )
     if isinstance(error, aiohttp.ClientConnectorError) or not progress.sent:
         return ConnectError(
             f"can't connect to {host}: {why} ({name}); check base_url, the network and the proxy"
         )
     return ConnectionLost(f"the connection to {host} broke: {why} ({name})")
+
+
+def _is_of_proxy(error: BaseException, asked: URL) -> TypeGuard[aiohttp.ClientConnectorError]:
+    """Tell whether it is the proxy that can't be reached, or whose name can't be looked up."""
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return False
+    is_host = error.host in (asked.host, asked.raw_host) and error.port == asked.port
+    return not is_host or isinstance(error, aiohttp.ClientProxyConnectionError)
 
 
 def unusable(error: BaseException) -> ConfigurationError:
