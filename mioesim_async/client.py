@@ -125,6 +125,10 @@ class MioEsimClient(Closing):
             raise ConfigurationError(f"rate_limit must be more than 0, not {rate_limit!r}")
         if proxy is not None and session_manager is not None:
             raise ConfigurationError("set proxy= on the session manager: SessionManager(proxy=...)")
+        if on_late_order is not None and not callable(on_late_order):
+            raise ConfigurationError(
+                f"on_late_order takes a function, not {type(on_late_order).__name__}"
+            )
         self._owns_manager = session_manager is None
         self._own_store: RedisTokenStore | None = None
         self._manager = session_manager or SessionManager(timeouts=timeouts, proxy=proxy)

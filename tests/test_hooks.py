@@ -116,10 +116,28 @@ class Later:
     async def __call__(self, _: object) -> None: ...
 
 
-@pytest.mark.parametrize("hook", [coroutine, partial(coroutine), Later(), "no function"])
+@pytest.mark.parametrize(
+    "hook",
+    [
+        coroutine, partial(coroutine), Later(), partial(Later()), partial(partial(Later()), 1),
+        "no function",
+    ],
+)  # fmt: skip
 def test_a_hook_that_would_never_be_awaited_is_refused(sandbox: Sandbox, hook: Any) -> None:
     with pytest.raises(errors.ConfigurationError, match="hook"):
         sandbox.client(hooks=[hook])
+
+
+@pytest.mark.parametrize("hooks", [print, None, 7, "abc"])
+def test_hooks_that_are_no_list_of_functions_are_refused(sandbox: Sandbox, hooks: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="hooks takes "):
+        sandbox.client(hooks=hooks)
+
+
+@pytest.mark.parametrize("taken", ["x", 7, []])
+def test_an_on_late_order_that_can_t_be_called_is_refused(sandbox: Sandbox, taken: Any) -> None:
+    with pytest.raises(errors.ConfigurationError, match="on_late_order takes a function"):
+        sandbox.client(on_late_order=taken)
 
 
 def returns_a_coroutine(record: object) -> object:

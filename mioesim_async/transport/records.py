@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import CoroutineType
+from typing import Any
 
 from attrs import define, frozen
 
@@ -52,14 +54,24 @@ def check_hooks(hooks: Sequence[Hook]) -> tuple[Hook, ...]:
     """Return hooks that can be called.
 
     Raises:
-        ConfigurationError: If one can't, or is a coroutine function.
+        ConfigurationError: If they are no list, or one can't be called, or is a coroutine
+            function.
     """
-    for hook in hooks:
+    try:
+        taken = (*hooks,)
+    except TypeError:
+        raise ConfigurationError(
+            f"hooks takes a list of functions, not {type(hooks).__name__}"
+        ) from None
+    for hook in taken:
         if not callable(hook):
             raise ConfigurationError(f"hooks takes functions, not {type(hook).__name__}")
-        if any(map(inspect.iscoroutinefunction, (hook, type(hook).__call__))):
+        called: Any = hook
+        while isinstance(called, partial):
+            called = called.func
+        if any(map(inspect.iscoroutinefunction, (called, type(called).__call__))):
             raise ConfigurationError(f"{hook!r} is a coroutine function; {NOT_AWAITED}")
-    return (*hooks,)
+    return taken
 
 
 @frozen
