@@ -330,3 +330,8 @@ def test_the_hex_case_tells_the_schemes_apart() -> None:
     assert plain == plain.lower()
     assert encoded == encoded.upper()
     assert plain != encoded.lower()
+
+
+def test_more_parameters_than_any_request_has_are_one_clear_error() -> None:
+    with pytest.raises(InvalidRequest, match="50,000 parameters; one request takes 1,000"):
+        canonical({f"name{number}": 1 for number in range(50_000)})

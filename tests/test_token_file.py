@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 import stat
@@ -388,3 +389,23 @@ async def test_a_save_that_waits_for_a_stopped_writer_ends_with_the_right_senten
         with pytest.raises(StoreUnavailable, match=r"waited .*\.lock.*`fuser"):
             await store.save(KEY, TOKEN)
     await store.save(KEY, TOKEN)
+
+
+def the_lock_in(folder: Path) -> Path:
+    (lock,) = folder.glob("*.lock")
+    return lock
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+async def test_a_lock_that_can_t_be_used_is_named(tmp_path: Path, kind: str) -> None:
+    store = FileTokenStore(tmp_path / "tokens.json")
+    await store.save("account", TOKEN)
+    lock = the_lock_in(tmp_path)
+    lock.unlink()
+    if kind == "link":
+        lock.symlink_to(tmp_path / "elsewhere")
+    else:
+        lock.mkdir()
+    with pytest.raises(StoreUnavailable, match=re.escape(f"the lock {lock} of the token file")):
+        await store.save("account", TOKEN)
+    assert not (tmp_path / "elsewhere").exists()

@@ -136,7 +136,7 @@ class FileTokenStore:
             await asyncio.sleep(POLL_SECONDS)
 
     def _try(self, lock: FileLock) -> bool:
-        with self._told():
+        with self._told(f"the lock {lock.lock_file} of the token file"):
             try:
                 lock.acquire()
             except Timeout:
@@ -191,15 +191,15 @@ class FileTokenStore:
         )
 
     @contextmanager
-    def _told(self) -> Generator[None]:
-        """Say in one sentence why the file can't be used."""
+    def _told(self, which: str = "") -> Generator[None]:
+        """Say in one sentence why the file, or another of its files, can't be used."""
         try:
             yield
         except OSError as error:
+            file = which or f"the token file {self.path}"
             raise StoreUnavailable(
-                f"the token file {self.path} can't be used: {error.strerror or error}; it must be "
-                "on a local disk with room, and this user must be able to write it and its "
-                "directory"
+                f"{file} can't be used: {error.strerror or error}; it must be on a local disk with "
+                "room, and this user must be able to write it and its directory"
             ) from error
 
     def _write(self, key: str, token: StoredToken) -> None:

@@ -33,8 +33,12 @@ UNRESERVED_AND_COMMA = f"{string.ascii_letters}{string.digits}-._~,".encode()
 RESERVED = frozenset({"sign", "token"})
 
 MOST_ITEMS = 10_000
+MOST_PARAMS = 1_000
 LONGEST_TEXT = 250_000
-"""Items of a list, and characters of a value. To sign and encode more would hold up the loop."""
+"""Items of a list, parameters, and characters of a value.
+
+To sign and encode more would hold up the loop.
+"""
 
 
 def to_text(name: str, value: Value) -> str:
@@ -89,10 +93,14 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
     """Write all parameters as text; empty ones are neither signed nor sent.
 
     Raises:
-        InvalidRequest: If a value has no text form, is not valid Unicode, or a name is the SDK's
-            own.
+        InvalidRequest: If there are more than 1,000, a value has no text form or is not valid
+            Unicode, or a name is the SDK's own.
     """
     texts: dict[str, str] = {}
+    if len(params) > MOST_PARAMS:
+        raise InvalidRequest(
+            f"there are {len(params):,} parameters; one request takes {MOST_PARAMS:,}"
+        )
     for name, value in params.items():
         if type(name) is not str or name in RESERVED or not name:
             raise InvalidRequest(f"parameter name {name!r} is not allowed; the client sets it")
