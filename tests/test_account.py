@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from shopping import buy
+from waiting import SECONDS
 
 from mioesim_async import (
     Credentials,
+    JournalEntry,
     MemoryTokenStore,
     MioEsimClient,
     OrderJournal,
@@ -263,6 +266,64 @@ async def test_the_environment_names_a_proxy_for_a_client_with_a_session_of_its_
         assert manager._proxy is None
     with pytest.raises(errors.ConfigurationError, match="on the session manager"):
         MioEsimClient(sandbox.credentials, session_manager=manager, proxy=sandbox.url)
+
+
+async def test_an_intent_that_waits_for_its_check_does_not_make_its_label_known(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    ours, theirs = OrderJournal(tmp_path / "orders.db"), OrderJournal(tmp_path / "orders.db")
+    asked, may_begin, begun, may_check = (asyncio.Event() for _ in range(4))
+    begin, accounts = ours.begin, ours.accounts
+
+    async def held_begin(entry: JournalEntry) -> JournalEntry | None:
+        if not asked.is_set():
+            asked.set()
+            await may_begin.wait()
+        return await begin(entry)
+
+    async def held_accounts() -> list[str]:
+        if may_begin.is_set() and not begun.is_set():
+            begun.set()
+            await may_check.wait()
+        return await accounts()
+
+    ours.begin, ours.accounts = held_begin, held_accounts  # type: ignore[method-assign]
+    async with (
+        asyncio.timeout(SECONDS),
+        at(sandbox, "vendor.example", order_journal=ours) as client,
+        at(sandbox, "egress.example", order_journal=theirs) as other,
+    ):
+        first = asyncio.create_task(buy(client, "shop-1"))
+        await asked.wait()
+        await buy(other, "shop-2")
+        may_begin.set()
+        await begun.wait()
+        second = asyncio.create_task(buy(client, "shop-2"))
+        await asyncio.wait([second])
+        may_check.set()
+        for one in (first, second):
+            with pytest.raises(errors.ConfigurationError, match=r"'egress\.example'"):
+                await one
+    assert [order.other_order_id for order in sandbox.orders] == ["shop-2"]
+
+
+async def test_an_intent_that_was_never_sent_does_not_make_its_label_known(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    sandbox.clock._skip = False
+    async with (
+        asyncio.timeout(SECONDS),
+        at(sandbox, "vendor.example", order_journal=journal) as client,
+        at(sandbox, "egress.example", order_journal=journal) as other,
+    ):
+        sandbox.faults.add(Fault.refuse(-1), "login")
+        with pytest.raises(errors.MioEsimError) as caught:
+            await buy(client, "shop-1")
+        assert caught.value.was_placed is False
+        await buy(other, "shop-2")
+        with pytest.raises(errors.ConfigurationError, match=r"'egress\.example'"):
+            await buy(client, "shop-2")
+    assert len(sandbox.orders) == 1
 
 
 async def test_a_fault_of_the_vendor_s_does_not_make_a_label_unknown(

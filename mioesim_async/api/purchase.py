@@ -68,6 +68,7 @@ class Purchaser:
         self.under_way: set[str] = set()
         self._settlements = None if journal is None else Settlements(journal, caller.clock)
         self._is_account_known = caller.is_account_named
+        self._has_begun = False
 
     async def aclose(self) -> None:
         """Bring to the journal what it lacks; purchases have ended by now."""
@@ -176,11 +177,12 @@ class Purchaser:
             late = await self._settlements.catch_up(entry.account, entry.other_order_id)
             if late is not None:
                 return late
-            await self._check_account(begun=False)
+            await self._check_account()
+            self._has_begun = True
             standing = await self.journal.begin(entry)
             if standing is None:
                 # Two that begin at once see each other here, at the latest.
-                await self._check_account(begun=True)
+                await self._check_account()
             return None if standing is None else self._settlements.known(standing)
         except asyncio.CancelledError:
             # It may have been recorded; then it is this attempt's, and nothing was sent.
@@ -197,11 +199,8 @@ class Purchaser:
         )
         raise _unavailable(fault)
 
-    async def _check_account(self, *, begun: bool) -> None:
+    async def _check_account(self) -> None:
         """Refuse to buy for an account that may be one that the journal knows by another name.
-
-        Args:
-            begun: The account's first intent was just recorded.
 
         Raises:
             ConfigurationError: If the journal knows this phone number, but not so.
@@ -209,10 +208,12 @@ class Purchaser:
         if self._is_account_known:
             return
         account, known = self.caller.account, await self._known_accounts()
-        labels = [] if account in known and not begun else other_labels(known, account)
-        if labels:
+        # An entry of this client proves nothing until it was sent: others may be buying at once
+        # by another name, and it may be about to be refused.
+        if account in known and not self._has_begun:
+            self._is_account_known = True
+        elif labels := other_labels(known, account):
             raise _another_account(account, labels)
-        self._is_account_known = account in known
 
     async def _settle(
         self,
@@ -224,6 +225,9 @@ class Purchaser:
         order: Order | None = None,
     ) -> None:
         """Record what it came to; a journal that fails now must not lose the order."""
+        if state is not EntryState.NOT_SENT:
+            # It was sent, so no other name stood in its way, and none will: each sees its entry.
+            self._is_account_known = True
         if self._settlements is not None:
             await self._settlements.record(self._settlement(entry, state, reason, order_num, order))
 
