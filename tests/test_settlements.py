@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from shopping import buy
 from waiting import SECONDS, until
 
-from mioesim_async import MioEsimClient, OrderJournal, errors
+from mioesim_async import JournalEntry, MioEsimClient, OrderJournal, errors
 from mioesim_async.api import settlements
 from mioesim_async.journal.entry import EntryState
 from mioesim_async.sandbox import Fault, Sandbox
@@ -158,6 +159,46 @@ async def test_an_intent_that_the_journal_may_have_recorded_is_settled_as_not_se
         assert (await buy(client, "shop-1")).order_num == sandbox.orders[0].order_num
     assert len(sandbox.orders) == 1
     assert not await journal.open_entries()
+
+
+@pytest.mark.parametrize("comes_back", ["before it", "meanwhile", "after it"])
+async def test_an_order_whose_number_this_client_has_is_never_called_absent(
+    sandbox: Sandbox, journal: OrderJournal, comes_back: str
+) -> None:
+    sandbox.clock._skip = False
+    away = Away(journal, "settle")
+    open_entries = journal.open_entries
+
+    async def meanwhile(account: str | None = None) -> list[JournalEntry]:
+        away.is_away = comes_back == "after it"
+        return await open_entries(account)
+
+    async with sandbox.client(order_journal=journal) as client:
+        number = (await buy(client, "shop-1")).order_num
+        # The vendor's list lags behind: it shows nothing yet.
+        sandbox._vendor.book.orders.clear()
+        away.is_away = comes_back != "before it"
+        journal.open_entries = meanwhile  # type: ignore[method-assign]
+        report = await client.orders.reconcile(assume_absent_after=timedelta(0))
+        assert not report.absent
+        if comes_back == "before it":
+            assert not report.still_open
+            assert not await client.orders.open_entries()
+        else:
+            (left,) = report.still_open
+            assert left.order_num == number
+            assert f"reference shop-1 is placed as order {number}" in left.reason
+            assert [one.order_num for one in await client.orders.open_entries()] == [number]
+        known = await client.orders.entry_of("shop-1")
+        assert known is not None
+        assert (known.state, known.order_num) == (EntryState.PLACED, number)
+        found = await client.orders.entry_of_order(number)
+        assert found is not None
+        assert found.other_order_id == "shop-1"
+        away.is_away = False
+    stored = await journal.find(client.account, "shop-1")
+    assert stored is not None
+    assert (stored.state, stored.order_num) == (EntryState.PLACED, number)
 
 
 @pytest.mark.parametrize("text", ["sold out \ud83d", "no \x00 x", "\udc00", "x" * 200_000])

@@ -33,31 +33,40 @@ class Buying:
         return new_reference()
 
     async def entry_of(self, other_order_id: str) -> JournalEntry | None:
-        """Return what the journal knows of a reference; None if nothing, or without a journal."""
+        """Return what the journal knows of a reference; None if nothing, or without a journal.
+
+        The entry has what this client knows and could not write to the journal so far.
+        """
         running_loop()
-        journal = self._purchaser.journal
-        if journal is None:
+        journal, settlements = self._purchaser.journal, self._purchaser.settlements
+        if journal is None or settlements is None:
             return None
-        return await journal.find(self._caller.account, other_order_id)
+        entry = await journal.find(self._caller.account, other_order_id)
+        return None if entry is None else settlements.known(entry)
 
     async def entry_of_order(self, order_num: str) -> JournalEntry | None:
         """Return the journal's entry of an order of the vendor's; None as in ``entry_of``."""
         running_loop()
-        journal = self._purchaser.journal
-        return (
-            None if journal is None else await journal.find_order(self._caller.account, order_num)
-        )
+        journal, settlements = self._purchaser.journal, self._purchaser.settlements
+        if journal is None or settlements is None:
+            return None
+        entry = await journal.find_order(self._caller.account, order_num)
+        return entry or settlements.of_order(self._caller.account, order_num)
 
     async def open_entries(self) -> list[JournalEntry]:
         """Return the journal's open entries of this account, oldest first; sends nothing.
+
+        An entry has what this client knows and could not write to the journal so far, such as
+        the number of an order that was placed.
 
         Raises:
             ConfigurationError: If the client has no journal.
         """
         running_loop()
-        if self._purchaser.journal is None:
+        journal, settlements = self._purchaser.journal, self._purchaser.settlements
+        if journal is None or settlements is None:
             raise errors.ConfigurationError("open entries are kept in a journal: order_journal=")
-        return await self._purchaser.journal.open_entries(self._caller.account)
+        return [*map(settlements.known, await journal.open_entries(self._caller.account))]
 
     async def place(
         self,

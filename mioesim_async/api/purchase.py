@@ -59,6 +59,7 @@ class Purchaser:
         caller: Sends the calls.
         journal: Where intents and outcomes are kept, or None.
         under_way: Attempts of this process that have not come to an end.
+        settlements: What became of purchases, and the journal may lack; None without a journal.
     """
 
     def __init__(self, caller: Caller, journal: Journal | None) -> None:
@@ -66,14 +67,14 @@ class Purchaser:
         self.caller = caller
         self.journal = journal
         self.under_way: set[str] = set()
-        self._settlements = None if journal is None else Settlements(journal, caller.clock)
+        self.settlements = None if journal is None else Settlements(journal, caller.clock)
         self._is_account_known = caller.is_account_named
         self._has_begun = False
 
     async def aclose(self) -> None:
         """Bring to the journal what it lacks; purchases have ended by now."""
-        if self._settlements is not None:
-            await self._settlements.aclose()
+        if self.settlements is not None:
+            await self.settlements.aclose()
 
     async def buy(self, purchase: Purchase, deadline: float | None) -> Order:
         """Place an order or a renewal, and return it whole.
@@ -171,10 +172,10 @@ class Purchaser:
 
     async def _begin(self, entry: JournalEntry) -> JournalEntry | None:
         """Record the intent; return the entry that stands in its way, if there is one."""
-        if self.journal is None or self._settlements is None:
+        if self.journal is None or self.settlements is None:
             return None
         try:
-            late = await self._settlements.catch_up(entry.account, entry.other_order_id)
+            late = await self.settlements.catch_up(entry.account, entry.other_order_id)
             if late is not None:
                 return late
             await self._check_account()
@@ -183,7 +184,7 @@ class Purchaser:
             if standing is None:
                 # Two that begin at once see each other here, at the latest.
                 await self._check_account()
-            return None if standing is None else self._settlements.known(standing)
+            return None if standing is None else self.settlements.known(standing)
         except asyncio.CancelledError:
             # It may have been recorded; then it is this attempt's, and nothing was sent.
             await self._settle(entry, EntryState.NOT_SENT, "cancelled before it was sent")
@@ -194,7 +195,7 @@ class Purchaser:
         except Exception as error:
             fault = error
         # The journal may have recorded the intent and failed to say so.
-        self._settlements.record_later(
+        self.settlements.record_later(
             self._settlement(entry, EntryState.NOT_SENT, "the order journal failed before it")
         )
         raise _unavailable(fault)
@@ -228,8 +229,8 @@ class Purchaser:
         if state is not EntryState.NOT_SENT:
             # It was sent, so no other name stood in its way, and none will: each sees its entry.
             self._is_account_known = True
-        if self._settlements is not None:
-            await self._settlements.record(self._settlement(entry, state, reason, order_num, order))
+        if self.settlements is not None:
+            await self.settlements.record(self._settlement(entry, state, reason, order_num, order))
 
     def _settlement(
         self,

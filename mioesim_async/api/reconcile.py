@@ -15,6 +15,7 @@ from mioesim_async import errors
 from mioesim_async.api.purchase import Purchaser, claim
 from mioesim_async.api.recorded import recorded
 from mioesim_async.api.search import MOST_ROWS, OrderSearch, ask_for_orders, read_orders
+from mioesim_async.api.settlements import Settlements
 from mioesim_async.fanout.outage import is_fatal
 from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, recordable
 from mioesim_async.models.order_replies import OrderPage, references_of, texts_of
@@ -82,14 +83,16 @@ async def reconcile(
     deadline: float | None,
 ) -> ReconcileReport:
     """Look up every open entry of the account; see ``Orders.reconcile``."""
-    journal = purchaser.journal
-    if journal is None:
+    journal, settlements = purchaser.journal, purchaser.settlements
+    if journal is None or settlements is None:
         raise errors.ConfigurationError(
             "reconcile needs an order journal: MioEsimClient(..., order_journal=OrderJournal(path))"
         )
     if assume_absent_after is not None and assume_absent_after < timedelta(0):
         raise errors.InvalidRequest("assume_absent_after can't be negative")
-    lookup = _Lookup(purchaser, journal, get, assume_absent_after, deadline)
+    lookup = _Lookup(purchaser, journal, settlements, get, assume_absent_after, deadline)
+    # What this client knows needs no looking up.
+    await settlements.write_all()
     entries = await journal.open_entries(purchaser.caller.account)
     slots = asyncio.Semaphore(CONCURRENCY)
 
@@ -145,6 +148,7 @@ class _Shown:
 class _Lookup:
     purchaser: Purchaser
     journal: Journal
+    settlements: Settlements
     get: Get
     absent_after: timedelta | None
     deadline: float | None
@@ -161,8 +165,7 @@ class _Lookup:
 
     async def resolve(self, entry: JournalEntry) -> None:
         """Find out what became of one entry."""
-        if entry.attempt in self.purchaser.under_way:
-            self._leave(entry, "it is under way in this process")
+        if self._is_ours_to_settle(entry):
             return
         try:
             shown = await self._look(entry)
@@ -193,6 +196,18 @@ class _Lookup:
             self._leave(entry, f"no order carries its reference, but {doubt}")
         else:
             await self._drop(entry)
+
+    def _is_ours_to_settle(self, entry: JournalEntry) -> bool:
+        """Leave an entry of which this client knows, or will know, better than any search."""
+        late = self.settlements.lacking(entry.attempt)
+        if late is not None:
+            reason = f"the answer is known, but the journal could not be told so far: {late}"
+            self._leave(self.settlements.known(entry), reason)
+        elif entry.attempt in self.purchaser.under_way:
+            self._leave(entry, "it is under way in this process")
+        else:
+            return False
+        return True
 
     async def _look(self, entry: JournalEntry) -> list[_Shown]:
         """Search by the days of an entry, and by its reference."""
@@ -312,6 +327,8 @@ class _Lookup:
             self.report.adopted.append(order)
 
     async def _drop(self, entry: JournalEntry) -> None:
+        if self._is_ours_to_settle(entry):
+            return
         if await self._settle(entry, EntryState.ABSENT, None, None):
             self.report.absent.append(entry)
 

@@ -116,6 +116,22 @@ class Settlements:
                     return self.known(one.entry)
         return None
 
+    async def write_all(self) -> None:
+        """Try now to write all that the journal lacks."""
+        if self._unwritten:
+            await self._try_all()
+
+    def lacking(self, attempt: str) -> Settlement | None:
+        """Return what the journal lacks of an attempt, if it lacks anything."""
+        return self._unwritten.get(attempt)
+
+    def of_order(self, account: str, order_num: str) -> JournalEntry | None:
+        """Return the entry of an order whose number the journal lacks, or None."""
+        for one in self._unwritten.values():
+            if (one.entry.account, one.order_num) == (account, order_num):
+                return self.known(one.entry)
+        return None
+
     def known(self, entry: JournalEntry) -> JournalEntry:
         """Return an entry of the journal with what it still lacks."""
         late = self._unwritten.get(entry.attempt)
