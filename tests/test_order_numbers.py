@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from shopping import PLAN, buy
 
-from mioesim_async import MioEsimClient, OrderJournal, errors
+from mioesim_async import MioEsimClient, OrderJournal, Safety, errors
 from mioesim_async.models.order_replies import new_order_num
 from mioesim_async.sandbox import Fault, Sandbox
 
 NEW, OLD = "EP20260101000002", "EP20260101000001"
 ICCID = "8985000000000000001"
+BY_ORDER = {"skuId": 45, "priceId": 441}
 WHOLE: dict[str, Any] = {
     "code": 0,
     "message": "success",
@@ -89,6 +90,64 @@ async def test_what_an_unclear_reply_to_a_renewal_names_alone_may_be_the_renewed
         assert await told(buyer, journal, str(renewed), **renewed) is None
 
 
+RENEWED: list[dict[str, Any]] = [
+    {"orderNum": OLD, "mainOrderNum": OLD, "renewal": True, "status": 0},
+    {"orderNum": OLD, "renewOrderNum": [NEW], "renewal": False, "status": 0},
+    {"orderNum": OLD, "renew_order_num": NEW, "mainOrderNum": "EP20250101000001", "status": 0},
+    {"order": {"orderNum": OLD, "renewOrderNum": [NEW], "mainOrderNum": "EP20250101000001"}},
+]
+
+
+@pytest.mark.parametrize("code", [0, -3])
+@pytest.mark.parametrize("in_a_list", [False, True])
+@pytest.mark.parametrize("row", RENEWED, ids=str)
+async def test_the_row_of_the_renewed_order_is_not_taken_for_the_new_one(
+    sandbox: Sandbox,
+    buyer: MioEsimClient,
+    journal: OrderJournal,
+    row: dict[str, Any],
+    in_a_list: bool,
+    code: int,
+) -> None:
+    body = json.dumps({"code": code, "message": "x", "data": [row] if in_a_list else row})
+    for cut in (0, 2):
+        text = body[: len(body) - cut].encode()
+        fault = Fault.truncate(text) if cut else Fault.replaced(text)
+        sandbox.faults.add(fault, "renewCard")
+        assert await told(buyer, journal, f"cut by {cut}", iccid=ICCID) is None
+
+
+@pytest.mark.parametrize("renewals", [None, [], "", "[]"])
+async def test_a_renewal_without_renewals_of_its_own_is_the_new_order(
+    sandbox: Sandbox, buyer: MioEsimClient, renewals: Any
+) -> None:
+    data = {**WHOLE["data"], "renewOrderNum": renewals, "renewal": True}
+    body = json.dumps({"code": 0, "message": "success", "data": data}).encode()
+    sandbox.faults.add(Fault.replaced(body), "renewCard")
+    assert (await buyer.orders.renew(**PLAN, iccid=ICCID)).order_num == NEW
+
+
+async def test_a_new_order_may_name_itself_as_its_main_order(
+    sandbox: Sandbox, buyer: MioEsimClient
+) -> None:
+    data = {**WHOLE["data"], "mainOrderNum": NEW}
+    body = json.dumps({"code": 0, "message": "success", "data": data}).encode()
+    sandbox.faults.add(Fault.replaced(body), "addEsimOrder")
+    assert (await buy(buyer, "shop-1")).order_num == NEW
+
+
+async def test_the_generic_call_names_no_order_that_it_renews_and_the_one_that_it_refunds(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    for name, expected in (("renewCard", None), ("anythingElse", None), ("refundOrder", OLD)):
+        sandbox.faults.add(Fault.lose_reply(), name)
+        with pytest.raises(errors.OutcomeUnknown) as caught:
+            await client.call(
+                f"/api_esim/{name}", {**BY_ORDER, "orderNum": OLD}, safety=Safety.MONEY
+            )
+        assert caught.value.order_num == expected
+
+
 @pytest.mark.parametrize("where", ["at the start", "at the end", "nowhere"])
 @pytest.mark.parametrize("size", [300_000, 3_000_000])
 async def test_a_reply_over_the_limit_is_searched_for_its_number(
@@ -130,6 +189,7 @@ TEXTS = {
     '"data":"6GB"': None,
     f'"mainOrderNum":"{OLD}"': None,
     f'"renewOrderNum":["{OLD}"]': None,
+    f'"orderNum":"{NEW}","renewOrderNum":["{OLD}"]': NEW,
     f"see {OLD}": None,
     NEW: None,
 }

@@ -18,7 +18,13 @@ from mioesim_async.journal.entry import (
     fingerprint,
     recordable,
 )
-from mioesim_async.models.order_replies import Placed, new_order_num, read_order, read_placed
+from mioesim_async.models.order_replies import (
+    Placed,
+    is_renewed_order,
+    new_order_num,
+    read_order,
+    read_placed,
+)
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
@@ -416,7 +422,9 @@ def _another_account(account: str, labels: list[str]) -> errors.ConfigurationErr
 def _is_old(placed: Placed, purchase: Purchase) -> bool:
     """Tell whether a renewal's reply names no order but the one that is renewed, or may do so."""
     return purchase.is_renewal and (
-        placed.is_odd or placed.order_num == purchase.params.get("orderNum")
+        placed.is_odd
+        or placed.order_num == purchase.params.get("orderNum")
+        or (placed.order is not None and is_renewed_order(placed.order))
     )
 
 

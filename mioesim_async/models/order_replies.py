@@ -23,6 +23,7 @@ from mioesim_async.slices import Steps
 __all__ = [
     "OrderPage",
     "Placed",
+    "is_renewed_order",
     "new_order_num",
     "read_links",
     "read_order",
@@ -44,6 +45,9 @@ NAMED_IN_TEXT = re.compile(
 """Whole numbers in text: a number at the end of a cut reply may be a part of a longer one."""
 
 NAME_BEFORE = re.compile(rf"{QUOTE}(?P<main>main_?)?o$", re.IGNORECASE)
+RENEWALS_IN_TEXT = re.compile(
+    rf"renew_?order_?num{QUOTE}\s*:[\s\[]*(?:{QUOTE})?[a-z]{{0,4}}[0-9]", re.IGNORECASE
+)
 BARE_IN_TEXT = re.compile(
     rf"data{QUOTE}\s*:\s*{QUOTE}(?P<number>[A-Z]{{1,4}}[0-9]{{14,20}}){QUOTE}"
 )
@@ -139,7 +143,8 @@ def new_order_num(
         data: The reply's data as parsed, or the text of a reply that could not be parsed.
         renewed: The order that is renewed, where the call named it.
         renews: The call was a renewal. Then a number counts only where the reply names the
-            renewed order too, apart from it: alone it may be the renewed order's.
+            renewed order too, apart from it: alone it may be the renewed order's. Nor does one
+            count of an order that lists its own renewals.
         is_text: It is text that could not be parsed.
     """
     found: set[str] = set()
@@ -147,9 +152,21 @@ def new_order_num(
     bare = None if is_text else _bare_number(data)
     if bare is not None:
         found.add(bare)
-    _collect(data, found, main, LEVELS)
+    lists_renewals = _collect(data, found, main, LEVELS)
+    if renews and lists_renewals:
+        return None
     new = found - main - {renewed}
     return new.pop() if len(new) == 1 and (main or not renews) else None
+
+
+def is_renewed_order(order: Order) -> bool:
+    """Tell whether the order in a reply to a renewal may be the one that was renewed.
+
+    Such a one names itself as the main order, or lists its own renewals.
+    """
+    return order.main_order_num == order.order_num or any(
+        _is_filled_list(name, value) for name, value in order.extra.items()
+    )
 
 
 def read_links(data: Any, asked: Collection[str] | None = None) -> Steps[dict[str, str]]:
@@ -265,31 +282,52 @@ def _bare_number(data: Any) -> str | None:
     return None
 
 
-def _collect(data: Any, found: set[str], main: set[str], depth: int) -> None:
-    """Collect the numbers of orders, and of orders that were renewed."""
+def _is_filled_list(name: str, value: Any) -> bool:
+    """Tell whether a field lists renewals of an order, and has any."""
+    if isinstance(value, str):
+        value = value.strip(" []")
+    return _plain(name) == "renewordernum" and bool(value)
+
+
+def _collect(data: Any, found: set[str], main: set[str], depth: int) -> bool:
+    """Collect the numbers of orders, and of orders that were renewed.
+
+    Returns:
+        Whether an order in it lists its own renewals.
+    """
+    lists_renewals = False
     if isinstance(data, dict):
         for key, value in data.items():
             name = _plain(key)
             if name in ("ordernum", "mainordernum"):
                 number = _bare_number(value)
                 (found if name == "ordernum" else main).update({number} if number else ())
+            elif name == "renewordernum":
+                lists_renewals |= _is_filled_list(key, value)
             elif depth:
-                _collect(value, found, main, depth - 1)
+                lists_renewals |= _collect(value, found, main, depth - 1)
     elif isinstance(data, list) and depth:
         for item in data:
-            _collect(item, found, main, depth - 1)
+            lists_renewals |= _collect(item, found, main, depth - 1)
     elif isinstance(data, str):
-        # An order of a thousand cards may name its number a thousand times.
-        named = {
-            (data[max(0, match.start() - LONGEST_NAME) : match.start()], match["number"])
-            for match in NAMED_IN_TEXT.finditer(data)
-        }
-        for name, text in named:
-            before = NAME_BEFORE.search(name)
-            number = _bare_number(text)
-            if before is not None and number is not None:
-                (found if before["main"] is None else main).add(number)
-        found.update(match["number"] for match in BARE_IN_TEXT.finditer(data))
+        lists_renewals = _collect_from_text(data, found, main)
+    return lists_renewals
+
+
+def _collect_from_text(text: str, found: set[str], main: set[str]) -> bool:
+    """Do so in text that could not be parsed."""
+    # An order of a thousand cards may name its number a thousand times.
+    named = {
+        (text[max(0, match.start() - LONGEST_NAME) : match.start()], match["number"])
+        for match in NAMED_IN_TEXT.finditer(text)
+    }
+    for name, value in named:
+        before = NAME_BEFORE.search(name)
+        number = _bare_number(value)
+        if before is not None and number is not None:
+            (found if before["main"] is None else main).add(number)
+    found.update(match["number"] for match in BARE_IN_TEXT.finditer(text))
+    return RENEWALS_IN_TEXT.search(text) is not None
 
 
 def _plain(name: str) -> str:

@@ -12,9 +12,17 @@ from mioesim_async.models.order_replies import new_order_num
 from mioesim_async.transport.config import RetryPolicy
 from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.request import Progress
-from mioesim_async.wire.endpoints import Endpoint, Safety
+from mioesim_async.wire.endpoints import REFUND_ORDER, Endpoint, Safety
 
-__all__ = ["Call", "contended", "cut_short", "too_late", "unknown", "wrongly_signed"]
+__all__ = [
+    "Call",
+    "contended",
+    "cut_short",
+    "order_asked_about",
+    "too_late",
+    "unknown",
+    "wrongly_signed",
+]
 
 DISPUTED = re.compile("[^A-Za-z0-9._,-]")
 """Characters that not all encoders write alike, such as blanks and slashes (observed)."""
@@ -78,19 +86,24 @@ def too_late(call: Call) -> errors.DeadlineExceeded:
     ).at(path)
 
 
+def order_asked_about(call: Call) -> str | None:
+    """Return the order that a call names and is about; None where it may make another of it."""
+    if call.endpoint.safety is Safety.MONEY and call.endpoint.path != REFUND_ORDER.path:
+        return None
+    return call.texts.get("orderNum")
+
+
 def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
     """Make the error for what may or may not have been executed."""
     path = call.endpoint.path
-    reference = call.texts.get("otherOrderId")
-    data, named = getattr(failed, "data", None), call.texts.get("orderNum")
-    # A call without a reference, such as a refund, is about the order that it names.
-    order_num = named
-    if reference is not None:
-        renews = named is not None or "iccid" in call.texts
+    reference, data = call.texts.get("otherOrderId"), getattr(failed, "data", None)
+    order_num = order_asked_about(call)
+    if order_num is None:
+        renewed = call.texts.get("orderNum")
         order_num = new_order_num(
             data,
-            renewed=named,
-            renews=renews,
+            renewed=renewed,
+            renews=renewed is not None or "iccid" in call.texts,
             is_text=isinstance(failed, errors.ProtocolError),
         )
     if reference is None and call.endpoint.safety is Safety.WRITE:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mioesim_async.transport.call import Call, cut_short, too_late
+from mioesim_async.transport.call import Call, cut_short, order_asked_about, too_late
 from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
@@ -94,7 +94,7 @@ class Purchases:
             call.endpoint.path,
             "success" if error is None else f"{type(error).__name__}: {error}",
             call.texts.get("otherOrderId"),
-            call.order_num or call.texts.get("orderNum"),
+            call.order_num or order_asked_about(call),
         )
         if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
             telling = self._tell(self._on_late, task.result() if error is None else error)
