@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from waiting import SECONDS, until
 from mioesim_async import JournalEntry, MioEsimClient, OrderJournal, errors
 from mioesim_async.api import settlements
 from mioesim_async.journal.entry import EntryState
-from mioesim_async.sandbox import Fault, Sandbox
+from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 
 class Away:
@@ -224,6 +224,171 @@ def _reply(code: int, message: str) -> bytes:
         for char in message
     )
     return f'{{"code":{code},"message":"{written}"}}'.encode()
+
+
+async def test_a_purchase_waits_once_for_a_journal_that_can_t_record_its_answer(
+    clock: SandboxClock, journal: OrderJournal
+) -> None:
+    clock._skip = False
+    async with Sandbox(5, clock=clock, order_form="number") as sandbox:
+        async with sandbox.client(order_journal=journal) as client:
+            away = Away(journal, "settle")
+            order = await buy(client, "shop-1")
+            assert away.calls == 1
+            known = await client.orders.entry_of("shop-1")
+            assert known is not None
+            assert known.order is not None, "what was read back is kept as well"
+            away.is_away = False
+        stored = await journal.find(client.account, "shop-1")
+    assert stored is not None
+    assert (stored.order_num, stored.order) == (order.order_num, known.order)
+
+
+class Held:
+    """Holds up a method of a journal until it is let go."""
+
+    def __init__(self, journal: OrderJournal, name: str) -> None:
+        self.calls = 0
+        self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+        self.fault: Exception | None = None
+        self._method = getattr(journal, name)
+        setattr(journal, name, self._held)
+
+    async def _held(self, *arguments: Any, **more: Any) -> Any:
+        self.calls += 1
+        self.asked.set()
+        await self.go_on.wait()
+        if self.fault is not None:
+            raise self.fault
+        return await self._method(*arguments, **more)
+
+
+async def test_closing_waits_once_for_what_is_being_written(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    away = Away(journal, "settle")
+    client = sandbox.client(order_journal=journal)
+    order = await buy(client, "shop-1")
+    away.is_away = False
+    held = Held(journal, "settle")
+    await until(lambda: sandbox.clock.advance(1) or held.asked.is_set(), pause=0)
+    closing = asyncio.create_task(client.aclose())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    held.fault = errors.JournalUnavailable("it is locked")
+    held.go_on.set()
+    await closing
+    assert held.calls == 1
+    assert caplog.text.count("never told") == 1
+    assert f"never told that reference shop-1 is placed as order {order.order_num}" in caplog.text
+
+
+async def test_a_look_for_an_order_whose_day_has_passed_ends_with_the_deadline(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    sandbox.clock._skip = False
+    held = Held(journal, "find")
+    async with sandbox.client(order_journal=journal) as client:
+        buying = asyncio.create_task(
+            client.orders.place(
+                sku_id=45,
+                price_id=442,
+                count=1,
+                begin_date=date(2020, 1, 1),
+                other_order_id="shop-1",
+                deadline=0.5,
+            )
+        )
+        async with asyncio.timeout(SECONDS):
+            await held.asked.wait()
+        try:
+            await until(lambda: sandbox.clock.advance(0.5) or buying.done())
+        finally:
+            held.go_on.set()
+        with pytest.raises(errors.DeadlineExceeded) as caught:
+            await buying
+        assert caught.value.was_placed is None, "nobody could look"
+    assert not sandbox.orders
+
+
+async def test_an_answer_is_written_by_one_at_a_time(
+    clock: SandboxClock, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock._skip = False
+    async with (
+        Sandbox(5, clock=clock, order_form="number") as sandbox,
+        sandbox.client(order_journal=journal) as client,
+    ):
+        away = Away(journal, "settle")
+        sandbox.faults.add(Fault.refuse(3), "getOrderInfo")
+        with pytest.raises(errors.OrderIncomplete) as caught:
+            await buy(client, "shop-1")
+        away.is_away = False
+        held = Held(journal, "settle")
+        await until(lambda: clock.advance(1) or held.asked.is_set(), pause=0)
+        again = asyncio.create_task(buy(client, "shop-1"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        calls = held.calls
+        held.go_on.set()
+        assert calls == 1
+        assert (await again).order_num == caught.value.order_num
+    assert "recorded nowhere" not in caplog.text
+    assert caplog.text.count("told at last") == 1
+
+
+async def test_an_answer_that_was_written_by_a_call_that_failed_is_not_told(
+    clock: SandboxClock, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock._skip = False
+    settle = journal.settle
+
+    async def written_but_not_said(*arguments: Any, **more: Any) -> bool:
+        await settle(*arguments, **more)
+        raise OSError("the connection broke at the commit")
+
+    journal.settle = written_but_not_said  # type: ignore[method-assign]
+    async with (
+        Sandbox(5, clock=clock, order_form="number") as sandbox,
+        sandbox.client(order_journal=journal) as client,
+    ):
+        sandbox.faults.add(Fault.refuse(3), "getOrderInfo")
+        with pytest.raises(errors.OrderIncomplete):
+            await buy(client, "shop-1")
+        journal.settle = settle  # type: ignore[method-assign]
+    assert "could not record" in caplog.text
+    for wrong in ("recorded nowhere", "told at last", "never told"):
+        assert wrong not in caplog.text
+
+
+async def test_the_end_of_a_process_does_not_tell_what_was_written_by_a_cancelled_call(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    settle, writing = journal.settle, asyncio.Event()
+
+    async def seen(*arguments: Any, **more: Any) -> bool:
+        writing.set()
+        return await settle(*arguments, **more)
+
+    journal.settle = seen  # type: ignore[method-assign]
+    async with sandbox.client(order_journal=journal) as client:
+        buying = asyncio.create_task(buy(client, "shop-1"), name="mioesim_async test")
+        async with asyncio.timeout(SECONDS):
+            await writing.wait()
+            # As asyncio.run does at its end.
+            tasks = [
+                task for task in asyncio.all_tasks() if task.get_name().startswith("mioesim_async ")
+            ]
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        assert buying.cancelled()
+        settlements._tell_all()
+        assert "never told" not in caplog.text
+        stored = await journal.find(client.account, "shop-1")
+    assert stored is not None
+    assert stored.order_num == sandbox.orders[0].order_num
 
 
 async def test_no_task_is_left_of_a_journal_that_stays_away(

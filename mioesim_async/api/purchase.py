@@ -93,6 +93,11 @@ class Purchaser:
         async def conduct(exchange: Exchange) -> Order:
             self.under_way.add(entry.attempt)
             try:
+                # An order that was placed in time may be asked for again.
+                if purchase.passed_day and not await self._stands(
+                    entry.account, entry.other_order_id
+                ):
+                    raise errors.InvalidRequest(purchase.passed_day)
                 return await self._conduct(purchase, entry, exchange)
             except errors.MioEsimError as error:
                 # Whoever is told of it late gets it from here.
@@ -102,9 +107,6 @@ class Purchaser:
                 self.under_way.discard(entry.attempt)
 
         try:
-            # An order that was placed in time may be asked for again.
-            if purchase.passed_day and not await self._stands(entry.account, entry.other_order_id):
-                raise errors.InvalidRequest(purchase.passed_day)
             return await self.caller.purchase(
                 purchase.endpoint,
                 purchase.params,

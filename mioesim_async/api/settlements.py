@@ -7,6 +7,7 @@ import atexit
 import itertools
 import logging
 import os
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -21,11 +22,14 @@ from mioesim_async.journal.entry import (
     JournalEntry,
     settled,
 )
-from mioesim_async.transport.clock import Clock
+from mioesim_async.transport.clock import Clock, TimeLimit
 
 __all__ = ["Settlement", "Settlements"]
 
 logger = logging.getLogger("mioesim_async")
+
+LOOK_SECONDS = 1.0
+"""How long the end of the loop waits to learn whether an answer was written."""
 
 LONGEST_PAUSE = 60.0
 """Longest wait between two tries to write what could not be written, in seconds."""
@@ -69,6 +73,7 @@ class Settlements:
         self._journal = journal
         self._clock = clock
         self._unwritten: dict[str, Settlement] = {}
+        self._writing: dict[str, asyncio.Task[Exception | None]] = {}
         self._trying: asyncio.Task[None] | None = None
         self._pause: asyncio.Task[None] | None = None
         self._closed = False
@@ -79,18 +84,14 @@ class Settlements:
         Returns:
             Whether it stands in the journal.
         """
+        attempt = settlement.entry.attempt
+        if attempt in self._unwritten:
+            # The journal has just failed. Asked again, it might wait as long again.
+            self.record_later(settlement)
+            return False
         # Kept first: a cancellation may end the writing, too.
         self._keep(settlement)
-        fault = await self._try(settlement)
-        if fault is None:
-            return True
-        logger.error(
-            "the order journal could not record that %s: %s; it is tried again until it can",
-            settlement,
-            _told(fault),
-        )
-        self._start()
-        return False
+        return await self._try(settlement, is_late=False) is None
 
     def record_later(self, settlement: Settlement) -> None:
         """Write what became of an attempt when a journal that has just failed can be used."""
@@ -152,11 +153,11 @@ class Settlements:
         self._closed = True
         if self._pause is not None:
             self._pause.cancel()
-        if self._trying is not None:
-            # What is being written is not cancelled: nobody would know if it was.
-            await asyncio.wait([self._trying])
-        if self._unwritten:
-            await self._try_all()
+        # What is being written is waited for, and not tried once more behind it.
+        await self.write_all()
+        left = [task for task in (self._trying, *self._writing.values()) if task is not None]
+        if left:
+            await asyncio.wait(left)
         self.tell()
 
     def tell(self) -> None:
@@ -178,8 +179,27 @@ class Settlements:
         if self._trying is None and not self._closed:
             self._trying = asyncio.create_task(self._try_again(), name="mioesim_async journal")
 
-    async def _try(self, settlement: Settlement) -> Exception | None:
-        """Write it; return why it can't be written, or None."""
+    async def _try(self, settlement: Settlement, *, is_late: bool = True) -> Exception | None:
+        """Write it; return why it can't be written, or None.
+
+        What is being written of its attempt is waited for instead, so that nobody waits twice.
+        """
+        attempt, fault = settlement.entry.attempt, None
+        while fault is None and self._unwritten.get(attempt) is settlement:
+            writing = self._writing.get(attempt)
+            if writing is None or writing.done():
+                work = self._write(settlement, is_late)
+                writing = asyncio.create_task(work, name="mioesim_async journal")
+                self._writing[attempt] = writing
+                writing.add_done_callback(self._ended)
+            # Who is cancelled doesn't end the writing: nobody would know if it was written.
+            fault = await asyncio.shield(writing)
+        return fault
+
+    def _ended(self, writing: asyncio.Task[Exception | None]) -> None:
+        self._writing = {key: task for key, task in self._writing.items() if task is not writing}
+
+    async def _write(self, settlement: Settlement, is_late: bool) -> Exception | None:
         entry = settlement.entry
         try:
             changed = await self._journal.settle(
@@ -192,28 +212,59 @@ class Settlements:
                 order_num=settlement.order_num,
                 order=settlement.order,
             )
+            is_lost = (
+                not changed
+                and settlement.order_num is not None
+                and not await self._is_recorded(settlement)
+            )
+        except asyncio.CancelledError:
+            # The loop ends. It may have been written all the same.
+            with suppress(Exception), TimeLimit(self._clock, LOOK_SECONDS):
+                if await self._is_recorded(settlement):
+                    self._forget(settlement)
+            raise
         except Exception as error:
+            if not is_late:
+                logger.error(
+                    "the order journal could not record that %s: %s; it is tried again until it "
+                    "can",
+                    settlement,
+                    _told(error),
+                )
+            self._start()
             return error
-        if self._unwritten.get(entry.attempt) is settlement:
-            del self._unwritten[entry.attempt]
-        if not self._unwritten:
-            _with_unwritten.discard(self)
-        if not changed and settlement.order_num is not None:
+        self._forget(settlement)
+        if is_lost:
             logger.warning(
-                "the order journal has another attempt of this reference, so that %s is recorded "
-                "nowhere",
+                "the order journal's entry of this reference is of another attempt or names "
+                "another order, so that %s is recorded nowhere",
                 settlement,
             )
+        elif changed and is_late:
+            logger.warning("the order journal was told at last that %s", settlement)
         return None
 
+    async def _is_recorded(self, settlement: Settlement) -> bool:
+        """Tell whether the journal has what counts: the order's number, or else the state."""
+        entry = settlement.entry
+        found = await self._journal.find(entry.account, entry.other_order_id)
+        if settlement.order_num is not None:
+            return found is not None and found.order_num == settlement.order_num
+        if found is None or found.attempt != entry.attempt:
+            return True
+        return found.state is not EntryState.OPEN
+
+    def _forget(self, settlement: Settlement) -> None:
+        """Keep it no longer, unless more is known by now."""
+        if self._unwritten.get(settlement.entry.attempt) is settlement:
+            del self._unwritten[settlement.entry.attempt]
+        if not self._unwritten:
+            _with_unwritten.discard(self)
+
     async def _try_all(self) -> None:
-        """Try to write all that is kept, and tell in the log what was written."""
-        kept = [*self._unwritten.values()]
+        """Try to write all that is kept."""
         # At once, since each may wait for a journal that is locked.
-        faults = await asyncio.gather(*map(self._try, kept))
-        for settlement, fault in zip(kept, faults, strict=True):
-            if fault is None:
-                logger.warning("the order journal was told at last that %s", settlement)
+        await asyncio.gather(*map(self._try, [*self._unwritten.values()]))
 
     async def _try_again(self) -> None:
         try:
