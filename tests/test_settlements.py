@@ -226,6 +226,35 @@ def _reply(code: int, message: str) -> bytes:
     return f'{{"code":{code},"message":"{written}"}}'.encode()
 
 
+async def test_a_journal_that_fails_before_an_intent_piles_up_nothing(
+    sandbox: Sandbox, journal: OrderJournal, caplog: pytest.LogCaptureFixture
+) -> None:
+    sandbox.clock._skip = False
+    looks = Away(journal, "accounts")
+    away = Away(journal, "begin", "settle")
+    async with sandbox.client(order_journal=journal) as client:
+        kept = client.orders._purchaser.settlements
+        assert kept is not None
+        await _refuse(client, "shop-1", 3)
+        assert not kept._unwritten, "begin was not reached"
+        looks.is_away = False
+        await _refuse(client, "shop-1", 20)
+        assert len(kept._unwritten) == 1
+        looks.is_away = True
+        await _refuse(client, "shop-2", 20)
+        assert len(kept._unwritten) == 1
+        assert away.is_away
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the order journal failed before reference shop-1 was sent" in caplog.text
+    assert not sandbox.orders
+
+
+async def _refuse(client: MioEsimClient, reference: str, times: int) -> None:
+    for _ in range(times):
+        with pytest.raises(errors.JournalUnavailable):
+            await buy(client, reference)
+
+
 async def test_a_purchase_waits_once_for_a_journal_that_can_t_record_its_answer(
     clock: SandboxClock, journal: OrderJournal
 ) -> None:

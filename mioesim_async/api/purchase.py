@@ -6,6 +6,8 @@ import asyncio
 import uuid
 from datetime import UTC, datetime
 
+from attrs import evolve
+
 from mioesim_async import errors
 from mioesim_async.api.order_checks import Purchase
 from mioesim_async.api.recorded import order_of, recorded
@@ -182,31 +184,44 @@ class Purchaser:
         """Record the intent; return the entry that stands in its way, if there is one."""
         if self.journal is None or self.settlements is None:
             return None
+        asked = begun = False
         try:
             late = await self.settlements.catch_up(entry.account, entry.other_order_id)
             if late is not None:
                 return late
             await self._check_account()
-            self._has_begun = True
+            self._has_begun = asked = True
             standing = await self.journal.begin(entry)
-            if standing is None:
-                # Two that begin at once see each other here, at the latest.
-                await self._check_account()
-            return None if standing is None else self.settlements.known(standing)
+            if standing is not None:
+                return self.settlements.known(standing)
+            begun = True
+            # Two that begin at once see each other here, at the latest.
+            await self._check_account()
+            return None
         except asyncio.CancelledError:
             # It may have been recorded; then it is this attempt's, and nothing was sent.
-            await self._settle(entry, EntryState.NOT_SENT, "cancelled before it was sent")
+            if asked:
+                await self.settlements.record(
+                    self._not_sent(entry, "cancelled before it was sent", begun=begun)
+                )
             raise
         except errors.ConfigurationError as error:
-            await self._settle(entry, EntryState.NOT_SENT, _reason(error))
+            # Refused by the journal itself, it was not recorded.
+            if begun:
+                await self.settlements.record(self._not_sent(entry, _reason(error), begun=True))
             raise
         except Exception as error:
             fault = error
-        # The journal may have recorded the intent and failed to say so.
-        self.settlements.record_later(
-            self._settlement(entry, EntryState.NOT_SENT, "the order journal failed before it")
-        )
+        if asked:
+            # The journal may have recorded the intent and failed to say so.
+            self.settlements.record_later(
+                self._not_sent(entry, "the order journal failed before it", begun=begun)
+            )
         raise _unavailable(fault)
+
+    def _not_sent(self, entry: JournalEntry, reason: str, *, begun: bool) -> Settlement:
+        settlement = self._settlement(entry, EntryState.NOT_SENT, reason)
+        return evolve(settlement, is_begun=begun)
 
     async def _check_account(self) -> None:
         """Refuse to buy for an account that may be one that the journal knows by another name.

@@ -46,6 +46,7 @@ class Settlement:
         reason: Why it is unknown or refused; empty otherwise.
         order_num: The vendor's order number, or None.
         order: The order, JSON-ready, or None.
+        is_begun: The journal has the attempt's intent; False if it failed, and may have it.
     """
 
     entry: JournalEntry
@@ -54,6 +55,7 @@ class Settlement:
     reason: str = ""
     order_num: str | None = None
     order: dict[str, Any] | None = None
+    is_begun: bool = True
 
     def __str__(self) -> str:
         """Say what is known, in words for a log."""
@@ -162,11 +164,21 @@ class Settlements:
 
     def tell(self) -> None:
         """Tell in the log what the journal lacks, for the last time."""
-        for settlement in self._unwritten.values():
-            logger.error(
-                "the order journal was never told that %s; settle its entry by hand, with "
-                "journal.settle() or orders.reconcile()",
-                settlement,
+        kept = self._unwritten.values()
+        for settlement in kept:
+            if settlement.is_begun:
+                logger.error(
+                    "the order journal was never told that %s; settle its entry by hand, with "
+                    "journal.settle() or orders.reconcile()",
+                    settlement,
+                )
+        for reference in dict.fromkeys(
+            one.entry.other_order_id for one in kept if not one.is_begun
+        ):
+            logger.warning(
+                "the order journal failed before reference %s was sent, and may have an open "
+                "entry of it; nothing was sent",
+                reference,
             )
         self._unwritten.clear()
         _with_unwritten.discard(self)
@@ -224,7 +236,7 @@ class Settlements:
                     self._forget(settlement)
             raise
         except Exception as error:
-            if not is_late:
+            if not is_late and settlement.is_begun:
                 logger.error(
                     "the order journal could not record that %s: %s; it is tried again until it "
                     "can",
