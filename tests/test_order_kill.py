@@ -71,7 +71,10 @@ async def test_killed_processes_lose_no_order_and_double_none(tmp_path: Path, ro
     journal = OrderJournal(path)
     states: Counter[str] = Counter()
     with Sandbox(10) as sandbox:
-        for number in range(rounds):
+        done = 0
+        # On a busy machine a few kills may all come before the first order.
+        while done < rounds or (not states["open"] and done < 10 * rounds):
+            number, done = done, done + 1
             kill_a_worker(path, sandbox, number * ORDERS, moments.uniform(0, 0.12))
             for entry in await journal.open_entries():
                 states[entry.state.value] += 1
@@ -88,9 +91,9 @@ async def test_killed_processes_lose_no_order_and_double_none(tmp_path: Path, ro
                 assert known == (f"ref-{index}" in placed), entry_now
         # A queue that delivers every task again ends with every order placed, once.
         async with sandbox.client(order_journal=journal) as client:
-            for index in range(rounds * ORDERS):
+            for index in range(done * ORDERS):
                 order = await buy(client, f"ref-{index}")
                 assert order.other_order_id == f"ref-{index}"
         placed = [order.other_order_id for order in sandbox.orders]
-        assert sorted(placed) == sorted(f"ref-{n}" for n in range(rounds * ORDERS))
+        assert sorted(placed) == sorted(f"ref-{n}" for n in range(done * ORDERS))
     assert states["open"] > 0, "no process was killed in the middle of an order"
