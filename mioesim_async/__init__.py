@@ -33,6 +33,13 @@ if TYPE_CHECKING:
     from mioesim_async.api.search import OrderSearch as OrderSearch
     from mioesim_async.api.stream import CardStream as CardStream
     from mioesim_async.client import MioEsimClient as MioEsimClient
+    from mioesim_async.clock import Clock as Clock
+    from mioesim_async.config import (
+        Credentials as Credentials,
+        PoolLimits as PoolLimits,
+        RetryPolicy as RetryPolicy,
+        Timeouts as Timeouts,
+    )
     from mioesim_async.delivery import (
         CustomerSheet as CustomerSheet,
         customer_html as customer_html,
@@ -93,13 +100,6 @@ if TYPE_CHECKING:
         StoredToken as StoredToken,
         TokenStore as TokenStore,
     )
-    from mioesim_async.transport.clock import Clock as Clock
-    from mioesim_async.transport.config import (
-        Credentials as Credentials,
-        PoolLimits as PoolLimits,
-        RetryPolicy as RetryPolicy,
-        Timeouts as Timeouts,
-    )
     from mioesim_async.transport.manager import SessionManager as SessionManager
     from mioesim_async.transport.records import (
         AttemptRecord as AttemptRecord,
@@ -142,8 +142,8 @@ _HOMES = {
     "tokens.file": ("FileTokenStore",),
     "tokens.redis": ("RedisTokenStore",),
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),
-    "transport.clock": ("Clock",),
-    "transport.config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
+    "clock": ("Clock",),
+    "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
     "transport.manager": ("SessionManager",),
     "transport.records": ("AttemptRecord", "ClientStats"),
     "wire.dialect": ("Dialect",),

@@ -11,19 +11,19 @@ from mioesim_async.api.cards import Cards
 from mioesim_async.api.catalogue import Catalogue
 from mioesim_async.api.orders import Orders
 from mioesim_async.api.partners import Partners
-from mioesim_async.errors import ConfigurationError
-from mioesim_async.journal.entry import Journal
-from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
-from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.clock import Clock, SystemClock
-from mioesim_async.transport.config import (
+from mioesim_async.clock import Clock, SystemClock
+from mioesim_async.closing import Closing
+from mioesim_async.config import (
     DEFAULT_BASE_URL,
     Credentials,
     RetryPolicy,
     Timeouts,
     clean_base_url,
 )
-from mioesim_async.transport.lifetime import Closing
+from mioesim_async.errors import ConfigurationError
+from mioesim_async.journal.entry import Journal
+from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
+from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.manager import SessionManager
 from mioesim_async.transport.records import ClientStats, Hook, check_hooks
 from mioesim_async.wire.dialect import Dialect

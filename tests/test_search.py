@@ -17,8 +17,8 @@ from waiting import until
 from mioesim_async import MioEsimClient, Order, errors
 from mioesim_async.api import search as search_module
 from mioesim_async.api.search import OrderSearch
+from mioesim_async.clock import SystemClock
 from mioesim_async.sandbox import Sandbox
-from mioesim_async.transport.clock import SystemClock
 
 __all__ = ["host"]
 

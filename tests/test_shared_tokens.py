@@ -29,7 +29,7 @@ import orjson
 from stores import at, key_of
 from mioesim_async import MioEsimClient, RetryPolicy
 from mioesim_async.sandbox import Sandbox
-from mioesim_async.transport.clock import SystemClock
+from mioesim_async.clock import SystemClock
 
 url, place, cards, number, processes, coroutines, batch = sys.argv[1:3] + [
     int(text) for text in sys.argv[3:]

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from mioesim_async import CardOutcome, Dialect, SweepStats, errors
 from mioesim_async.api.batches import MAX_CALLS_PER_BATCH, BatchQuery, Doubt
-from mioesim_async.transport.clock import SystemClock
+from mioesim_async.clock import SystemClock
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.envelope import Envelope, parse_envelope
 

@@ -14,6 +14,7 @@ from attrs import define, evolve, field
 from mioesim_async import errors
 from mioesim_async.api.order_checks import Line, Purchase, check_in_steps, of_today
 from mioesim_async.api.purchase import Purchaser
+from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchStream
 from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW, is_fatal
 from mioesim_async.fanout.source import Checked
@@ -21,7 +22,6 @@ from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import Steps, in_slices
-from mioesim_async.transport.lifetime import Closing
 
 __all__ = ["BulkStats", "LineOutcome", "Lines", "OrderStream"]
 

@@ -8,9 +8,9 @@ from attrs import evolve
 
 from mioesim_async import errors
 from mioesim_async.api.stream import as_mioesim_error
+from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.models.catalogue import CrawlStats, Sku, SkuOutcome, SkuPackages
-from mioesim_async.transport.lifetime import Closing
 
 __all__ = ["CatalogueCrawl"]
 

@@ -26,6 +26,7 @@ from mioesim_async.api.partners import Partners
 from mioesim_async.api.pricing import PackageFinder
 from mioesim_async.api.reconcile import ReconcileReport, reconcile
 from mioesim_async.api.search import OrderSearch
+from mioesim_async.closing import running_loop
 from mioesim_async.errors import ClientClosed
 from mioesim_async.fanout import BatchStream
 from mioesim_async.journal.entry import Journal
@@ -36,7 +37,6 @@ from mioesim_async.models.orders import Order, UsagePage
 from mioesim_async.models.subject import check_about, ids_named
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
-from mioesim_async.transport.lifetime import running_loop
 from mioesim_async.wire.endpoints import (
     GET_ORDER_INFO,
     HANDLER_ESIM_PDF_EMAIL,

@@ -12,6 +12,7 @@ from mioesim_async import errors
 from mioesim_async.api.order_checks import Purchase
 from mioesim_async.api.recorded import order_of, recorded
 from mioesim_async.api.settlements import Settlement, Settlements
+from mioesim_async.clock import TimeLimit
 from mioesim_async.journal.entry import (
     REPEATABLE,
     EntryState,
@@ -30,7 +31,6 @@ from mioesim_async.models.order_replies import (
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.clock import TimeLimit
 from mioesim_async.transport.exchange import Exchange
 from mioesim_async.wire.account import other_labels
 from mioesim_async.wire.endpoints import GET_ORDER_INFO

@@ -14,6 +14,7 @@ from typing import Any
 import backoff
 from attrs import frozen
 
+from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.errors import MioEsimError
 from mioesim_async.journal.entry import (
     REPEATABLE,
@@ -22,7 +23,6 @@ from mioesim_async.journal.entry import (
     JournalEntry,
     settled,
 )
-from mioesim_async.transport.clock import Clock, TimeLimit
 
 __all__ = ["Settlement", "Settlements"]
 

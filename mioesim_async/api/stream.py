@@ -9,9 +9,9 @@ from attrs import evolve
 
 from mioesim_async import errors
 from mioesim_async.api.batches import Outcomes, SweepStats, outcome_of_input
+from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.models.cards import C, CardOutcome
-from mioesim_async.transport.lifetime import Closing
 
 __all__ = ["CardStream"]
 

@@ -15,8 +15,8 @@ from typing import Any
 import platformdirs
 from attrs import field, frozen
 
+from mioesim_async.config import DEFAULT_BASE_URL, Credentials
 from mioesim_async.errors import ConfigurationError
-from mioesim_async.transport.config import DEFAULT_BASE_URL, Credentials
 from mioesim_async.wire.dialect import Dialect
 
 __all__ = ["Profile", "default_profile", "profiles_path", "read_profile"]

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import backoff
 
 from mioesim_async import errors
-from mioesim_async.transport.clock import Clock, TimeLimit
+from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.wire.endpoints import LOGIN
 
 logger = logging.getLogger("mioesim_async")

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
+from mioesim_async.config import Credentials
 from mioesim_async.sandbox.asked import Refusal
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault
@@ -14,7 +15,6 @@ from mioesim_async.sandbox.oddities import oddly
 from mioesim_async.sandbox.orders import ORDERS, OrderBook
 from mioesim_async.sandbox.shop import SHOP
 from mioesim_async.sandbox.world import World
-from mioesim_async.transport.config import Credentials
 from mioesim_async.wire import endpoints
 from mioesim_async.wire.dialect import SCHEMES, SignatureScheme
 from mioesim_async.wire.endpoints import (

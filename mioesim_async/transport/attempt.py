@@ -9,10 +9,10 @@ import aiohttp
 import orjson
 
 from mioesim_async import errors
+from mioesim_async.clock import Clock
+from mioesim_async.config import Credentials, Timeouts
 from mioesim_async.slices import in_slices, turns
 from mioesim_async.tokens.store import StoredToken
-from mioesim_async.transport.clock import Clock
-from mioesim_async.transport.config import Credentials, Timeouts
 from mioesim_async.transport.manager import SessionManager
 from mioesim_async.transport.reading import clues_in
 from mioesim_async.transport.request import FORM, Progress, RawReply, Request

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve
 
 from mioesim_async import errors
+from mioesim_async.clock import Clock
+from mioesim_async.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.slices import turns
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, contended, too_late, unknown, wrongly_signed
-from mioesim_async.transport.clock import Clock
-from mioesim_async.transport.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.transport.exchange import Exchange
 from mioesim_async.transport.login import TokenKeeper
 from mioesim_async.transport.look import MethodLook

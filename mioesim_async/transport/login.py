@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from attrs import evolve
 
+from mioesim_async.clock import Clock
 from mioesim_async.errors import (
     ApiError,
     AuthenticationError,
@@ -24,7 +25,6 @@ from mioesim_async.errors import (
 )
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.call import contended
-from mioesim_async.transport.clock import Clock
 from mioesim_async.transport.shelf import Shelf
 from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN

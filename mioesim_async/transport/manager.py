@@ -17,6 +17,8 @@ import aiohttp
 from yarl import URL
 
 from mioesim_async._version import __version__
+from mioesim_async.closing import Closing, running_loop
+from mioesim_async.config import PoolLimits, Timeouts
 from mioesim_async.errors import (
     ClientClosed,
     ConfigurationError,
@@ -24,8 +26,6 @@ from mioesim_async.errors import (
     MioEsimError,
     WrongLoop,
 )
-from mioesim_async.transport.config import PoolLimits, Timeouts
-from mioesim_async.transport.lifetime import Closing, running_loop
 from mioesim_async.transport.reading import explain, read_body, unusable
 from mioesim_async.transport.request import Progress, RawReply, Request
 

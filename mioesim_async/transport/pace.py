@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from mioesim_async.transport.clock import Clock
+from mioesim_async.clock import Clock
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.transport.call import Call, cut_short, order_asked_about, too_late
-from mioesim_async.transport.clock import Clock, TimeLimit
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
 

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from mioesim_async import errors
+from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.transport.call import Call, too_late
-from mioesim_async.transport.clock import Clock, TimeLimit
 
 __all__ = ["Read", "Reads"]
 

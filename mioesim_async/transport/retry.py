@@ -15,7 +15,7 @@ import backoff
 from attrs import frozen
 
 from mioesim_async import errors
-from mioesim_async.transport.config import RetryPolicy
+from mioesim_async.config import RetryPolicy
 from mioesim_async.wire.endpoints import REFUSED_FOR_MONEY, Safety
 
 __all__ = [

@@ -6,9 +6,9 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.tokens.store import StoredToken, StoreUnavailable, TokenStore
-from mioesim_async.transport.clock import Clock, TimeLimit
 
 __all__ = ["Shelf"]
 

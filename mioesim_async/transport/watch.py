@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from mioesim_async.transport.clock import Clock, TimeLimit, Timer
+from mioesim_async.clock import Clock, TimeLimit, Timer
 from mioesim_async.transport.request import Progress
 
 __all__ = ["AttemptLimit", "Watch"]
