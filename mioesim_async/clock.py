@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import math
 import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-__all__ = ["Clock", "SystemClock", "TimeLimit", "Timer"]
+__all__ = ["GMT8", "Clock", "SystemClock", "TimeLimit", "Timer"]
+
+GMT8 = dt.timezone(dt.timedelta(hours=8), "GMT+8")
+"""The time zone of every time that the vendor sends (vendor-documented)."""
 
 
 class Timer(Protocol):

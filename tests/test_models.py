@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mioesim_async import errors
+from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest, MioEsimError, ProtocolError
 from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.cards import (
@@ -27,7 +28,6 @@ from mioesim_async.models.cards import (
 from mioesim_async.models.catalogue import Package, Sku, SkuPackages
 from mioesim_async.models.converter import structure, structure_rows, to_dict
 from mioesim_async.models.orders import Order, OrderUsage
-from mioesim_async.models.scalars import GMT8
 
 A, B = "8985203104000042611", "8985203104000042629"
 CODE = "MADE-UP-MATCHING-ID"

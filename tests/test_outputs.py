@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from mioesim_async.cli.outputs import CsvWriter, inert, printable
+from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.cards import CardOutcome, CardStatus, DpStatus
-from mioesim_async.models.scalars import GMT8
 
 TEXTS = st.text(max_size=12) | st.sampled_from(
     ["", "=1+1", 'a"b', "a,b", "a\nb", "a\r", "\ud800", "EP2026", "-", "'", " x ", "٣"]

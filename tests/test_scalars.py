@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from mioesim_async.clock import GMT8
 from mioesim_async.models import scalars
-from mioesim_async.models.scalars import GMT8
 
 Reader = Callable[[Any], Any]
 

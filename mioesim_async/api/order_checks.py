@@ -10,11 +10,11 @@ from itertools import chain
 
 from attrs import frozen
 
+from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.iccid import check_iccids, check_in_steps as iccids_in_steps
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
-from mioesim_async.models.scalars import GMT8
 from mioesim_async.slices import Steps, at_once
 from mioesim_async.wire.endpoints import (
     ADD_ESIM_ORDER,

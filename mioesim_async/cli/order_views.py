@@ -25,10 +25,10 @@ from mioesim_async.cli.show import (
 )
 from mioesim_async.cli.status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.words import in_commands
+from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import JournalEntry
 from mioesim_async.models.converter import to_dict
 from mioesim_async.models.orders import Order, OrderUsage, PlanUsage
-from mioesim_async.models.scalars import GMT8
 
 __all__ = ["list_open", "reconcile_orders", "search_orders", "show_order"]
 

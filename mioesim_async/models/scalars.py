@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import date, datetime, time
 from decimal import Decimal
 from functools import wraps
 from typing import Any, TypeVar
 
+from mioesim_async.clock import GMT8
+
 __all__ = [
     "AS_IT_IS",
     "DECIMAL_TEXT",
-    "GMT8",
     "decimal",
     "digits",
     "end_time",
@@ -30,9 +31,6 @@ __all__ = [
     "text",
     "texts",
 ]
-
-GMT8 = timezone(timedelta(hours=8), "GMT+8")
-"""The time zone of every time that the vendor sends (vendor-documented)."""
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])B?", re.IGNORECASE | re.ASCII)

@@ -14,8 +14,8 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import OrderStatus
-from mioesim_async.models.scalars import GMT8
 from mioesim_async.sandbox import shop
 from mioesim_async.sandbox.asked import Params, Refusal, day, names, need, whole, whole_or_none
 from mioesim_async.sandbox.clock import SandboxClock

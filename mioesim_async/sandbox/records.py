@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from attrs import define, field, frozen
 
+from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import OrderStatus
-from mioesim_async.models.scalars import GMT8
 from mioesim_async.sandbox.clock import SandboxClock
 
 __all__ = ["RecordedRequest", "SandboxMail", "SandboxOrder", "now_at"]

@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 from typing import Any
 
-from mioesim_async.models.scalars import GMT8
+from mioesim_async.clock import GMT8
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.oddities import DAY_ENDS
 from mioesim_async.sandbox.records import SandboxOrder, now_at
