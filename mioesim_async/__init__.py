@@ -79,7 +79,6 @@ if TYPE_CHECKING:
         SkuOutcome as SkuOutcome,
         SkuPackages as SkuPackages,
     )
-    from mioesim_async.models.converter import to_dict as to_dict
     from mioesim_async.models.order_lines import (
         OrderLine as OrderLine,
         RenewalLine as RenewalLine,
@@ -93,6 +92,7 @@ if TYPE_CHECKING:
         PlanUsage as PlanUsage,
         UsagePage as UsagePage,
     )
+    from mioesim_async.models.plain import to_dict as to_dict
     from mioesim_async.tokens.file import FileTokenStore as FileTokenStore
     from mioesim_async.tokens.redis import RedisTokenStore as RedisTokenStore
     from mioesim_async.tokens.store import (
@@ -134,7 +134,7 @@ _HOMES = {
     "models.catalogue": (
         "CrawlStats", "Package", "Partner", "Sku", "SkuGroup", "SkuOutcome", "SkuPackages",
     ),
-    "models.converter": ("to_dict",),
+    "models.plain": ("to_dict",),
     "models.order_lines": ("OrderLine", "RenewalLine", "new_reference"),
     "models.orders": (
         "Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage",

@@ -27,7 +27,7 @@ from waiting import SECONDS, read_to_end
 
 from mioesim_async.cli.app import run
 from mioesim_async.cli.stopping import STOPS
-from mioesim_async.models import reader
+from mioesim_async.rows import layout
 from mioesim_async.sandbox import Sandbox
 
 PYTHON = [sys.executable, "-W", "error"]
@@ -91,7 +91,7 @@ def mioesim(
             patch.dict(os.environ, environment(sandbox, **more), clear=True),
             patch.object(sys, "argv", ["mioesim", *map(str, arguments)]),
         ):
-            reader._reported.clear()
+            layout._reported.clear()
             status = run(sys.argv[1:])
         out.seek(0)
         err.seek(0)

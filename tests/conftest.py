@@ -15,7 +15,7 @@ import pytest
 from hypothesis import settings
 
 from mioesim_async import MioEsimClient, OrderJournal
-from mioesim_async.models import reader
+from mioesim_async.rows import layout
 from mioesim_async.sandbox import Sandbox, SandboxClock
 
 pytest_plugins = ["pytester"]
@@ -84,7 +84,7 @@ def _own_state_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture(autouse=True)
 def _fresh_reports() -> None:
     """Let each test see what is reported once per process."""
-    reader._reported.clear()
+    layout._reported.clear()
 
 
 @pytest.fixture

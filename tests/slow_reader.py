@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from mioesim_async.models import scalars
 from mioesim_async.models.cards import CardStatus, DpStatus
+from mioesim_async.rows import scalars
 
 __all__ = ["slow_card"]
 

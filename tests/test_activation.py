@@ -14,8 +14,8 @@ from readers import read_image, read_svg, read_terminal
 
 from mioesim_async import ActivationCode, InstallLinks, errors
 from mioesim_async.models.cards import CardDetail
-from mioesim_async.models.converter import structure
 from mioesim_async.models.orders import OrderCard
+from mioesim_async.rows.layout import structure
 
 MATCHING_ID = "MADE-UP-MATCHING-ID"
 ADDRESS = "smdp.example.test"

@@ -16,9 +16,10 @@ from hypothesis import assume, example, given, strategies as st
 from waiting import SECONDS
 
 from mioesim_async import ApiCode, Package, Sku, SkuPackages, errors, to_dict
-from mioesim_async.models import coverage, reader
-from mioesim_async.models.converter import structure
+from mioesim_async.models import coverage
 from mioesim_async.models.coverage import ALIASES, _folded, alpha2, read_countries
+from mioesim_async.rows import layout
+from mioesim_async.rows.layout import structure
 
 WHOLE = st.integers(0, 99_999).map(str)
 CODES = st.builds(
@@ -242,5 +243,5 @@ def test_thousands_of_unknown_names_are_kept_and_only_some_of_them_told(
     assert len(caplog.records) <= 40
     assert alpha2("x" * 200_000) is None
     for number in range(3_000):
-        reader.report_once("plan", str(number), "can't be read")
+        layout.report_once("plan", str(number), "can't be read")
     assert len(caplog.records) <= 1_000

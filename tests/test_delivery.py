@@ -27,8 +27,8 @@ from mioesim_async import (
     to_dict,
 )
 from mioesim_async.delivery import save
-from mioesim_async.models.converter import structure
 from mioesim_async.models.orders import Order, OrderCard
+from mioesim_async.rows.layout import structure
 from mioesim_async.sandbox import Sandbox
 
 A, B, C = "8985203104000042611", "8985203104000042629", "8985203104000042637"

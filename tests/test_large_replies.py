@@ -12,7 +12,7 @@ from shopping import PLAN
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models import replies
+from mioesim_async.rows import replies
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.slices import at_once
 from mioesim_async.wire import envelope as envelopes

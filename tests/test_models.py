@@ -26,8 +26,9 @@ from mioesim_async.models.cards import (
     PastPlan,
 )
 from mioesim_async.models.catalogue import Package, Sku, SkuPackages
-from mioesim_async.models.converter import structure, structure_rows, to_dict
 from mioesim_async.models.orders import Order, OrderUsage
+from mioesim_async.models.plain import to_dict
+from mioesim_async.rows.layout import structure, structure_rows
 
 A, B = "8985203104000042611", "8985203104000042629"
 CODE = "MADE-UP-MATCHING-ID"

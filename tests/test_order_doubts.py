@@ -15,8 +15,8 @@ from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, OrderLine, Package, errors
 from mioesim_async.journal import EntryState
-from mioesim_async.models.converter import structure
 from mioesim_async.models.orders import Order
+from mioesim_async.rows.layout import structure
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 OLD, NEW = "EP20260101000001", "EP20260101000002"

@@ -9,7 +9,7 @@ from buying import DAY, DAY_PASS, place, read, renew, spend
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.models.orders import Order, OrderUsage
-from mioesim_async.models.reader import structure
+from mioesim_async.rows.layout import structure
 from mioesim_async.sandbox import Fault, Sandbox
 
 # Searches.

@@ -13,7 +13,7 @@ from buying import DAY, DAY_PASS, NOT_RENEWABLE, place, read, renew, spend
 from mioesim_async import MioEsimClient, Safety, errors
 from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import Order
-from mioesim_async.models.reader import structure
+from mioesim_async.rows.layout import structure
 from mioesim_async.sandbox import Sandbox, SandboxMail
 
 # Buying.

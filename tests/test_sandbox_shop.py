@@ -9,7 +9,7 @@ import pytest
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.models.catalogue import SkuPackages
-from mioesim_async.models.reader import structure
+from mioesim_async.rows.layout import structure
 from mioesim_async.sandbox import Sandbox
 
 

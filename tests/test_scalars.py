@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mioesim_async.clock import GMT8
-from mioesim_async.models import scalars
+from mioesim_async.rows import scalars
 
 Reader = Callable[[Any], Any]
 

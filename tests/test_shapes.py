@@ -8,15 +8,14 @@ import pickle
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
+from slow_reader import RULES, slow_card
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models import reader, replies, shapes
 from mioesim_async.models.cards import CardDetail, CardStatus
-from mioesim_async.models.converter import structure
-from mioesim_async.models.reader import clean_rows
+from mioesim_async.rows import compiled, layout, replies
+from mioesim_async.rows.layout import clean_rows, structure
 from mioesim_async.slices import at_once
 from mioesim_async.wire.envelope import parse_envelope
-from tests.slow_reader import RULES, slow_card
 
 ICCIDS = [f"8985{number:015d}" for number in range(6)]
 
@@ -71,7 +70,7 @@ def plainly(row: dict[str, Any]) -> CardStatus | None:
 def test_a_row_of_any_spelling_is_read_as_the_slow_reader_does(row: dict[str, Any]) -> None:
     expected = slow_card(row)
     assert plainly(row) == expected
-    reader._shapes.clear()
+    layout._shapes.clear()
     for _ in range(2):  # the second time, what was read before is remembered
         fast = clean_rows([copy.deepcopy(row)], CardStatus)
         assert fast is None or fast == [expected]
@@ -79,7 +78,7 @@ def test_a_row_of_any_spelling_is_read_as_the_slow_reader_does(row: dict[str, An
 
 @given(rows=st.lists(CLEAN_ROWS, min_size=1, max_size=6))
 def test_rows_that_hold_no_surprise_are_all_read_the_fast_way(rows: list[dict[str, Any]]) -> None:
-    reader._shapes.clear()
+    layout._shapes.clear()
     fast = clean_rows(copy.deepcopy(rows), CardStatus)
 
     assert fast is not None
@@ -134,15 +133,15 @@ def test_a_detail_with_its_activation_code_is_read_the_fast_way() -> None:
 
 
 def test_no_number_of_shapes_fills_memory() -> None:
-    for number in range(3 * shapes.MAX_SHAPES):
+    for number in range(3 * compiled.MAX_SHAPES):
         row = {"iccid": ICCIDS[0], f"odd{number}": 1}
         fast = clean_rows([row], CardStatus)
         assert fast in (None, [CardStatus(ICCIDS[0], extra={f"odd{number}": 1})])
-    readers = shapes.ShapeReaders(CardStatus, dict.fromkeys(["a", "b"]))
-    for number in range(3 * shapes.MAX_SHAPES):
+    readers = compiled.ShapeReaders(CardStatus, dict.fromkeys(["a", "b"]))
+    for number in range(3 * compiled.MAX_SHAPES):
         readers._spellings = {f"k{number}": None}
         readers.read([{f"k{number}": 1}])
-    assert len(readers) == shapes.MAX_SHAPES
+    assert len(readers) == compiled.MAX_SHAPES
 
 
 def test_no_word_of_the_host_gets_into_the_source() -> None:

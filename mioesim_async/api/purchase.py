@@ -21,14 +21,14 @@ from mioesim_async.journal.entry import (
     fingerprint,
     recordable,
 )
-from mioesim_async.models.order_replies import (
+from mioesim_async.models.orders import Order
+from mioesim_async.rows.order_replies import (
     Placed,
     is_renewed_order,
     new_order_num,
     read_order,
     read_placed,
 )
-from mioesim_async.models.orders import Order
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.exchange import Exchange

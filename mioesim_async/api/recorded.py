@@ -6,8 +6,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from mioesim_async.models.converter import to_dict
 from mioesim_async.models.orders import Order, OrderCard, OrderStatus
+from mioesim_async.models.plain import to_dict
 
 __all__ = ["order_of", "recorded"]
 

@@ -18,7 +18,7 @@ from mioesim_async.cli.status import FAILED, OK
 from mioesim_async.client import MioEsimClient
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.catalogue import CrawlStats, Package, Sku, SkuOutcome, SkuPackages
-from mioesim_async.models.converter import to_dict
+from mioesim_async.models.plain import to_dict
 
 __all__: list[str] = []
 

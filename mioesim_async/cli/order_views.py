@@ -27,8 +27,8 @@ from mioesim_async.cli.status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.words import in_commands
 from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import JournalEntry
-from mioesim_async.models.converter import to_dict
 from mioesim_async.models.orders import Order, OrderUsage, PlanUsage
+from mioesim_async.models.plain import to_dict
 
 __all__ = ["list_open", "reconcile_orders", "search_orders", "show_order"]
 

@@ -11,13 +11,13 @@ from typing import Any
 from attrs import define, field
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models import scalars
-from mioesim_async.models.converter import sort_in_steps, structure_in_steps
 from mioesim_async.models.iccid import clean_iccid
-from mioesim_async.models.order_rows import REFERENCES
 from mioesim_async.models.orders import Order, OrderUsage, UsagePage
-from mioesim_async.models.replies import rows_of
-from mioesim_async.models.subject import check_about
+from mioesim_async.rows import scalars
+from mioesim_async.rows.layout import sort_in_steps, structure_in_steps
+from mioesim_async.rows.orders import REFERENCES
+from mioesim_async.rows.replies import rows_of
+from mioesim_async.rows.subject import check_about
 from mioesim_async.slices import Steps
 
 __all__ = [

@@ -6,8 +6,8 @@ from typing import Any
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.catalogue import Sku, SkuGroup, SkuPackages
-from mioesim_async.models.converter import sort_in_steps, structure_in_steps
-from mioesim_async.models.replies import rows_of
+from mioesim_async.rows.layout import sort_in_steps, structure_in_steps
+from mioesim_async.rows.replies import rows_of
 from mioesim_async.slices import Steps
 
 __all__ = ["read_groups", "read_packages", "read_skus"]

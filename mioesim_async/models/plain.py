@@ -1,4 +1,4 @@
-"""The one converter between the vendor's rows, the models, and plain data."""
+"""Models as plain data, ready for JSON."""
 
 from __future__ import annotations
 
@@ -11,31 +11,11 @@ from typing import Any
 import attrs
 
 from mioesim_async.errors import MioEsimError
-from mioesim_async.models import (
-    card_rows,
-    catalogue_rows,
-    order_rows,
-)
 from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.api_code import ApiCode
-from mioesim_async.models.reader import (
-    hook_for,
-    sort_in_steps,
-    sort_rows,
-    structure,
-    structure_in_steps,
-    structure_rows,
-)
 from mioesim_async.wire.depth import CUT, MAX_DEPTH
 
-__all__ = [
-    "hook_for", "sort_in_steps", "sort_rows", "structure", "structure_in_steps", "structure_rows",
-    "to_dict",
-]  # fmt: skip
-
-TABLES = (card_rows, catalogue_rows, order_rows)
-"""Importing them fills the layouts."""
-
+__all__ = ["to_dict"]
 
 LEVELS = 2 * MAX_DEPTH
 """So deep a model is written out; no reply fills it deeper."""

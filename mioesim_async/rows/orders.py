@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mioesim_async.models import scalars
-from mioesim_async.models.card_rows import read_activation
-from mioesim_async.models.catalogue_rows import read_size
 from mioesim_async.models.iccid import clean_iccid, names_another
 from mioesim_async.models.orders import Order, OrderCard, OrderStatus, OrderUsage, PlanUsage
-from mioesim_async.models.reader import LAYOUTS, Layout, Wire, sort_in_steps, structure_rows
+from mioesim_async.rows import scalars
+from mioesim_async.rows.cards import read_activation
+from mioesim_async.rows.catalogue import read_size
+from mioesim_async.rows.layout import LAYOUTS, Layout, Wire, sort_in_steps, structure_rows
 from mioesim_async.slices import Steps
 from mioesim_async.wire.depth import cut
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models import scalars
 from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.catalogue import Package, Partner, Sku, SkuPackages
 from mioesim_async.models.coverage import load_in_steps, read_countries
-from mioesim_async.models.reader import LAYOUTS, Layout, Wire, report_once, sort_in_steps
+from mioesim_async.rows import scalars
+from mioesim_async.rows.layout import LAYOUTS, Layout, Wire, report_once, sort_in_steps
 from mioesim_async.slices import Steps
 
 __all__ = ["read_size"]

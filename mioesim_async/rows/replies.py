@@ -14,9 +14,8 @@ from attrs import Factory, define
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.cards import CardDetail, CardStatus
-from mioesim_async.models.converter import hook_for, structure
 from mioesim_async.models.iccid import iccid_in, iccid_or_none, names_another
-from mioesim_async.models.reader import MOST_FIELDS, clean_rows
+from mioesim_async.rows.layout import MOST_FIELDS, clean_rows, hook_for, structure
 from mioesim_async.slices import Steps
 from mioesim_async.wire.depth import cut
 from mioesim_async.wire.envelope import Envelope

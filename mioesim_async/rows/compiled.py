@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from mioesim_async.models.scalars import AS_IT_IS, DECIMAL_TEXT, MEMOS
+from mioesim_async.rows.scalars import AS_IT_IS, DECIMAL_TEXT, MEMOS
 from mioesim_async.wire.depth import CONTAINERS, is_too_deep
 
 __all__ = ["Reader", "ShapeReaders"]

@@ -14,7 +14,7 @@ import attrs
 import cattrs
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models.shapes import Reader, ShapeReaders
+from mioesim_async.rows.compiled import Reader, ShapeReaders
 from mioesim_async.slices import Steps, at_once
 from mioesim_async.wire.depth import CONTAINERS, MAX_DEPTH, is_too_deep
 

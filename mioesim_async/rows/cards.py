@@ -8,10 +8,10 @@ from typing import Any
 
 from attrs import evolve
 
-from mioesim_async.models import scalars
 from mioesim_async.models.activation import ActivationCode, trimmed
 from mioesim_async.models.cards import CardDetail, CardStatus, DpStatus, PastPlan
-from mioesim_async.models.reader import LAYOUTS, Layout, Wire, report_once
+from mioesim_async.rows import scalars
+from mioesim_async.rows.layout import LAYOUTS, Layout, Wire, report_once
 
 __all__ = ["read_activation"]
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models import scalars
 from mioesim_async.models.iccid import iccid_or_none
+from mioesim_async.rows import scalars
 
 __all__ = ["cards_named", "check_about", "ids_named"]
 
