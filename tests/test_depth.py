@@ -11,7 +11,7 @@ from shopping import PLAN, buy
 
 from mioesim_async import CardStatus, MioEsimClient, OrderJournal, errors, to_dict
 from mioesim_async.models.plain import LEVELS
-from mioesim_async.rows.order_replies import read_placed
+from mioesim_async.rows.orders import read_placed
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.slices import at_once
 from mioesim_async.wire.depth import MAX_DEPTH, cut, is_too_deep

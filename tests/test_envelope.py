@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.rows.replies import detail_row, rows_of
+from mioesim_async.rows.cards import detail_row
+from mioesim_async.rows.layout import rows_of
 from mioesim_async.slices import at_once
 from mioesim_async.wire.envelope import Envelope, parse_envelope, too_large
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from mioesim_async.api.cards import Cards
 from mioesim_async.errors import InvalidRequest, ProtocolError
 from mioesim_async.models.iccid import MAX_DIGITS, MIN_DIGITS, check_iccids, clean_iccid
-from mioesim_async.rows.replies import BatchReply, read_batch, read_usual
+from mioesim_async.rows.cards import BatchReply, read_batch, read_usual
 from mioesim_async.slices import at_once
 from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.envelope import Envelope, parse_envelope

@@ -12,7 +12,7 @@ from shopping import PLAN
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.errors import ProtocolError
-from mioesim_async.rows import replies
+from mioesim_async.rows import cards
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.slices import at_once
 from mioesim_async.wire import envelope as envelopes
@@ -84,8 +84,8 @@ async def test_no_row_of_a_reply_with_far_too_many_is_read(
     def read(rows: list[Any], _: type) -> None:
         raise AssertionError(f"{len(rows)} rows were read")
 
-    monkeypatch.setattr(replies, "clean_rows", read)
-    monkeypatch.setattr(replies, "hook_for", lambda _: read)
+    monkeypatch.setattr(cards, "clean_rows", read)
+    monkeypatch.setattr(cards, "hook_for", lambda _: read)
     sandbox.faults.add(answer(rows(MOST + 1)), QUERY)
     with pytest.raises(errors.ProtocolError, match="far more rows"):
         await client.cards.query(ASKED)

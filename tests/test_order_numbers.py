@@ -9,7 +9,7 @@ import pytest
 from shopping import PLAN, buy
 
 from mioesim_async import MioEsimClient, OrderJournal, Safety, errors
-from mioesim_async.rows.order_replies import new_order_num
+from mioesim_async.rows.orders import new_order_num
 from mioesim_async.sandbox import Fault, Sandbox
 
 NEW, OLD = "EP20260101000002", "EP20260101000001"

@@ -12,7 +12,7 @@ from slow_reader import RULES, slow_card
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.cards import CardDetail, CardStatus
-from mioesim_async.rows import compiled, layout, replies
+from mioesim_async.rows import cards, compiled, layout
 from mioesim_async.rows.layout import clean_rows, structure
 from mioesim_async.slices import at_once
 from mioesim_async.wire.envelope import parse_envelope
@@ -106,8 +106,8 @@ def test_a_batch_is_sorted_alike_the_fast_and_the_plain_way(
 ) -> None:
     envelope = parse_envelope(json.dumps({"code": 0, "data": rows}).encode())
     wanted = dict.fromkeys(sorted(asked))
-    plain = at_once(replies.read_batch(envelope, wanted))
-    fast = replies.read_usual(envelope, wanted) or plain
+    plain = at_once(cards.read_batch(envelope, wanted))
+    fast = cards.read_usual(envelope, wanted) or plain
 
     assert fast.cards == plain.cards
     assert {one: str(error) for one, error in fast.bad.items()} == {

@@ -22,7 +22,7 @@ from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, Protoco
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.cards import CardDetail, CardReport, CardStatus, PastPlan
 from mioesim_async.models.catalogue import Sku, SkuPackages
-from mioesim_async.rows.replies import read_detail
+from mioesim_async.rows.cards import read_detail
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.pace import Pace

@@ -11,7 +11,7 @@ from mioesim_async.api.packages import packages_of
 from mioesim_async.errors import ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.catalogue import CrawlStats, Sku, SkuGroup, SkuPackages
-from mioesim_async.rows.catalogue_replies import read_groups, read_skus
+from mioesim_async.rows.catalogue import read_groups, read_skus
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import check_deadline
 from mioesim_async.transport.pace import Pace

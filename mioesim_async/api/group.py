@@ -16,8 +16,7 @@ from mioesim_async.errors import (
     SignatureError,
 )
 from mioesim_async.fanout import BatchStream
-from mioesim_async.rows.layout import sort_in_steps
-from mioesim_async.rows.replies import rows_of
+from mioesim_async.rows.layout import rows_of, sort_in_steps
 from mioesim_async.rows.subject import cards_named, check_about
 from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller

@@ -33,7 +33,7 @@ from mioesim_async.journal.entry import Journal
 from mioesim_async.models.iccid import check_iccids
 from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order, UsagePage
-from mioesim_async.rows.order_replies import read_links, read_order, read_usage
+from mioesim_async.rows.orders import read_links, read_order, read_usage
 from mioesim_async.rows.subject import check_about, ids_named
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.catalogue import SkuPackages
-from mioesim_async.rows.catalogue_replies import read_packages
+from mioesim_async.rows.catalogue import read_packages
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.pace import Pace

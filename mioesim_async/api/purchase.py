@@ -22,7 +22,7 @@ from mioesim_async.journal.entry import (
     recordable,
 )
 from mioesim_async.models.orders import Order
-from mioesim_async.rows.order_replies import (
+from mioesim_async.rows.orders import (
     Placed,
     is_renewed_order,
     new_order_num,

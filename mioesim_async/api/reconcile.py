@@ -20,7 +20,7 @@ from mioesim_async.clock import GMT8
 from mioesim_async.fanout.outage import is_fatal
 from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, recordable
 from mioesim_async.models.orders import Order
-from mioesim_async.rows.order_replies import OrderPage, references_of, texts_of
+from mioesim_async.rows.orders import OrderPage, references_of, texts_of
 from mioesim_async.wire.endpoints import RENEW_CARD, RENEW_CARD_BY_API_CODE
 
 __all__ = ["Candidate", "ReconcileReport", "reconcile"]

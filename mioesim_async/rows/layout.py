@@ -14,6 +14,7 @@ import attrs
 import cattrs
 
 from mioesim_async.errors import ProtocolError
+from mioesim_async.models.iccid import iccid_or_none
 from mioesim_async.rows.compiled import Reader, ShapeReaders
 from mioesim_async.slices import Steps, at_once
 from mioesim_async.wire.depth import CONTAINERS, MAX_DEPTH, is_too_deep
@@ -24,7 +25,9 @@ __all__ = [
     "Wire",
     "clean_rows",
     "hook_for",
+    "is_wrapper",
     "report_once",
+    "rows_of",
     "sort_in_steps",
     "sort_rows",
     "structure",
@@ -40,6 +43,9 @@ Nested = Callable[[dict[str, Any], dict[str, Any]], Steps[None]]
 
 MOST_FIELDS = 2000
 """More fields make a row unreadable; rows were seen with up to 40."""
+
+
+WRAPPED = ("rows", "list", "records", "data")
 
 
 @attrs.frozen
@@ -309,3 +315,27 @@ def sort_in_steps(rows: list[Any], cls: type[T]) -> Steps[tuple[list[T], list[Pr
             bad.append(error.with_traceback(None))
         yield
     return results, bad
+
+
+def rows_of(data: Any) -> list[Any]:
+    """Return the rows of a reply that is a list, one object, or a list inside an object.
+
+    Raises:
+        ProtocolError: If it is none of these.
+    """
+    if data is None:
+        return []
+    if isinstance(data, list):
+        return data
+    if isinstance(data, dict):
+        for name in WRAPPED:
+            if isinstance(data.get(name), list):
+                return list(data[name])
+        return [] if not data or "total" in data or is_wrapper(data) else [data]
+    raise ProtocolError(f"expected a list of rows, got {type(data).__name__}")
+
+
+def is_wrapper(data: dict[str, Any]) -> bool:
+    """Tell whether an object only holds rows, and is none itself."""
+    holds_rows = any(isinstance(data.get(name), list) for name in WRAPPED)
+    return holds_rows or any(iccid_or_none(key) for key in data)
