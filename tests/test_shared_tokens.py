@@ -16,8 +16,8 @@ from waiting import SECONDS, line_of, until
 
 from mioesim_async import Dialect, MemoryTokenStore, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+from mioesim_async.tokens.keeper import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
 COROUTINES = 20

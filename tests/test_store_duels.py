@@ -20,14 +20,14 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Sandbox, SandboxClock
-from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.transport.login import (
+from mioesim_async.tokens.fallback import LOOK_PATIENCE, TRY_AGAIN
+from mioesim_async.tokens.keeper import (
     LOOK_AGAIN,
     RENEW_EARLY,
     STORE_PATIENCE,
     TOKEN_LIFETIME,
 )
-from mioesim_async.transport.shelf import LOOK_PATIENCE, TRY_AGAIN
+from mioesim_async.tokens.redis import RedisTokenStore
 
 MINUTE = 60
 TRIES = 200

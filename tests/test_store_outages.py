@@ -16,9 +16,9 @@ from waiting import SECONDS, until
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+from mioesim_async.tokens.fallback import LOCK_PATIENCE, TRY_AGAIN
+from mioesim_async.tokens.keeper import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.tokens.redis import RedisTokenStore
-from mioesim_async.transport.login import RENEW_EARLY, TOKEN_LIFETIME
-from mioesim_async.transport.shelf import LOCK_PATIENCE, TRY_AGAIN
 
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1
 

@@ -16,7 +16,6 @@ from mioesim_async.wire.endpoints import REFUND_ORDER, Endpoint, Safety
 
 __all__ = [
     "Call",
-    "contended",
     "cut_short",
     "order_asked_about",
     "too_late",
@@ -26,12 +25,6 @@ __all__ = [
 
 DISPUTED = re.compile("[^A-Za-z0-9._,-]")
 """Characters that not all encoders write alike, such as blanks and slashes (observed)."""
-
-CONTENTION = (
-    "tokens are refused as soon as they are made, so somebody else keeps logging in on this "
-    "account; give all its processes one token store, or an account each, and try again in a "
-    "minute"
-)
 
 
 @define
@@ -65,14 +58,6 @@ class Call:
     progress: Progress = Factory(Progress)
     last_error: errors.MioEsimError | None = None
     order_num: str | None = None
-
-
-def contended(endpoint: str, refused: errors.ApiError | None = None) -> errors.TokenContention:
-    """Make the error for tokens that die as fast as they are made."""
-    code, message, data = (
-        (-1, "", None) if refused is None else (refused.code, refused.message, refused.data)
-    )
-    return errors.TokenContention(endpoint, code, message, data, CONTENTION)
 
 
 def too_late(call: Call) -> errors.DeadlineExceeded:

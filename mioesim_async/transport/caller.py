@@ -13,11 +13,11 @@ from mioesim_async import errors
 from mioesim_async.clock import Clock
 from mioesim_async.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.slices import turns
+from mioesim_async.tokens.keeper import TokenKeeper, contended
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
-from mioesim_async.transport.call import Call, contended, too_late, unknown, wrongly_signed
+from mioesim_async.transport.call import Call, too_late, unknown, wrongly_signed
 from mioesim_async.transport.exchange import Exchange
-from mioesim_async.transport.login import TokenKeeper
 from mioesim_async.transport.look import MethodLook
 from mioesim_async.transport.manager import SessionManager
 from mioesim_async.transport.pace import Pace, RetryBudget, limiter, sweep_slots

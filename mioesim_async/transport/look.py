@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mioesim_async import errors
-from mioesim_async.transport.login import TokenKeeper
+from mioesim_async.tokens.keeper import TokenKeeper
 from mioesim_async.wire.dialect import ReadMethod
 from mioesim_async.wire.endpoints import Endpoint, Safety
 

@@ -23,14 +23,13 @@ from mioesim_async.errors import (
     SignatureError,
     TokenContention,
 )
+from mioesim_async.tokens.fallback import Shelf
 from mioesim_async.tokens.store import StoredToken, TokenStore
-from mioesim_async.transport.call import contended
-from mioesim_async.transport.shelf import Shelf
 from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN
 from mioesim_async.wire.envelope import Envelope
 
-__all__ = ["TokenKeeper"]
+__all__ = ["TokenKeeper", "contended"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -55,6 +54,12 @@ each other's tokens kill them by turns, so a moment of waiting is cheaper than a
 LOOK_AGAIN = 0.5
 """Seconds between two looks at a store that is down."""
 
+CONTENTION = (
+    "tokens are refused as soon as they are made, so somebody else keeps logging in on this "
+    "account; give all its processes one token store, or an account each, and try again in a "
+    "minute"
+)
+
 REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
 """Errors that a login would meet again; anything else may pass."""
 
@@ -67,6 +72,14 @@ TRY_NEXT_STATUSES = frozenset({404, 405, 415})
 SendLogin = Callable[[Dialect, bool], Awaitable[Envelope]]
 """Makes one login by a decided dialect. The flag: it is the only one left, so an HTML
 page is a bad moment and not a wrong variant."""
+
+
+def contended(endpoint: str, refused: ApiError | None = None) -> TokenContention:
+    """Make the error for tokens that die as fast as they are made."""
+    code, message, data = (
+        (-1, "", None) if refused is None else (refused.code, refused.message, refused.data)
+    )
+    return TokenContention(endpoint, code, message, data, CONTENTION)
 
 
 class TokenKeeper:
