@@ -21,10 +21,9 @@ from waiting import SECONDS, until
 from mioesim_async import FileTokenStore, MioEsimClient, errors
 from mioesim_async.sandbox import Sandbox, SandboxClock
 from mioesim_async.tokens import file as file_module
-from mioesim_async.tokens.codec import encode
 from mioesim_async.tokens.fallback import TRY_AGAIN
 from mioesim_async.tokens.keeper import RENEW_EARLY, TOKEN_LIFETIME
-from mioesim_async.tokens.store import StoreUnavailable
+from mioesim_async.tokens.store import StoreUnavailable, encode
 
 RECORD = encode(TOKEN)
 RENEWAL = TOKEN_LIFETIME - RENEW_EARLY + 1

@@ -16,8 +16,14 @@ import orjson
 from filelock import FileLock, Timeout
 
 from mioesim_async.errors import ConfigurationError
-from mioesim_async.tokens.codec import decode, encode, records_in
-from mioesim_async.tokens.store import StoredToken, StoreUnavailable, to_its_end
+from mioesim_async.tokens.store import (
+    StoredToken,
+    StoreUnavailable,
+    decode,
+    encode,
+    records_in,
+    to_its_end,
+)
 
 __all__ = ["FileTokenStore"]
 

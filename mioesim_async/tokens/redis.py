@@ -10,8 +10,7 @@ from typing import Any
 
 import orjson
 
-from mioesim_async.tokens.codec import decode, encode, loads
-from mioesim_async.tokens.store import StoredToken, to_its_end
+from mioesim_async.tokens.store import StoredToken, decode, encode, loads, to_its_end
 
 try:
     from redis.asyncio import Redis
