@@ -100,11 +100,11 @@ if TYPE_CHECKING:
         StoredToken as StoredToken,
         TokenStore as TokenStore,
     )
-    from mioesim_async.transport.manager import SessionManager as SessionManager
-    from mioesim_async.transport.records import (
+    from mioesim_async.transport.metrics import (
         AttemptRecord as AttemptRecord,
         ClientStats as ClientStats,
     )
+    from mioesim_async.transport.pool import SessionManager as SessionManager
     from mioesim_async.wire.dialect import Dialect as Dialect
     from mioesim_async.wire.endpoints import Safety as Safety
 
@@ -144,8 +144,8 @@ _HOMES = {
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),
     "clock": ("Clock",),
     "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
-    "transport.manager": ("SessionManager",),
-    "transport.records": ("AttemptRecord", "ClientStats"),
+    "transport.pool": ("SessionManager",),
+    "transport.metrics": ("AttemptRecord", "ClientStats"),
     "wire.dialect": ("Dialect",),
     "wire.endpoints": ("Safety",),
 }  # fmt: skip

@@ -24,8 +24,8 @@ from mioesim_async.errors import ConfigurationError
 from mioesim_async.journal.entry import Journal
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.manager import SessionManager
-from mioesim_async.transport.records import ClientStats, Hook, check_hooks
+from mioesim_async.transport.metrics import ClientStats, Hook, check_hooks
+from mioesim_async.transport.pool import SessionManager
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
 from mioesim_async.wire.signing import Value

@@ -18,17 +18,17 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.transport import manager
-from mioesim_async.transport.watch import LOOKS
+from mioesim_async.transport import pool
+from mioesim_async.transport.attempt_timer import LOOKS
 
 
 @pytest.fixture(params=["known from aiohttp itself", "seen at the first request"])
 def blind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """An aiohttp that calls another method than the one that tells."""
     if request.param == "known from aiohttp itself":
-        monkeypatch.delattr(manager._Request, "send")
+        monkeypatch.delattr(pool._Request, "send")
     else:
-        monkeypatch.setattr(manager._Request, "send", aiohttp.ClientRequest.send)
+        monkeypatch.setattr(pool._Request, "send", aiohttp.ClientRequest.send)
 
 
 @pytest.mark.usefixtures("blind")
@@ -57,7 +57,7 @@ async def test_a_first_request_that_is_a_purchase_is_sent_once(
     store = MemoryTokenStore()
     async with sandbox.client(token_store=store) as client:
         await client.login()
-    monkeypatch.setattr(manager._Request, "send", aiohttp.ClientRequest.send)
+    monkeypatch.setattr(pool._Request, "send", aiohttp.ClientRequest.send)
     async with sandbox.client(token_store=store) as client:
         sandbox.faults.add(Fault.lose_reply(), "addEsimOrder")
         with pytest.raises(errors.OutcomeUnknown):

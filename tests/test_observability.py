@@ -21,7 +21,7 @@ from prometheus_client import REGISTRY, generate_latest
 from stores import spawned
 
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.transport.records import AttemptRecord
+from mioesim_async.transport.metrics import AttemptRecord
 
 PAGE = (Path(__file__).parents[1] / "docs" / "observability.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -30,7 +30,7 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.transport import manager
+from mioesim_async.transport import pool
 from mioesim_async.transport.request import RawReply, Request
 from mioesim_async.wire.dialect import LOGIN_ENCODINGS, READ_METHODS, LoginEncoding, ReadMethod
 from mioesim_async.wire.masking import masked, masked_start
@@ -296,10 +296,10 @@ async def test_a_read_that_is_stopped_while_its_body_comes_shows_no_secret(
         reading.set()
         return await manager_read_body(response, request)
 
-    manager_read_body = manager.read_body
+    manager_read_body = pool.read_body
     async with sandbox.client() as client:
         await client.login()
-        monkeypatch.setattr(manager, "read_body", read_body)
+        monkeypatch.setattr(pool, "read_body", read_body)
         sandbox.faults.add(Fault.slow_body(), times=None)
         call = asyncio.ensure_future(getattr(client.cards, name)(sandbox.iccids[0]))
         async with asyncio.timeout(SECONDS):

@@ -22,7 +22,7 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.transport import manager as manager_module
+from mioesim_async.transport import pool as manager_module
 
 QUERY = "queryIccidInformation"
 

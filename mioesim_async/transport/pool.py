@@ -26,7 +26,7 @@ from mioesim_async.errors import (
     MioEsimError,
     WrongLoop,
 )
-from mioesim_async.transport.reading import explain, read_body, unusable
+from mioesim_async.transport.http import explain, read_body, unusable
 from mioesim_async.transport.request import Progress, RawReply, Request
 
 if TYPE_CHECKING:
