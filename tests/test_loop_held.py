@@ -22,8 +22,8 @@ from mioesim_async import MioEsimClient, OrderLine, errors, fan_out
 from mioesim_async.fanout.stream import AHEAD
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import attempt
+from mioesim_async.transport.http import Progress, RawReply, Request
 from mioesim_async.transport.pool import SessionManager
-from mioesim_async.transport.request import Progress, RawReply, Request
 
 Call = Callable[[MioEsimClient, int], Awaitable[object]]
 

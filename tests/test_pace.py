@@ -22,7 +22,8 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.transport.pace import Pace, RetryBudget, sweep_slots
+from mioesim_async.transport.pace import Pace, sweep_slots
+from mioesim_async.transport.retry import RetryBudget
 
 QUERY = "queryIccidInformation"
 DETAIL = "getESIMDetail"

@@ -31,7 +31,7 @@ from mioesim_async import (
 )
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import pool
-from mioesim_async.transport.request import RawReply, Request
+from mioesim_async.transport.http import RawReply, Request
 from mioesim_async.wire.dialect import LOGIN_ENCODINGS, READ_METHODS, LoginEncoding, ReadMethod
 from mioesim_async.wire.masking import masked, masked_start
 

@@ -12,7 +12,7 @@ from waiting import until
 from mioesim_async import Credentials, Dialect, MioEsimClient, RetryPolicy, Timeouts, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.transport.attempt_timer import AttemptLimit, Watch
-from mioesim_async.transport.request import Progress
+from mioesim_async.transport.http import Progress
 
 ICCID = "8985000000000000001"
 LOGIN = b'{"code": 1, "data": {"token": "29281-9EFE5E41"}}'

@@ -31,7 +31,7 @@ from mioesim_async.rows.orders import (
 )
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.exchange import Exchange
+from mioesim_async.transport.detached import Exchange
 from mioesim_async.wire.account import other_labels
 from mioesim_async.wire.endpoints import GET_ORDER_INFO
 from mioesim_async.wire.envelope import Envelope

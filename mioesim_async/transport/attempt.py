@@ -14,9 +14,8 @@ from mioesim_async.config import Credentials, Timeouts
 from mioesim_async.slices import in_slices, turns
 from mioesim_async.tokens.store import StoredToken
 from mioesim_async.transport.attempt_timer import AttemptLimit, Watch
-from mioesim_async.transport.http import clues_in
+from mioesim_async.transport.http import FORM, Progress, RawReply, Request, clues_in
 from mioesim_async.transport.pool import SessionManager
-from mioesim_async.transport.request import FORM, Progress, RawReply, Request
 from mioesim_async.transport.retry import parse_http_date, parse_retry_after
 from mioesim_async.wire.depth import MAX_DEPTH, cut
 from mioesim_async.wire.dialect import Dialect

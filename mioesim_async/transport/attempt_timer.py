@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from mioesim_async.clock import Clock, TimeLimit, Timer
-from mioesim_async.transport.request import Progress
+from mioesim_async.transport.http import Progress
 
 __all__ = ["AttemptLimit", "Watch"]
 

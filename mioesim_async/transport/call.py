@@ -10,8 +10,8 @@ from attrs import Factory, define
 from mioesim_async import errors
 from mioesim_async.config import RetryPolicy
 from mioesim_async.rows.orders import new_order_num
+from mioesim_async.transport.http import Progress
 from mioesim_async.transport.pace import Pace
-from mioesim_async.transport.request import Progress
 from mioesim_async.wire.endpoints import REFUND_ORDER, Endpoint, Safety
 
 __all__ = [

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 
 from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.transport.call import Call, cut_short, order_asked_about, too_late
-from mioesim_async.wire.endpoints import Safety
+from mioesim_async.wire.endpoints import Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope
+from mioesim_async.wire.signing import Value, canonical
 
-__all__ = ["LateAnswer", "Purchases"]
+__all__ = ["Exchange", "LateAnswer", "Purchases"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -22,6 +23,8 @@ R = TypeVar("R")
 
 SECONDS_TO_END = 1.0
 """How long a caller waits for the end of an exchange that was stopped before it was sent."""
+
+Send = Callable[[Call], Coroutine[Any, Any, Envelope]]
 
 
 class Purchases:
@@ -107,3 +110,41 @@ class Purchases:
                 await told
         except Exception:
             logger.exception("on_late_order raised")
+
+
+class Exchange:
+    """A purchase that is sent once, and what is read after it.
+
+    It goes on while the client closes, since an order that was paid for must be read.
+    """
+
+    def __init__(self, call: Call, send: Send) -> None:
+        """Prepare; nothing is sent yet."""
+        self._call = call
+        self._send = send
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a byte may have left, and was not proven to have done nothing."""
+        return self._call.progress.sent
+
+    def placed(self, order_num: str) -> None:
+        """Tell the order's number, as soon as it is known."""
+        self._call.order_num = order_num
+
+    async def send(self) -> Envelope:
+        """Send the purchase.
+
+        Raises:
+            MioEsimError: As the tree of errors says.
+        """
+        return await self._send(self._call)
+
+    async def read(self, endpoint: Endpoint, params: Mapping[str, Value]) -> Envelope:
+        """Read what belongs to the purchase, with the retries of a read.
+
+        Raises:
+            MioEsimError: As the tree of errors says.
+        """
+        texts = canonical(params)
+        return await self._send(Call(endpoint, texts, self._call.policy, reserved=True))

@@ -26,8 +26,7 @@ from mioesim_async.errors import (
     MioEsimError,
     WrongLoop,
 )
-from mioesim_async.transport.http import explain, read_body, unusable
-from mioesim_async.transport.request import Progress, RawReply, Request
+from mioesim_async.transport.http import Progress, RawReply, Request, explain, read_body, unusable
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult

@@ -6,6 +6,7 @@ import email.utils
 import enum
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC
 from functools import lru_cache
@@ -15,6 +16,7 @@ import backoff
 from attrs import frozen
 
 from mioesim_async import errors
+from mioesim_async.clock import Clock
 from mioesim_async.config import RetryPolicy
 from mioesim_async.wire.endpoints import REFUSED_FOR_MONEY, Safety
 
@@ -22,11 +24,19 @@ __all__ = [
     "Action",
     "Decision",
     "Failure",
+    "RetryBudget",
     "classify",
     "decide",
     "parse_http_date",
     "parse_retry_after",
 ]
+
+
+MINUTE = 60.0
+
+FREE_RETRIES = 10
+
+RETRIES_PER_CALL = 0.2
 
 
 class Failure(enum.Enum):
@@ -189,3 +199,55 @@ def parse_http_date(value: str | None) -> float | None:
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
+
+
+class RetryBudget:
+    """Retries of a client: at most 10, plus a fifth of the last minute's calls.
+
+    A host that fails every call gets little more than the calls themselves.
+    """
+
+    __slots__ = ("_calls", "_clock", "_retries", "_seconds")
+
+    def __init__(self, clock: Clock) -> None:
+        """Start with nothing used."""
+        self._clock = clock
+        self._calls = 0
+        self._retries = 0
+        self._seconds: deque[list[int]] = deque()
+
+    def count_call(self) -> None:
+        """Count a call, retries not included."""
+        self._now()[1] += 1
+        self._calls += 1
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there may be a retry now."""
+        self._now()
+        return self._retries + 1 <= FREE_RETRIES + RETRIES_PER_CALL * self._calls
+
+    def take_retry(self) -> bool:
+        """Count a retry, if there may be one."""
+        if not self.has_room:
+            return False
+        self.charge()
+        return True
+
+    def charge(self) -> None:
+        """Count a request that was made again."""
+        self._now()[2] += 1
+        self._retries += 1
+
+    def _now(self) -> list[int]:
+        """Return this second's counts, after forgetting those of a minute ago."""
+        second = int(self._clock.monotonic())
+        seconds = self._seconds
+        if seconds and seconds[-1][0] == second:
+            return seconds[-1]
+        while seconds and seconds[0][0] <= second - MINUTE:
+            _, calls, retries = seconds.popleft()
+            self._calls -= calls
+            self._retries -= retries
+        seconds.append([second, 0, 0])
+        return seconds[-1]
