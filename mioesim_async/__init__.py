@@ -15,23 +15,23 @@ from mioesim_async._version import __version__
 
 if TYPE_CHECKING:
     from mioesim_async import errors as errors
-    from mioesim_async.api.batches import SweepStats as SweepStats
-    from mioesim_async.api.bulk import (
+    from mioesim_async.api.cards import Cards as Cards
+    from mioesim_async.api.catalogue import Catalogue as Catalogue
+    from mioesim_async.api.crawl import CatalogueCrawl as CatalogueCrawl
+    from mioesim_async.api.orders.bulk import (
         BulkStats as BulkStats,
         LineOutcome as LineOutcome,
         OrderStream as OrderStream,
     )
-    from mioesim_async.api.cards import Cards as Cards
-    from mioesim_async.api.catalogue import Catalogue as Catalogue
-    from mioesim_async.api.crawl import CatalogueCrawl as CatalogueCrawl
-    from mioesim_async.api.orders import Orders as Orders
-    from mioesim_async.api.partners import Partners as Partners
-    from mioesim_async.api.reconcile import (
+    from mioesim_async.api.orders.orders import Orders as Orders
+    from mioesim_async.api.orders.reconcile import (
         Candidate as Candidate,
         ReconcileReport as ReconcileReport,
     )
-    from mioesim_async.api.search import OrderSearch as OrderSearch
+    from mioesim_async.api.orders.search import OrderSearch as OrderSearch
+    from mioesim_async.api.partners import Partners as Partners
     from mioesim_async.api.stream import CardStream as CardStream
+    from mioesim_async.api.sweep import SweepStats as SweepStats
     from mioesim_async.client import MioEsimClient as MioEsimClient
     from mioesim_async.clock import Clock as Clock
     from mioesim_async.config import (
@@ -111,15 +111,15 @@ if TYPE_CHECKING:
 logging.getLogger("mioesim_async").addHandler(logging.NullHandler())
 
 _HOMES = {
-    "api.batches": ("SweepStats",),
-    "api.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
+    "api.sweep": ("SweepStats",),
+    "api.orders.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
     "api.cards": ("Cards",),
-    "api.orders": ("Orders",),
-    "api.reconcile": ("Candidate", "ReconcileReport"),
+    "api.orders.orders": ("Orders",),
+    "api.orders.reconcile": ("Candidate", "ReconcileReport"),
     "api.catalogue": ("Catalogue",),
     "api.crawl": ("CatalogueCrawl",),
     "api.partners": ("Partners",),
-    "api.search": ("OrderSearch",),
+    "api.orders.search": ("OrderSearch",),
     "api.stream": ("CardStream",),
     "client": ("MioEsimClient",),
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mioesim_async.api.cards import Cards
 from mioesim_async.api.catalogue import Catalogue
-from mioesim_async.api.orders import Orders
+from mioesim_async.api.orders.orders import Orders
 from mioesim_async.api.partners import Partners
 from mioesim_async.clock import Clock, SystemClock
 from mioesim_async.closing import Closing

@@ -22,7 +22,7 @@ from waiting import until
 
 from mioesim_async import EntryState, OrderJournal
 from mioesim_async.errors import ConfigurationError, JournalUnavailable
-from mioesim_async.journal import rows, sqlite
+from mioesim_async.journal import sqlite, table
 from mioesim_async.sandbox import SandboxClock
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
@@ -123,8 +123,8 @@ def make_other(path: Path) -> None:
 
 def make_later(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA application_id={rows.APPLICATION}")
-        db.execute(f"PRAGMA user_version={rows.VERSION + 1}")
+        db.execute(f"PRAGMA application_id={table.APPLICATION}")
+        db.execute(f"PRAGMA user_version={table.VERSION + 1}")
 
 
 def make_dangling(path: Path) -> None:
@@ -162,14 +162,14 @@ async def test_a_full_disk_is_told_and_nothing_is_recorded(
     journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await journal.begin(intent())
-    put = rows.put
+    put = table.put
 
     def full(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
         pages = db.execute("PRAGMA page_count").fetchone()[0]
         db.execute(f"PRAGMA max_page_count={pages}")
         put(db, row)
 
-    monkeypatch.setattr(rows, "put", full)
+    monkeypatch.setattr(table, "put", full)
     with pytest.raises(JournalUnavailable, match="disk is full; make room"):
         await journal.begin(intent("ref-2", params={"skuId": "7" * 100_000}))
     assert await journal.find(ACCOUNT, "ref-2") is None
@@ -179,13 +179,13 @@ async def test_a_read_only_file_is_told(
     journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await journal.begin(intent())
-    prepare = rows.prepare
+    prepare = table.prepare
 
     def read_only(db: sqlite3.Connection) -> Any:
         db.execute("PRAGMA query_only=1")
         return prepare(db)
 
-    monkeypatch.setattr(rows, "prepare", read_only)
+    monkeypatch.setattr(table, "prepare", read_only)
     with pytest.raises(JournalUnavailable, match="readonly database; its directory"):
         await journal.begin(intent("ref-2"))
 
@@ -288,14 +288,14 @@ async def test_a_cancelled_begin_has_happened_or_not_when_its_caller_goes_on(
     journal: OrderJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await journal.begin(intent())
-    put, inside, go_on = rows.put, threading.Event(), threading.Event()
+    put, inside, go_on = table.put, threading.Event(), threading.Event()
 
     def slow(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
         inside.set()
         go_on.wait(20)
         put(db, row)
 
-    monkeypatch.setattr(rows, "put", slow)
+    monkeypatch.setattr(table, "put", slow)
     entry = intent("ref-2")
     beginning = asyncio.create_task(journal.begin(entry))
     await asyncio.to_thread(inside.wait, 20)

@@ -19,7 +19,7 @@ from users import plain_user
 
 from mioesim_async import OrderJournal
 from mioesim_async.errors import ConfigurationError, JournalUnavailable
-from mioesim_async.journal import rows
+from mioesim_async.journal import table
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
 
@@ -95,8 +95,8 @@ def make_half_written_database(path: Path) -> None:
 
 def make_later(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
-        db.execute(f"PRAGMA application_id={rows.APPLICATION}")
-        db.execute(f"PRAGMA user_version={rows.VERSION + 1}")
+        db.execute(f"PRAGMA application_id={table.APPLICATION}")
+        db.execute(f"PRAGMA user_version={table.VERSION + 1}")
 
 
 REGULAR: list[tuple[Callable[[Path], None], str]] = [
@@ -309,13 +309,13 @@ async def test_a_journal_of_an_earlier_version_is_taken_on(tmp_path: Path) -> No
     path = tmp_path / "orders.db"
     entry = intent()
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        for statement in rows.LAYOUTS[0]:
+        for statement in table.LAYOUTS[0]:
             db.execute(statement)
         db.execute("PRAGMA user_version=1")
-        rows.put(db, rows.encode(entry))
+        table.put(db, table.encode(entry))
     journal = OrderJournal(path)
     assert await journal.find(ACCOUNT, "ref-1") == entry
     assert await journal.begin(intent("ref-2")) is None
     with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (rows.VERSION,)
+        assert db.execute("PRAGMA user_version").fetchone() == (table.VERSION,)
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)

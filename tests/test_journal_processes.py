@@ -143,10 +143,10 @@ FORK = """
 import asyncio, os, sys, threading
 from journals import intent
 from mioesim_async import OrderJournal
-from mioesim_async.journal import rows, sqlite
+from mioesim_async.journal import sqlite, table
 
 sqlite.BUSY_SECONDS = 5.0
-put, inside, go_on = rows.put, threading.Event(), threading.Event()
+put, inside, go_on = table.put, threading.Event(), threading.Event()
 
 def slow(db, row):
     put(db, row)
@@ -156,13 +156,13 @@ def slow(db, row):
 async def main():
     journal = OrderJournal(sys.argv[1])
     await journal.begin(intent())
-    rows.put = slow
+    table.put = slow
     # The newest of such hooks is called first: the transaction ends while the fork waits.
     os.register_at_fork(before=go_on.set)
     beginning = asyncio.create_task(journal.begin(intent("ref-2")))
     assert await asyncio.to_thread(inside.wait, 20)
     if not (child := os.fork()):
-        rows.put = put
+        table.put = put
         result = []
         thread = threading.Thread(
             target=lambda: result.append(asyncio.run(journal.begin(intent("ref-3"))))

@@ -16,7 +16,7 @@ from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.errors import JournalUnavailable
-from mioesim_async.journal import EntryState, rows
+from mioesim_async.journal import EntryState, table
 from mioesim_async.sandbox import Sandbox
 
 
@@ -127,14 +127,14 @@ async def test_what_is_written_to_a_file_that_vanishes_meanwhile_does_not_count(
 ) -> None:
     journal = OrderJournal(tmp_path / "orders.db")
     await journal.begin(intent())
-    put = rows.put
+    put = table.put
 
     def vanishing(db: Any, row: tuple[Any, ...]) -> None:
         put(db, row)
         with suppress(FileNotFoundError):
             journal.path.rename(tmp_path / "moved.db")
 
-    monkeypatch.setattr(rows, "put", vanishing)
+    monkeypatch.setattr(table, "put", vanishing)
     with pytest.raises(JournalUnavailable, match="vanished"):
         await journal.begin(intent("ref-2"))
     with pytest.raises(JournalUnavailable, match="vanished"):
@@ -145,13 +145,13 @@ async def test_a_new_file_that_vanishes_at_once_is_not_made_anew_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = OrderJournal(tmp_path / "orders.db")
-    put = rows.put
+    put = table.put
 
     def vanishing(db: Any, row: tuple[Any, ...]) -> None:
         put(db, row)
         journal.path.unlink()
 
-    monkeypatch.setattr(rows, "put", vanishing)
+    monkeypatch.setattr(table, "put", vanishing)
     for _ in range(2):
         with pytest.raises(JournalUnavailable, match="vanished"):
             await journal.begin(intent())

@@ -12,7 +12,7 @@ from turning import slow_steps
 from waiting import until
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
-from mioesim_async.api import purchase
+from mioesim_async.api.orders import purchase
 from mioesim_async.journal.entry import EntryState
 from mioesim_async.sandbox import Fault, Sandbox
 

@@ -15,8 +15,8 @@ from shopping import fill
 from waiting import until
 
 from mioesim_async import MioEsimClient, Order, errors
-from mioesim_async.api import search as search_module
-from mioesim_async.api.search import OrderSearch
+from mioesim_async.api.orders import search as search_module
+from mioesim_async.api.orders.search import OrderSearch
 from mioesim_async.clock import SystemClock
 from mioesim_async.sandbox import Sandbox
 

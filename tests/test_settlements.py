@@ -13,7 +13,7 @@ from shopping import buy
 from waiting import SECONDS, until
 
 from mioesim_async import JournalEntry, MioEsimClient, OrderJournal, errors
-from mioesim_async.api import settlements
+from mioesim_async.api.orders import settlements
 from mioesim_async.journal.entry import EntryState
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 

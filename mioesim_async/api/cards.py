@@ -7,7 +7,10 @@ import logging
 from collections.abc import Iterable
 from functools import partial
 
-from mioesim_async.api.batches import (
+from mioesim_async.api.checks import Iccids, checked_iccids, distinct_iccids, one_iccid
+from mioesim_async.api.group import Group, refused_all
+from mioesim_async.api.stream import CardStream
+from mioesim_async.api.sweep import (
     BatchQuery,
     Doubt,
     Outcomes,
@@ -15,9 +18,6 @@ from mioesim_async.api.batches import (
     outcome_of_input,
     query_cards,
 )
-from mioesim_async.api.group import Group, refused_all
-from mioesim_async.api.iccids import Iccids, checked_iccids, distinct_iccids, one_iccid
-from mioesim_async.api.stream import CardStream
 from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
 from mioesim_async.fanout import BatchStream
 from mioesim_async.models.cards import CardDetail, CardReport, CardStatus, PastPlan

@@ -8,7 +8,7 @@ from typing import Generic, Self
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.api.batches import Outcomes, SweepStats, outcome_of_input
+from mioesim_async.api.sweep import Outcomes, SweepStats, outcome_of_input
 from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.models.cards import C, CardOutcome

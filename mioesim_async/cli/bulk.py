@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line
+from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.account import client_for
 from mioesim_async.cli.buying import Manner, logged_in, with_codes
 from mioesim_async.cli.line_files import read_lines

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import fields, frozen
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line
+from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.account import client_for
 from mioesim_async.cli.ask import check_can_ask, confirm
 from mioesim_async.cli.common import Common

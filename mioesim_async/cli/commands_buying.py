@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from cyclopts import Parameter
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line
+from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.bulk import BulkOptions, buy_file
 from mioesim_async.cli.buying import Manner, buy_one
 from mioesim_async.cli.cancelling import cancel_cards

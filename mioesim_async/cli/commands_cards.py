@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from mioesim_async.api.order_checks import check_email, check_text, gather
+from mioesim_async.api.orders.line_checks import check_email, check_text, gather
 from mioesim_async.cli.ask import confirm
 from mioesim_async.cli.common import COMMON, Common
 from mioesim_async.cli.running import Flag, app, say

@@ -15,7 +15,7 @@ from typing import Any
 from attrs import asdict
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line
+from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.inputs import SEPARATORS, unquoted
 from mioesim_async.cli.planning import check_now
 from mioesim_async.models.iccid import clean_iccid, shown

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from mioesim_async import errors
-from mioesim_async.api.purchase import claim
+from mioesim_async.api.orders.purchase import claim
 from mioesim_async.cli.account import client_for
 from mioesim_async.cli.buying import logged_in
 from mioesim_async.cli.common import Common

@@ -11,9 +11,9 @@ from attrs import define, evolve
 from rich.table import Column
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line, Purchase, check_line, of_today
-from mioesim_async.api.pricing import PackageFinder
-from mioesim_async.api.purchase import fingerprint_of
+from mioesim_async.api.orders.line_checks import Line, Purchase, check_line, of_today
+from mioesim_async.api.orders.planning import PackageFinder
+from mioesim_async.api.orders.purchase import fingerprint_of
 from mioesim_async.cli.outputs import printable
 from mioesim_async.cli.show import amount, fixed, number, print_table
 from mioesim_async.client import MioEsimClient

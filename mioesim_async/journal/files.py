@@ -9,7 +9,7 @@ import threading
 from contextlib import closing, suppress
 from pathlib import Path
 
-from mioesim_async.journal import rows
+from mioesim_async.journal import table
 from mioesim_async.journal.faults import (
     VANISHED,
     Fault,
@@ -143,4 +143,4 @@ def _check_ours(path: Path) -> None:
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
         # A process that was killed may have left the file shorter than its first page says.
         db.execute("PRAGMA writable_schema=1")
-        rows.check_owner(*rows.header(db))
+        table.check_owner(*table.header(db))

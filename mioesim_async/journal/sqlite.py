@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from mioesim_async.errors import ConfigurationError, JournalUnavailable, MioEsimError
-from mioesim_async.journal import faults, files, forks, rows
+from mioesim_async.journal import faults, files, forks, table
 from mioesim_async.journal.entry import (
     SETTLED,
     UNSETTLED,
@@ -100,12 +100,12 @@ class OrderJournal:
                 then, or not, and nothing happens any more. Settling the attempt as
                 ``NOT_SENT`` is right in both cases.
         """
-        row = rows.encode(entry)
+        row = table.encode(entry)
 
         def work(db: sqlite3.Connection) -> JournalEntry | None:
-            existing = rows.find(db, entry.account, entry.other_order_id)
+            existing = table.find(db, entry.account, entry.other_order_id)
             if may_begin(existing, entry):
-                rows.put(db, row)
+                table.put(db, row)
                 return None
             return existing
 
@@ -137,16 +137,16 @@ class OrderJournal:
             ValueError: If ``at`` has no time zone.
             TypeError: If ``order`` is not JSON-ready.
         """
-        rows.checked(at, order)
+        table.checked(at, order)
 
         def work(db: sqlite3.Connection) -> bool:
-            entry = rows.find(db, account, other_order_id)
+            entry = table.find(db, account, other_order_id)
             if entry is None or entry.attempt != recordable(attempt):
                 return False
             changed = settled(entry, state, at=at, reason=reason, order_num=order_num, order=order)
             if changed is None:
                 return False
-            rows.put(db, rows.encode(changed))
+            table.put(db, table.encode(changed))
             return True
 
         return await self._run(work, writes=True, insists=True)
@@ -158,7 +158,7 @@ class OrderJournal:
             JournalUnavailable: If the file can't be used at the moment.
             ConfigurationError: If the path can't be that of a journal.
         """
-        return await self._run(lambda db: rows.find(db, account, other_order_id))
+        return await self._run(lambda db: table.find(db, account, other_order_id))
 
     async def find_order(self, account: str, order_num: str) -> JournalEntry | None:
         """Return the entry that was placed as this order of the vendor's, or None.
@@ -167,7 +167,7 @@ class OrderJournal:
             JournalUnavailable: If the file can't be used at the moment.
             ConfigurationError: If the path can't be that of a journal.
         """
-        return await self._run(lambda db: rows.find_order(db, account, order_num))
+        return await self._run(lambda db: table.find_order(db, account, order_num))
 
     async def find_orders(
         self, account: str, *, order_nums: Collection[str] = (), references: Collection[str] = ()
@@ -183,7 +183,7 @@ class OrderJournal:
             JournalUnavailable: If the file can't be used at the moment.
             ConfigurationError: If the path can't be that of a journal.
         """
-        return await self._run(lambda db: rows.find_orders(db, account, order_nums, references))
+        return await self._run(lambda db: table.find_orders(db, account, order_nums, references))
 
     async def accounts(self) -> list[str]:
         """Return the keys of the accounts that something was, or may have been, sent for.
@@ -192,7 +192,7 @@ class OrderJournal:
             JournalUnavailable: If the file can't be used at the moment.
             ConfigurationError: If the path can't be that of a journal.
         """
-        return await self._run(rows.accounts)
+        return await self._run(table.accounts)
 
     async def open_entries(self, account: str | None = None) -> list[JournalEntry]:
         """Return the entries of orders that may have been placed, oldest first.
@@ -204,7 +204,7 @@ class OrderJournal:
             JournalUnavailable: If the file can't be used at the moment.
             ConfigurationError: If the path can't be that of a journal.
         """
-        return await self._run(lambda db: rows.in_states(db, UNSETTLED, account))
+        return await self._run(lambda db: table.in_states(db, UNSETTLED, account))
 
     async def prune(self, *, older_than: timedelta) -> int:
         """Forget settled entries that have not changed for a time; open ones are kept.
@@ -225,7 +225,7 @@ class OrderJournal:
         if older_than < timedelta(0):
             raise ValueError("older_than can't be negative")
         before = datetime.fromtimestamp(self._clock.time(), UTC) - older_than
-        return await self._run(lambda db: rows.forget(db, SETTLED, before), writes=True)
+        return await self._run(lambda db: table.forget(db, SETTLED, before), writes=True)
 
     async def _run(
         self,
@@ -290,10 +290,10 @@ class OrderJournal:
                 sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
             ) as db:
                 db.execute("PRAGMA synchronous=FULL")
-                rows.prepare(db)
+                table.prepare(db)
                 files.close_to_others(self.path)
                 db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-                found = file, rows.mark(db)
+                found = file, table.mark(db)
                 if known not in (None, found):
                     # The system gives the number of a deleted file to the next one.
                     raise faults.Unfit(faults.VANISHED)

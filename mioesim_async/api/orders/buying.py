@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import date
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line, check_in_steps, of_today
-from mioesim_async.api.purchase import Purchaser
+from mioesim_async.api.orders.line_checks import Line, check_in_steps, of_today
+from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import running_loop
 from mioesim_async.journal.entry import Journal, JournalEntry
 from mioesim_async.models.catalogue import Package

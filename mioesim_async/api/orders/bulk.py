@@ -12,8 +12,8 @@ from typing import Any, Self
 from attrs import define, evolve, field
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Line, Purchase, check_in_steps, of_today
-from mioesim_async.api.purchase import Purchaser
+from mioesim_async.api.orders.line_checks import Line, Purchase, check_in_steps, of_today
+from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchStream
 from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW, is_fatal

@@ -8,10 +8,10 @@ from decimal import Decimal
 from typing import Any
 
 from mioesim_async import errors
-from mioesim_async.api.bulk import Lines, OrderStream
-from mioesim_async.api.buying import Buying
 from mioesim_async.api.catalogue import Catalogue
-from mioesim_async.api.order_checks import (
+from mioesim_async.api.orders.bulk import Lines, OrderStream
+from mioesim_async.api.orders.buying import Buying
+from mioesim_async.api.orders.line_checks import (
     check_cards,
     check_days,
     check_email,
@@ -22,10 +22,10 @@ from mioesim_async.api.order_checks import (
     of_today,
     pdf_params,
 )
+from mioesim_async.api.orders.planning import PackageFinder
+from mioesim_async.api.orders.reconcile import ReconcileReport, reconcile
+from mioesim_async.api.orders.search import OrderSearch
 from mioesim_async.api.partners import Partners
-from mioesim_async.api.pricing import PackageFinder
-from mioesim_async.api.reconcile import ReconcileReport, reconcile
-from mioesim_async.api.search import OrderSearch
 from mioesim_async.closing import running_loop
 from mioesim_async.errors import ClientClosed
 from mioesim_async.fanout import BatchStream

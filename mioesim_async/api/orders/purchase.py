@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.api.order_checks import Purchase
-from mioesim_async.api.recorded import order_of, recorded
-from mioesim_async.api.settlements import Settlement, Settlements
+from mioesim_async.api.orders.line_checks import Purchase
+from mioesim_async.api.orders.settlements import Settlement, Settlements
 from mioesim_async.clock import TimeLimit
 from mioesim_async.journal.entry import (
     REPEATABLE,
@@ -21,6 +20,7 @@ from mioesim_async.journal.entry import (
     fingerprint,
     recordable,
 )
+from mioesim_async.journal.order_record import order_of, recorded
 from mioesim_async.models.orders import Order
 from mioesim_async.rows.orders import (
     Placed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mioesim_async.api.catalogue import Catalogue
-from mioesim_async.api.order_checks import Line
+from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.api.partners import Partners
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine

@@ -1,0 +1,1 @@
+"""Orders: what is bought, renewed, cancelled, looked up, and reconciled."""
