@@ -16,8 +16,7 @@ from mioesim_async._version import __version__
 if TYPE_CHECKING:
     from mioesim_async import errors as errors
     from mioesim_async.api.cards import Cards as Cards
-    from mioesim_async.api.catalogue import Catalogue as Catalogue
-    from mioesim_async.api.crawl import CatalogueCrawl as CatalogueCrawl
+    from mioesim_async.api.catalogue import Catalogue as Catalogue, CatalogueCrawl as CatalogueCrawl
     from mioesim_async.api.orders.bulk import (
         BulkStats as BulkStats,
         LineOutcome as LineOutcome,
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     )
     from mioesim_async.api.orders.search import OrderSearch as OrderSearch
     from mioesim_async.api.partners import Partners as Partners
-    from mioesim_async.api.stream import CardStream as CardStream
-    from mioesim_async.api.sweep import SweepStats as SweepStats
+    from mioesim_async.api.sweep import CardStream as CardStream, SweepStats as SweepStats
     from mioesim_async.client import MioEsimClient as MioEsimClient
     from mioesim_async.clock import Clock as Clock
     from mioesim_async.config import (
@@ -111,16 +109,14 @@ if TYPE_CHECKING:
 logging.getLogger("mioesim_async").addHandler(logging.NullHandler())
 
 _HOMES = {
-    "api.sweep": ("SweepStats",),
     "api.orders.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
     "api.cards": ("Cards",),
     "api.orders.orders": ("Orders",),
     "api.orders.reconcile": ("Candidate", "ReconcileReport"),
-    "api.catalogue": ("Catalogue",),
-    "api.crawl": ("CatalogueCrawl",),
+    "api.catalogue": ("Catalogue", "CatalogueCrawl"),
     "api.partners": ("Partners",),
     "api.orders.search": ("OrderSearch",),
-    "api.stream": ("CardStream",),
+    "api.sweep": ("CardStream", "SweepStats"),
     "client": ("MioEsimClient",),
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
     "fanout": ("BatchOutcome", "BatchStream", "fan_out"),

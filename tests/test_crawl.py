@@ -13,7 +13,7 @@ from turning import slow_steps
 from waiting import until
 
 from mioesim_async import CrawlStats, SkuOutcome, errors
-from mioesim_async.api.crawl import CatalogueCrawl
+from mioesim_async.api.catalogue import CatalogueCrawl
 
 __all__ = ["shop"]
 

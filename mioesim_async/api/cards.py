@@ -9,9 +9,9 @@ from functools import partial
 
 from mioesim_async.api.checks import Iccids, checked_iccids, distinct_iccids, one_iccid
 from mioesim_async.api.group import Group, refused_all
-from mioesim_async.api.stream import CardStream
 from mioesim_async.api.sweep import (
     BatchQuery,
+    CardStream,
     Doubt,
     Outcomes,
     SweepStats,

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
+from typing import Self
 
-from mioesim_async.api.crawl import CatalogueCrawl
+from attrs import evolve
+
+from mioesim_async import errors
 from mioesim_async.api.group import Group, check_id, refused_all
-from mioesim_async.api.packages import packages_of
+from mioesim_async.api.sweep import as_mioesim_error
+from mioesim_async.closing import Closing
 from mioesim_async.errors import ProtocolError
-from mioesim_async.fanout import BatchStream
-from mioesim_async.models.catalogue import CrawlStats, Sku, SkuGroup, SkuPackages
-from mioesim_async.rows.catalogue import read_groups, read_skus
+from mioesim_async.fanout import BatchOutcome, BatchStream
+from mioesim_async.models.catalogue import CrawlStats, Sku, SkuGroup, SkuOutcome, SkuPackages
+from mioesim_async.rows.catalogue import read_groups, read_packages, read_skus
 from mioesim_async.slices import in_slices
-from mioesim_async.transport.caller import check_deadline
+from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.pace import Pace
-from mioesim_async.wire.endpoints import GET_PACKAGES, GET_SKU_BY_GROUP, GET_SKUS
+from mioesim_async.wire.endpoints import GET_PACKAGES, GET_SKU_BY_GROUP, GET_SKUS, Endpoint
+from mioesim_async.wire.signing import Value
 
-__all__ = ["Catalogue"]
+__all__ = ["Catalogue", "CatalogueCrawl", "packages_of"]
 
 MAX_OUTAGE = 120.0
 """Seconds that the host may be down before a crawl gives up."""
@@ -150,3 +155,87 @@ class Catalogue(Group):
         stats.bad_skus += [fault.at(GET_SKUS.path) for fault in bad]
         for sku in skus:
             yield sku
+
+
+class CatalogueCrawl(Closing):
+    """One ``SkuOutcome`` for each SKU; an async iterator and context manager.
+
+    ``async with``, exhaustion and ``client.aclose()`` leave no task and no connection behind.
+    Plain ``async for`` works too; after leaving it early, one of these cleans up.
+
+    Attributes:
+        stats: The counts so far. ``stats.is_complete`` is False before the end, and stays so
+            after leaving early, after an error, and where anything could not be read.
+    """
+
+    def __init__(self, batches: BatchStream[Sku, SkuPackages], stats: CrawlStats) -> None:
+        """Take the outcomes of these batches apart."""
+        self.stats = stats
+        self._batches = batches
+
+    def __aiter__(self) -> Self:
+        """Return the crawl itself."""
+        return self
+
+    async def aclose(self) -> None:
+        """Stop the crawl and wait for its end; may be called again."""
+        await self._batches.aclose()
+
+    async def __anext__(self) -> SkuOutcome:
+        """Return the next outcome.
+
+        Raises:
+            MioEsimError: That no SKU can survive, such as a refused login or an unreadable
+                list of SKUs; its ``tally`` has the counts so far.
+        """
+        stats = self.stats
+        try:
+            batch = await self._batches.__anext__()
+        except StopAsyncIteration:
+            whole = stats.packages > 0 and stats.listed == stats.skus
+            stats.is_complete = whole and not stats.failed and not stats.bad_rows
+            raise
+        except errors.MioEsimError as error:
+            tally = error.tally = evolve(stats)
+            error.add_note(
+                f"The crawl ended early: {tally.skus} of {tally.listed} SKUs, "
+                f"{tally.packages} packages, {tally.failed} failed."
+            )
+            raise
+        return self._counted(batch)
+
+    def _counted(self, batch: BatchOutcome[Sku, SkuPackages]) -> SkuOutcome:
+        (sku,), packages = batch.items, batch.result
+        self.stats.skus += 1
+        if packages is None:
+            self.stats.failed += 1
+            return SkuOutcome(sku, None, as_mioesim_error(batch.error))
+        self.stats.packages += len(packages.packages)
+        self.stats.bad_rows += len(packages.bad_rows)
+        self.stats.without_plans += not (packages.packages or packages.bad_rows)
+        return SkuOutcome(sku, packages)
+
+
+async def packages_of(
+    caller: Caller,
+    endpoint: Endpoint,
+    params: Mapping[str, Value],
+    sku_id: int,
+    *,
+    deadline: float | None,
+    pace: Pace | None = None,
+    probe: bool = False,
+) -> SkuPackages:
+    """Ask for the packages of one SKU.
+
+    Raises:
+        MioEsimError: If the call fails, or its reply holds something else.
+    """
+    envelope = await caller.call(endpoint, params, deadline=deadline, pace=pace, probe=probe)
+    try:
+        found = await in_slices(read_packages(envelope.data, sku_id))
+    except ProtocolError as error:
+        raise error.at(endpoint.path)
+    for fault in found.bad_rows:
+        fault.at(endpoint.path)
+    return found

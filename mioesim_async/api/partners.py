@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import builtins
 
+from mioesim_async.api.catalogue import packages_of
 from mioesim_async.api.group import Group, check_id
-from mioesim_async.api.packages import packages_of
 from mioesim_async.models.catalogue import Partner, Sku, SkuPackages
 from mioesim_async.wire.endpoints import (
     GET_DP_SKU_SUPPORT_PACKAGE_INFO,

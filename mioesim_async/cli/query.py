@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mioesim_async import errors
-from mioesim_async.api.stream import CardStream
+from mioesim_async.api.sweep import CardStream
 from mioesim_async.cli.account import ACCOUNT, AccountOptions, client_for
 from mioesim_async.cli.inputs import Source, open_source
 from mioesim_async.cli.outputs import WRITERS, Writer, printable
