@@ -25,8 +25,8 @@ from unittest.mock import patch
 from attrs import define
 from waiting import SECONDS, read_to_end
 
-from mioesim_async.cli.app import run
-from mioesim_async.cli.stopping import STOPS
+from mioesim_async.cli.running import run
+from mioesim_async.cli.signals import STOPS
 from mioesim_async.rows import layout
 from mioesim_async.sandbox import Sandbox
 

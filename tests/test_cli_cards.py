@@ -11,7 +11,7 @@ from command import mioesim, rows_of
 from terminal import at_terminal
 
 from mioesim_async import MioEsimClient, Order
-from mioesim_async.cli.show import print_lines
+from mioesim_async.cli.printing import print_lines
 from mioesim_async.sandbox import Fault, Sandbox
 
 

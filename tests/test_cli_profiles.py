@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from command import Done, mioesim
 
-from mioesim_async.cli import profiles
+from mioesim_async.cli import accounts
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox import Sandbox
 
@@ -130,9 +130,9 @@ def test_a_command_that_fails_is_an_error_without_its_output(
     write(file, shop=row_of(server, password=None, password_command=command))
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     if "sleep" in script:
-        monkeypatch.setattr(profiles, "COMMAND_SECONDS", 0.5)
+        monkeypatch.setattr(accounts, "COMMAND_SECONDS", 0.5)
     with pytest.raises(ConfigurationError) as raised:
-        profiles.read_profile("shop")
+        accounts.read_profile("shop")
     assert words in str(raised.value)
     assert "password_command of profile 'shop'" in str(raised.value)
     assert SECRET not in str(raised.value)
@@ -163,7 +163,7 @@ def test_what_is_wrong_with_a_profile_is_named_without_its_values(
     write(file, shop=row_of(server, **changes))
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     with pytest.raises(ConfigurationError) as raised:
-        profiles.read_profile("shop")
+        accounts.read_profile("shop")
     assert words in str(raised.value)
     assert str(file) in str(raised.value)
     assert SECRET not in str(raised.value)
@@ -185,7 +185,7 @@ def test_what_is_wrong_with_the_file_is_named(
     write(file, first=text)
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     with pytest.raises(ConfigurationError, match=words):
-        profiles.read_profile("shop")
+        accounts.read_profile("shop")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])

@@ -15,7 +15,7 @@ from waiting import SECONDS
 from yarl import URL
 
 from mioesim_async import MioEsimClient, SessionManager, customer_html, errors
-from mioesim_async.cli import app as cli, running
+from mioesim_async.cli import running
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
 
@@ -152,7 +152,7 @@ def test_the_commands_shown_are_commands_that_parse() -> None:
         words = shlex.split(command.partition(" > ")[0])
         assert words[0] == "mioesim"
         with patch.object(running, "_in_a_loop", return_value=77) as ran:
-            assert cli.run(words[1:]) == 77, line
+            assert running.run(words[1:]) == 77, line
         assert ran.called
 
 

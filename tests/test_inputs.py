@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from waiting import SECONDS
 
-from mioesim_async.cli import inputs
-from mioesim_async.cli.inputs import open_source
+from mioesim_async.cli import iccid_sources
+from mioesim_async.cli.iccid_sources import open_source
 
 ICCID = "8985000000000000001"
 LINES = st.sampled_from(
@@ -40,7 +40,7 @@ def test_a_file_is_read_alike_in_blocks_and_line_by_line(
 ) -> None:
     text = start + "".join(lines) + end
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inputs, "BLOCK", 50)
+        patch.setattr(iccid_sources, "BLOCK", 50)
         file = Path(folder) / "iccids.txt"
         file.write_bytes(text.encode())
         source = open_source((), file, None)

@@ -12,8 +12,8 @@ import attrs
 import pytest
 
 from mioesim_async import MioEsimClient, OrderJournal, errors
-from mioesim_async.cli import commands_sandbox
-from mioesim_async.cli.app import run
+from mioesim_async.cli import sandbox
+from mioesim_async.cli.running import run
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 from mioesim_async.sandbox.shop import PARTNERS, SKUS, SOLD
 
@@ -220,7 +220,7 @@ def test_the_command_runs_an_odd_sandbox_where_that_is_asked_for(
             notes.append(groups["data"]["Oceania"][0]["note"])
         return 0
 
-    monkeypatch.setattr(commands_sandbox, "_serve", look)
-    monkeypatch.setattr(commands_sandbox, "guarded", lambda work, debug: asyncio.run(work()))
+    monkeypatch.setattr(sandbox, "_serve", look)
+    monkeypatch.setattr(sandbox, "guarded", lambda work, debug: asyncio.run(work()))
     assert run(["sandbox", *arguments]) == 0
     assert notes == [note]

@@ -10,7 +10,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit with its status."""
     try:
-        from mioesim_async.cli.app import run
+        from mioesim_async.cli.running import run
 
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -9,20 +9,22 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Literal
 
 from attrs import Factory, define, frozen
+from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mioesim_async import errors
 from mioesim_async.api.sweep import CardStream
-from mioesim_async.cli.account import ACCOUNT, AccountOptions, client_for
-from mioesim_async.cli.inputs import Source, open_source
-from mioesim_async.cli.outputs import WRITERS, Writer, printable
-from mioesim_async.cli.status import FAILED, OK, NotLoggedIn
+from mioesim_async.cli.accounts import ACCOUNT, AccountOptions, client_for
+from mioesim_async.cli.exit_status import FAILED, OK, NotLoggedIn
+from mioesim_async.cli.iccid_sources import Source, open_source
+from mioesim_async.cli.running import Flag, Positive, app, guarded
 from mioesim_async.cli.targets import target_of
+from mioesim_async.cli.writers import WRITERS, Writer, printable
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
 
@@ -292,3 +294,43 @@ def _print_summary(
 
 def _size(megabytes: float) -> str:
     return f"{megabytes / 1024:,.1f} GB" if megabytes >= 1024 else f"{megabytes:,.1f} MB"
+
+
+@app.command
+def query(
+    *iccids: str,
+    file: Annotated[
+        Path | None, Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
+    ] = None,
+    column: Annotated[str | None, Parameter(name=["--column", "-c"])] = None,
+    sandbox: Annotated[int | None, Positive] = None,
+    output: Annotated[
+        Path | None, Parameter(name=["--output", "-o"], allow_leading_hyphen=True)
+    ] = None,
+    format: Format | None = None,  # noqa: A002 - it is the option's name
+    concurrency: Annotated[int, Positive] = 8,
+    account: AccountOptions = ACCOUNT,
+    debug: Annotated[bool, Flag] = False,
+) -> int:
+    """Query status and usage of any number of cards.
+
+    Takes ICCIDs from the arguments, else from --file, else from standard input. The account
+    comes from --profile, else from MIOESIM_PHONE_NUMBER, MIOESIM_PASSWORD, MIOESIM_SECRET_KEY
+    and MIOESIM_BASE_URL.
+
+    Exit status: 0 all found, 1 some missing or failed, 2 wrong usage, 3 not logged in,
+    130 interrupted.
+
+    Args:
+        iccids: ICCIDs to query.
+        file: A text file with one ICCID per line, or a CSV file.
+        column: The CSV column that holds the ICCIDs.
+        sandbox: Start a sandbox with that many cards and query it; no account, no network.
+        output: Write the result to a file; its ending chooses the format.
+        format: How to write the result.
+        concurrency: How many batches of 100 are under way at once.
+        account: Options of the account.
+        debug: Show logs and tracebacks.
+    """
+    options = QueryOptions(iccids, file, column, sandbox, output, format, concurrency, account)
+    return guarded(lambda: query_cards(options), debug=debug)

@@ -9,11 +9,9 @@ from attrs import fields, frozen
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.cli.account import client_for
-from mioesim_async.cli.ask import check_can_ask, confirm
-from mioesim_async.cli.common import Common
-from mioesim_async.cli.planning import Planned, check_now, money, plan, show_plan
-from mioesim_async.cli.results import (
+from mioesim_async.cli.accounts import client_for
+from mioesim_async.cli.buying.preview import Planned, check_now, money, plan, show_plan
+from mioesim_async.cli.buying.results import (
     Result,
     advise,
     from_error,
@@ -22,10 +20,12 @@ from mioesim_async.cli.results import (
     show,
     written,
 )
+from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN, NotLoggedIn
+from mioesim_async.cli.options import Common
+from mioesim_async.cli.printing import print_json
+from mioesim_async.cli.prompt import check_can_ask, confirm
 from mioesim_async.cli.running import say
-from mioesim_async.cli.show import print_json
-from mioesim_async.cli.status import FAILED, OK, UNKNOWN, NotLoggedIn
-from mioesim_async.cli.stopping import end_now
+from mioesim_async.cli.signals import end_now
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.cli.account import client_for
-from mioesim_async.cli.buying import Manner, logged_in, with_codes
-from mioesim_async.cli.line_files import read_lines
-from mioesim_async.cli.planning import Planned, money, plan, show_plan, total_of
-from mioesim_async.cli.results import (
+from mioesim_async.cli.accounts import client_for
+from mioesim_async.cli.buying.order import Manner, logged_in, with_codes
+from mioesim_async.cli.buying.order_files import read_lines
+from mioesim_async.cli.buying.preview import Planned, money, plan, show_plan, total_of
+from mioesim_async.cli.buying.results import (
     NOT_SENT,
     Result,
     ResultFile,
@@ -30,10 +30,10 @@ from mioesim_async.cli.results import (
     from_order,
     written,
 )
+from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
+from mioesim_async.cli.printing import print_json
 from mioesim_async.cli.running import say
-from mioesim_async.cli.show import print_json
-from mioesim_async.cli.status import FAILED, OK, UNKNOWN
-from mioesim_async.cli.stopping import end_now
+from mioesim_async.cli.signals import end_now
 from mioesim_async.cli.targets import check_private, open_private, target_of
 from mioesim_async.client import MioEsimClient
 

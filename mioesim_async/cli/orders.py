@@ -1,20 +1,21 @@
-"""What ``mioesim orders`` does."""
+"""``mioesim orders``: look orders up, and find out what became of open ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import date, timedelta
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
 
 from mioesim_async import errors
 from mioesim_async.api.orders.purchase import claim
-from mioesim_async.cli.account import client_for
-from mioesim_async.cli.buying import logged_in
-from mioesim_async.cli.common import Common
-from mioesim_async.cli.outputs import printable
-from mioesim_async.cli.planning import money
-from mioesim_async.cli.running import say
-from mioesim_async.cli.show import (
+from mioesim_async.cli.accounts import client_for
+from mioesim_async.cli.buying.order import logged_in
+from mioesim_async.cli.buying.preview import money
+from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
+from mioesim_async.cli.options import COMMON, Common
+from mioesim_async.cli.printing import (
     amount,
     fixed,
     moment,
@@ -23,17 +24,112 @@ from mioesim_async.cli.show import (
     print_lines,
     print_table,
 )
-from mioesim_async.cli.status import FAILED, OK, UNKNOWN
+from mioesim_async.cli.running import Flag, app, guarded, say
 from mioesim_async.cli.words import in_commands
+from mioesim_async.cli.writers import printable
 from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import JournalEntry
 from mioesim_async.models.orders import Order, OrderUsage, PlanUsage
 from mioesim_async.models.plain import to_dict
 
-__all__ = ["list_open", "reconcile_orders", "search_orders", "show_order"]
+__all__ = ["open_orders", "reconcile_orders", "search_orders", "show_order"]
+
+group = App(name="orders", help="Look orders up, and find out what became of open ones.")
+app.command(group)
 
 JOURNALS_OWN = ("account", "attempt", "fingerprint")
 """Fields of an entry that mean something to the journal alone."""
+
+
+@group.command
+def show(
+    order_num: str,
+    /,
+    *,
+    show_activation: Annotated[bool, Flag] = False,
+    common: Common = COMMON,
+) -> int:
+    """Show an order with its cards, and what was used of their plans.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage, 3 not logged in, 130 interrupted.
+
+    Args:
+        order_num: The vendor's order number.
+        show_activation: Print activation codes; whoever has one can take the line.
+        common: Options of every command.
+    """
+    return guarded(
+        lambda: show_order(order_num, common, show_activation=show_activation),
+        debug=common.debug,
+    )
+
+
+@group.command
+def search(
+    *,
+    reference: str | None = None,
+    start: Annotated[date | None, Parameter(name="--from")] = None,
+    end: Annotated[date | None, Parameter(name="--to")] = None,
+    show_activation: Annotated[bool, Flag] = False,
+    common: Common = COMMON,
+) -> int:
+    """List all orders of a reference or of some days; the vendor may ignore the reference.
+
+    Where the vendor doesn't show all that there are, it says how many are shown.
+
+    Exit status: 0 done, 1 failed or not all shown, 2 wrong usage, 3 not logged in, 130 interrupted.
+
+    Args:
+        reference: Your reference.
+        start: First day in GMT+8, as 2027-01-31.
+        end: Last day in GMT+8.
+        show_activation: Print activation codes; whoever has one can take the line.
+        common: Options of every command.
+    """
+    return guarded(
+        lambda: search_orders(reference, start, end, common, show_activation=show_activation),
+        debug=common.debug,
+    )
+
+
+@group.command
+def reconcile(
+    *,
+    assume_absent_after: timedelta | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Find out what became of the journal's open orders; buys nothing.
+
+    An order is taken for ours only if it carries exactly our reference. What is not found
+    stays open, since the vendor's search may not heed references.
+
+    Exit status: 0 nothing is open any more, 1 failed, 2 wrong usage, 3 not logged in,
+    4 some stay open, 130 interrupted.
+
+    Args:
+        assume_absent_after: Take what was not found for never bought once it is so old, such
+            as 24h or 2d, so that it may be sent again. Your risk.
+        common: Options of every command.
+    """
+    return guarded(
+        lambda: reconcile_orders(assume_absent_after, common),
+        debug=common.debug,
+    )
+
+
+@group.command(name="open")
+def list_open(
+    *,
+    common: Common = COMMON,
+) -> int:
+    """List the journal's open orders, which may have been bought; asks the vendor nothing.
+
+    Exit status: 0 done, 1 failed, 2 wrong usage.
+
+    Args:
+        common: Options of every command.
+    """
+    return guarded(lambda: open_orders(common), debug=common.debug)
 
 
 async def show_order(order_num: str, common: Common, *, show_activation: bool) -> int:
@@ -194,7 +290,7 @@ def _in_words(reason: str) -> str:
     return printable(in_commands(reason)) or ""
 
 
-async def list_open(common: Common) -> int:
+async def open_orders(common: Common) -> int:
     """List open entries; return the exit status.
 
     Raises:

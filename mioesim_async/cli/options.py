@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from attrs import frozen
 from cyclopts import Parameter
 
-from mioesim_async.cli.account import AccountOptions, client_for
+from mioesim_async.cli.accounts import AccountOptions, client_for
 from mioesim_async.cli.running import Flag, guarded
 from mioesim_async.client import MioEsimClient
 

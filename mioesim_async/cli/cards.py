@@ -12,11 +12,11 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from mioesim_async.api.orders.line_checks import check_email, check_text, gather
-from mioesim_async.cli.ask import confirm
-from mioesim_async.cli.common import COMMON, Common
+from mioesim_async.cli.exit_status import FAILED, OK
+from mioesim_async.cli.options import COMMON, Common
+from mioesim_async.cli.printing import amount, fixed, moment, print_json, print_lines, print_table
+from mioesim_async.cli.prompt import confirm
 from mioesim_async.cli.running import Flag, app, say
-from mioesim_async.cli.show import amount, fixed, moment, print_json, print_lines, print_table
-from mioesim_async.cli.status import FAILED, OK
 from mioesim_async.client import MioEsimClient
 from mioesim_async.delivery import (
     CustomerSheet,

@@ -16,8 +16,8 @@ from attrs import asdict
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.cli.inputs import SEPARATORS, unquoted
-from mioesim_async.cli.planning import check_now
+from mioesim_async.cli.buying.preview import check_now
+from mioesim_async.cli.iccid_sources import SEPARATORS, unquoted
 from mioesim_async.models.iccid import clean_iccid, shown
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 

@@ -14,8 +14,8 @@ from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line, Purchase, check_line, of_today
 from mioesim_async.api.orders.planning import PackageFinder
 from mioesim_async.api.orders.purchase import fingerprint_of
-from mioesim_async.cli.outputs import printable
-from mioesim_async.cli.show import amount, fixed, number, print_table
+from mioesim_async.cli.printing import amount, fixed, number, print_table
+from mioesim_async.cli.writers import printable
 from mioesim_async.client import MioEsimClient
 from mioesim_async.fanout.outage import is_fatal
 from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry

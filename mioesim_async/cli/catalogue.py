@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column
 
-from mioesim_async.cli.common import COMMON, Common
+from mioesim_async.cli.exit_status import FAILED, OK
+from mioesim_async.cli.options import COMMON, Common
+from mioesim_async.cli.printing import amount, fixed, number, print_json, print_table
 from mioesim_async.cli.running import Flag, app, say
-from mioesim_async.cli.show import amount, fixed, number, print_json, print_table
-from mioesim_async.cli.status import FAILED, OK
 from mioesim_async.client import MioEsimClient
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.catalogue import CrawlStats, Package, Sku, SkuOutcome, SkuPackages

@@ -12,11 +12,11 @@ from typing import IO, Any
 from attrs import define, field
 
 from mioesim_async import errors
-from mioesim_async.cli.outputs import inert, printable
-from mioesim_async.cli.planning import Planned, money
+from mioesim_async.cli.buying.preview import Planned, money
+from mioesim_async.cli.printing import print_lines
 from mioesim_async.cli.running import say
-from mioesim_async.cli.show import print_lines
 from mioesim_async.cli.words import in_commands
+from mioesim_async.cli.writers import inert, printable
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from mioesim_async.cli.exit_status import INTERRUPTED, OK
 from mioesim_async.cli.running import Flag, Port, Positive, app, guarded
-from mioesim_async.cli.status import INTERRUPTED, OK
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.sandbox import Sandbox
 from mioesim_async.sandbox.specs import parse_fault

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.cli.bulk import BulkOptions, buy_file
-from mioesim_async.cli.buying import Manner, buy_one
-from mioesim_async.cli.cancelling import cancel_cards
-from mioesim_async.cli.common import COMMON, Common
+from mioesim_async.cli.buying.bulk import BulkOptions, buy_file
+from mioesim_async.cli.buying.cancel import cancel_cards
+from mioesim_async.cli.buying.order import Manner, buy_one
+from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.running import Flag, Positive, app, guarded
 from mioesim_async.cli.words import in_options
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference

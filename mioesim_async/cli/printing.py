@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from mioesim_async.cli.outputs import printable
+from mioesim_async.cli.writers import printable
 from mioesim_async.models.plain import to_dict
 
 __all__ = ["amount", "fixed", "moment", "number", "print_json", "print_lines", "print_table"]
