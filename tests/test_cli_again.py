@@ -12,7 +12,7 @@ from attrs import evolve
 from command import mioesim
 
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.sandbox.shop import PLANS, SKUS
+from mioesim_async.sandbox.catalogue import PLANS, SKUS
 
 LPA = "LPA:1$"
 PLAN = ("45", "441")

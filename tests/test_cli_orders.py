@@ -9,7 +9,7 @@ from command import mioesim
 from shopping import fill
 
 from mioesim_async.sandbox import Fault, Sandbox
-from mioesim_async.sandbox.records import SandboxOrder
+from mioesim_async.sandbox.recorded import SandboxOrder
 
 PLAN = ("45", "441")
 LPA = "LPA:1$"

@@ -15,7 +15,7 @@ from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.cli import sandbox
 from mioesim_async.cli.running import run
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.sandbox.shop import PARTNERS, SKUS, SOLD
+from mioesim_async.sandbox.catalogue import PARTNERS, SKUS, SOLD
 
 Read = Callable[[MioEsimClient], Awaitable[Any]]
 

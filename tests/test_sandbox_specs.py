@@ -14,7 +14,7 @@ from waiting import read_until
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox import Fault
-from mioesim_async.sandbox.specs import NAMES, FaultSpec, parse_fault
+from mioesim_async.sandbox.fault_specs import NAMES, FaultSpec, parse_fault
 
 QUERY = "queryIccidInformation"
 

@@ -14,7 +14,7 @@ from mioesim_async.cli.exit_status import INTERRUPTED, OK
 from mioesim_async.cli.running import Flag, Port, Positive, app, guarded
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.sandbox import Sandbox
-from mioesim_async.sandbox.specs import parse_fault
+from mioesim_async.sandbox.fault_specs import parse_fault
 
 __all__: list[str] = []
 

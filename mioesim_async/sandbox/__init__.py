@@ -6,7 +6,7 @@ documentation and observation, never verified against the live host.
 
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault, Faults
-from mioesim_async.sandbox.records import RecordedRequest, SandboxMail, SandboxOrder
+from mioesim_async.sandbox.recorded import RecordedRequest, SandboxMail, SandboxOrder
 from mioesim_async.sandbox.server import Sandbox
 
 __all__ = [

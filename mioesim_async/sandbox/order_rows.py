@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mioesim_async.sandbox.records import SandboxOrder
-from mioesim_async.sandbox.shop import PLANS, SKUS
-from mioesim_async.sandbox.world import World, pdf_url, stamp
+from mioesim_async.sandbox.cards import World, pdf_url, stamp
+from mioesim_async.sandbox.catalogue import PLANS, SKUS
+from mioesim_async.sandbox.recorded import SandboxOrder
 
 __all__ = ["card_rows", "order_row", "pdf_url", "usage_row"]
 

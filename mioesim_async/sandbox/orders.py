@@ -16,12 +16,12 @@ from typing import Any
 
 from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import OrderStatus
-from mioesim_async.sandbox import shop
-from mioesim_async.sandbox.asked import Params, Refusal, day, names, need, whole, whole_or_none
+from mioesim_async.sandbox import catalogue
+from mioesim_async.sandbox.cards import World
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.order_rows import card_rows, order_row, pdf_url, usage_row
-from mioesim_async.sandbox.records import SandboxMail, SandboxOrder, now_at
-from mioesim_async.sandbox.world import World
+from mioesim_async.sandbox.params import Params, Refusal, day, names, need, whole, whole_or_none
+from mioesim_async.sandbox.recorded import SandboxMail, SandboxOrder, now_at
 from mioesim_async.wire.endpoints import (
     ADD_ESIM_ORDER,
     ADD_ESIM_ORDER_BY_API_CODE,
@@ -46,15 +46,15 @@ PAGE_SIZE = 10
 SEARCHES = ("by reference", "ignores references", "lists all")
 LIVE = (OrderStatus.PAID, OrderStatus.PARTLY_CANCELLED, OrderStatus.PARTLY_CANCELLING)
 
-Item = tuple[shop.SkuLine, shop.Plan]
+Item = tuple[catalogue.SkuLine, catalogue.Plan]
 
 
 def _by_ids(params: Params) -> Item:
-    return shop.find(whole(params, "skuId"), whole(params, "priceId"))
+    return catalogue.find(whole(params, "skuId"), whole(params, "priceId"))
 
 
 def _by_api_code(params: Params) -> Item:
-    return shop.by_api_code(need(params, "apiCode"))
+    return catalogue.by_api_code(need(params, "apiCode"))
 
 
 class OrderBook:
@@ -121,7 +121,7 @@ class OrderBook:
             for card in ([iccid] if iccid else named.iccids)
             if card not in named.refunds and card not in main.refunds
         ]
-        if not iccids or plan.flow_type or shop.PLANS[main.price_id].flow_type:
+        if not iccids or plan.flow_type or catalogue.PLANS[main.price_id].flow_type:
             raise Refusal(4, "the order can't be renewed")
         days = _daypass_days(params, plan)
         self._take_stock(sku, plan, len(iccids))
@@ -130,7 +130,7 @@ class OrderBook:
         main.renewals.append(order.order_num)
         return self._reply(order, params)
 
-    def _take_stock(self, sku: shop.SkuLine, plan: shop.Plan, count: int) -> None:
+    def _take_stock(self, sku: catalogue.SkuLine, plan: catalogue.Plan, count: int) -> None:
         key = (sku.sku_id, plan.price_id)
         if key in self.stock:
             if count > self.stock[key]:
@@ -140,8 +140,8 @@ class OrderBook:
     def _enter(
         self,
         params: Params,
-        sku: shop.SkuLine,
-        plan: shop.Plan,
+        sku: catalogue.SkuLine,
+        plan: catalogue.Plan,
         days: int | None,
         iccids: list[str],
         starts_at: dt.datetime,
@@ -154,7 +154,7 @@ class OrderBook:
             other_order_id=params.get("otherOrderId") or None,
             sku_id=sku.sku_id,
             price_id=plan.price_id,
-            display=shop.show_name(sku, plan),
+            display=catalogue.show_name(sku, plan),
             data=plan.data,
             total_mb=plan.size_mb * (days or 1),
             days=length,
@@ -194,14 +194,14 @@ class OrderBook:
         iccid = self.world.seeded_card(order_num)
         if iccid is None:
             return None
-        sku, plan = shop.find(self.world.seeded_sku(iccid), shop.SEEDED_PRICE)
+        sku, plan = catalogue.find(self.world.seeded_sku(iccid), catalogue.SEEDED_PRICE)
         ends_at = self.world.seeded_end(iccid)
         order = self._by_num[order_num] = SandboxOrder(
             order_num=order_num,
             other_order_id=None,
             sku_id=sku.sku_id,
             price_id=plan.price_id,
-            display=shop.show_name(sku, plan),
+            display=catalogue.show_name(sku, plan),
             data=plan.data,
             total_mb=plan.size_mb,
             days=plan.days,
@@ -254,7 +254,7 @@ class OrderBook:
 
     def verify(self, params: Params) -> None:
         """Tell by the code whether there is enough stock."""
-        sku, plan = shop.find(whole(params, "skuid"), whole(params, "priceid"))
+        sku, plan = catalogue.find(whole(params, "skuid"), whole(params, "priceid"))
         if whole(params, "count") > self.stock.get((sku.sku_id, plan.price_id), MAX_COUNT):
             raise Refusal(OUT_OF_STOCK, "out of stock")
 
@@ -302,7 +302,7 @@ class OrderBook:
         return {"total": len(found), "page": page, "rows": rows}
 
 
-def _daypass_days(params: Params, plan: shop.Plan) -> int | None:
+def _daypass_days(params: Params, plan: catalogue.Plan) -> int | None:
     if not plan.daypass:
         return None
     days = whole(params, "daypassDays")
@@ -312,12 +312,12 @@ def _daypass_days(params: Params, plan: shop.Plan) -> int | None:
     return days
 
 
-def _sims(params: Params, sku: shop.SkuLine, count: int) -> list[str]:
+def _sims(params: Params, sku: catalogue.SkuLine, count: int) -> list[str]:
     """Return the physical SIMs that are ordered; none for eSIMs."""
     iccids = names(params, "iccids")
     if not iccids and not params.get("dpId"):
         return []
-    if sku.sku_id not in shop.partner_skus(whole(params, "dpId", -10)):
+    if sku.sku_id not in catalogue.partner_skus(whole(params, "dpId", -10)):
         raise Refusal(3, "the partner's SIMs don't support this SKU")
     if len(iccids) != count or not all(iccid.isascii() and iccid.isdigit() for iccid in iccids):
         raise Refusal(-2, "iccids must be as many as count")

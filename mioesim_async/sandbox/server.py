@@ -19,14 +19,14 @@ from attrs import evolve
 from mioesim_async.client import MioEsimClient
 from mioesim_async.closing import Closing
 from mioesim_async.errors import ConfigurationError
+from mioesim_async.sandbox.cards import World
 from mioesim_async.sandbox.clock import SandboxClock
-from mioesim_async.sandbox.delivery import hang_up, read_params, send, send_huge, until_gone
 from mioesim_async.sandbox.faults import Fault, Faults
+from mioesim_async.sandbox.http import hang_up, read_params, send, send_huge, until_gone
 from mioesim_async.sandbox.oddities import ABSENT
 from mioesim_async.sandbox.orders import FOREIGN_ORDER_NUM, FORMS, SEARCHES, OrderBook
-from mioesim_async.sandbox.records import RecordedRequest, SandboxMail, SandboxOrder
+from mioesim_async.sandbox.recorded import RecordedRequest, SandboxMail, SandboxOrder
 from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, POSTED, SHAPES, Vendor
-from mioesim_async.sandbox.world import World
 from mioesim_async.wire.dialect import LoginEncoding, ReadMethod, SignatureScheme
 from mioesim_async.wire.endpoints import LOGIN
 

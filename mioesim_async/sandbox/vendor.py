@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from mioesim_async.config import Credentials
-from mioesim_async.sandbox.asked import Refusal
+from mioesim_async.sandbox.cards import World
+from mioesim_async.sandbox.catalogue import SHOP
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault
 from mioesim_async.sandbox.oddities import oddly
 from mioesim_async.sandbox.orders import ORDERS, OrderBook
-from mioesim_async.sandbox.shop import SHOP
-from mioesim_async.sandbox.world import World
+from mioesim_async.sandbox.params import Refusal
 from mioesim_async.wire import endpoints
 from mioesim_async.wire.dialect import SCHEMES, SignatureScheme
 from mioesim_async.wire.endpoints import (

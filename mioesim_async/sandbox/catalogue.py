@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from mioesim_async.sandbox.asked import Params, Refusal, whole
+from mioesim_async.sandbox.params import Params, Refusal, whole
 from mioesim_async.wire.endpoints import (
     GET_DP_SKU_SUPPORT_PACKAGE_INFO,
     GET_DP_SUPPORT_SKU_INFO,

@@ -7,10 +7,10 @@ import hashlib
 from typing import Any
 
 from mioesim_async.clock import GMT8
+from mioesim_async.sandbox.catalogue import PLANS, SEEDED_PRICE, SKUS, packages, renewable
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.oddities import DAY_ENDS
-from mioesim_async.sandbox.records import SandboxOrder, now_at
-from mioesim_async.sandbox.shop import PLANS, SEEDED_PRICE, SKUS, packages, renewable
+from mioesim_async.sandbox.recorded import SandboxOrder, now_at
 
 __all__ = ["World", "pdf_url", "stamp"]
 
