@@ -20,11 +20,11 @@ from mioesim_async.sandbox.vendor import PATHS
 from mioesim_async.wire import endpoints
 from mioesim_async.wire.endpoints import Endpoint, Safety
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 WIRE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
 TESTS = {
     path.name: path.read_text(encoding="utf-8")
-    for path in (ROOT / "tests").glob("test_*.py")
+    for path in (ROOT / "tests").rglob("test_*.py")
     if path.name != Path(__file__).name
 }
 

@@ -14,7 +14,7 @@ import pytest
 def test_memory_tasks_sockets_and_descriptors_are_flat_over_five_minutes() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", "--minutes", "5"],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,

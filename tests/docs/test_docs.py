@@ -19,7 +19,7 @@ from mioesim_async.cli import running
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 WIRE = (ROOT / "docs" / "wire.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

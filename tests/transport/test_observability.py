@@ -23,7 +23,7 @@ from stores import spawned
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport.metrics import AttemptRecord
 
-PAGE = (Path(__file__).parents[1] / "docs" / "observability.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "observability.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 DETAIL = "/api_esim/getESIMDetail"
 
