@@ -20,10 +20,7 @@ COLON = r"(?::|%(?:25)*3A|&#0*58;|&#x0*3A;|&colon;|\\u003A)"
 SEMICOLON = "(?:;|%(?:25)*3[bB])"
 AMPERSAND = f"(?:&|%(?:25)*26)(?:amp{SEMICOLON})?"
 HASH = "(?:#|%(?:25)*23)"
-BACKSLASH = (
-    r"(?:\\|(?i:%(?:25)*5c|"
-    rf"{AMPERSAND}{HASH}(?:0*92|x0*5c){SEMICOLON}|{AMPERSAND}bsol{SEMICOLON}))"
-)
+BACKSLASH = r"(?:\\|(?i:%(?:25)*5c|&#(?:92|x5c);|&bsol;))"
 """Parts of an escape; what was escaped may have been percent-encoded after that."""
 
 ACTIVATION_CODE = re.compile(
@@ -76,7 +73,9 @@ def _pattern(secret: str) -> re.Pattern[str]:
             before += 1
             continue
         plain, escaped = _written(char)
-        if before:
+        if plain == escaped and not before:
+            parts.append(plain)
+        elif before:
             parts.append(f"{BACKSLASH}{{{before},{4 * before + 4}}}+(?:{escaped})")
         else:
             parts.append(f"(?:{BACKSLASH}{{1,4}}+(?:{escaped})|{plain})")
@@ -93,10 +92,10 @@ def _written(char: str) -> tuple[str, str]:
         return char, char
     code = ord(char)
     octets = "".join(f"%(?:25)*{octet:02x}" for octet in char.encode(errors="replace"))
-    number = f"{AMPERSAND}{HASH}(?:0*{code}|x0*{code:x}){SEMICOLON}"
-    names = "".join(f"|{AMPERSAND}{name[:-1]}{SEMICOLON}" for name in sorted(NAMES.get(char, ())))
+    names = "".join(f"|{name[:-1]}" for name in sorted(NAMES.get(char, ())))
+    reference = f"{AMPERSAND}(?:{HASH}(?:0*{code}|x0*{code:x}){names}){SEMICOLON}"
     blank = r"|\+" if char == " " else ""
-    plain = f"{re.escape(char)}|(?i:{octets}|{number}{names}){blank}"
+    plain = f"{re.escape(char)}|(?i:{octets}|{reference}){blank}"
     halves = char.encode("utf-16-be", errors="replace").hex()
     units = [halves[at : at + 4] for at in range(0, len(halves), 4)]
     escaped = f"{plain}|(?i:u{f'{BACKSLASH}{{1,4}}+u'.join(units)})"
