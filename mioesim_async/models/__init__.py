@@ -1,1 +1,1 @@
-"""What comes back: attrs classes, open enums, and the one converter that fills them."""
+"""What users hold: attrs classes and open enums."""

@@ -202,3 +202,13 @@ def test_the_codes_in_the_docs_are_the_codes_in_the_table() -> None:
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     shown = set(re.findall(r"[├└]── (\w+)", errors.__doc__ or ""))
     assert shown | {"MioEsimError"} == set(errors.__all__)
+
+
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = re.findall(r"\b((?:[a-z_]+/)*[a-z_]+\.py|(?:[a-z_]+/)+)(?=[\s`,;:)])", text)
+    drawn += [f"{path}.py" for path in re.findall(r"[│▶] +((?:[a-z_]+/)+[a-z_]+)\b", text)]
+    assert len(drawn) > 80
+    package = ROOT / "mioesim_async"
+    places = [ROOT, package, *package.iterdir()]
+    assert [name for name in drawn if not any((place / name).exists() for place in places)] == []
