@@ -124,6 +124,11 @@ SHARED_MEMORY = {
 """Codes that are about the -shm file."""
 
 
+LOOKS = 10
+"""How often a file is looked at that seems not to be ours: another process may have deleted it at
+one moment and made it anew at the next."""
+
+
 def files_of(path: Path) -> list[Path]:
     """Return the journal's file and the files that SQLite puts beside it."""
     return [path, *(Path(f"{path}{end}") for end in ("-journal", "-wal", "-shm"))]
@@ -147,10 +152,12 @@ def check_access(file: Path) -> None:
     Raises:
         OSError: With ``EROFS`` or ``EACCES`` if not, with ``ENOENT`` if it isn't there.
     """
-    if os.access(file, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
-        return
-    # It may have been deleted at this moment.
-    file.lstat()
+    by_effective_ids = os.access in os.supports_effective_ids
+    for _ in range(LOOKS):
+        if os.access(file, os.R_OK | os.W_OK, effective_ids=by_effective_ids):
+            return
+        # It may have been deleted at this moment, and be there again at the next.
+        file.lstat()
     number = errno.EACCES
     if hasattr(os, "statvfs") and os.statvfs(file).f_flag & os.ST_RDONLY:
         number = errno.EROFS

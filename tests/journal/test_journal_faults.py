@@ -238,3 +238,20 @@ async def test_a_child_of_a_process_tells_nothing_of_its_parent_s_answers(tmp_pa
     out = await output_of(SELL, "locked", "forked", str(tmp_path / "orders.db"))
     assert f"recorded placed {placed_number(out)}" in out
     assert "never told" not in out
+
+
+def test_a_file_that_comes_back_while_it_is_looked_at_is_not_called_forbidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As SQLite's -shm does, when the last process closes it and another one opens it.
+    file = tmp_path / "orders.db-shm"
+    answers = [False, True]
+
+    def access(*_: object, **__: object) -> bool:
+        file.touch()
+        return answers.pop(0)
+
+    monkeypatch.setattr(faults.os, "access", access)
+    monkeypatch.setattr(faults.os, "supports_effective_ids", set())
+    faults.check_access(file)
+    assert answers == []
