@@ -14,12 +14,12 @@ from attrs import Factory, define, evolve
 from mioesim_async import errors
 from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchOutcome, BatchStream
-from mioesim_async.fanout.outage import is_fatal, is_outage
 from mioesim_async.models.cards import C, CardOutcome, CardStatus
 from mioesim_async.models.iccid import are_clean, clean_iccid
 from mioesim_async.rows.cards import BatchReply, read_batch, read_usual
 from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import QUERY_ICCID_INFORMATION, REFUSED_FOR_DATA
 

@@ -21,6 +21,7 @@ from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
 from mioesim_async.cli.words import in_commands
 from mioesim_async.cli.writers import printable
+from mioesim_async.transport.failures import meaning_of
 
 __all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
 
@@ -47,14 +48,7 @@ MODULES = (
 ALONE = {"query": "query", "sandbox": "sandbox"}
 """Commands that are started without the others: importing all takes a quarter of a second."""
 
-WRONG_USAGE = (
-    errors.InvalidRequest,
-    errors.ConfigurationError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
+WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 DIALECT = re.compile(r"Dialect\((\w+)=([^)]+)\)((?:, '\w+')*(?: and '\w+')?)")
 """A setting, as programs make it, with other values to try."""
 
@@ -111,14 +105,14 @@ def _drop_what_cannot_be_written() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _status_of(error: Exception) -> int:
+def _status_of(error: errors.MioEsimError | OSError) -> int:
     if isinstance(error, Interrupted):
         return INTERRUPTED
-    if isinstance(error, WRONG_USAGE):
-        return USAGE
-    if isinstance(error, NotLoggedIn | errors.AuthenticationError | errors.PermissionDenied):
+    if isinstance(error, NotLoggedIn):
         return NOT_LOGGED_IN
-    return NOT_LOGGED_IN if isinstance(error, errors.SignatureError) else FAILED
+    if isinstance(error, errors.MioEsimError):
+        return meaning_of(error).exit_status
+    return USAGE if isinstance(error, WRONG_USAGE) else FAILED
 
 
 def _one_line(error: Exception) -> str:

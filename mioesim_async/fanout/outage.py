@@ -10,11 +10,10 @@ import backoff
 
 from mioesim_async import errors
 from mioesim_async.clock import Clock, TimeLimit
-from mioesim_async.wire.endpoints import LOGIN
 
 logger = logging.getLogger("mioesim_async")
 
-__all__ = ["REFUSALS_IN_A_ROW", "HostHealth", "is_fatal", "is_outage"]
+__all__ = ["REFUSALS_IN_A_ROW", "HostHealth"]
 
 FAILURES_IN_A_ROW = 3
 """Batches that must fail in transport, one after the other, before a sweep pauses."""
@@ -27,46 +26,6 @@ SHORTEST_PROBE = 1.0
 
 LONGEST_PAUSE = 10.0
 """Longest wait between two probes, in seconds, where the host doesn't ask for more."""
-
-UNREADABLE = frozenset({"html", "empty", "truncated", "malformed"})
-
-FATAL = (
-    errors.AuthenticationError,
-    errors.TokenContention,
-    errors.ConfigurationError,
-    errors.JournalUnavailable,
-    errors.ClientClosed,
-    errors.WrongLoop,
-)
-
-
-def is_fatal(error: errors.MioEsimError) -> bool:
-    """Tell whether no other call can do better: a refused login, above all."""
-    if isinstance(error, errors.PermissionDenied | errors.SignatureError):
-        # After a good login it is this endpoint that is closed, or one value that is signed
-        # otherwise.
-        return error.endpoint == LOGIN.path
-    return isinstance(error, FATAL)
-
-
-def is_outage(error: errors.MioEsimError) -> bool:
-    """Tell whether an error says that the host, and not the request, is at fault.
-
-    A status such as 404 or 414 belongs to its batch: asking again would not help. At login
-    it stands in the way of every batch.
-    """
-    if error.endpoint == LOGIN.path:
-        return not is_fatal(error)
-    match error:
-        case errors.DeadlineExceeded(last_error=last):
-            # In a sweep the deadline starts with the slot: what took so long is the host.
-            return last is None or is_outage(last)
-        case errors.ProtocolError(reason=reason):
-            return reason in UNREADABLE
-        case errors.HttpStatusError(status=status):
-            return status >= 500
-        case _:
-            return isinstance(error, errors.TransportError | errors.RateLimited)
 
 
 def _refusal(error: errors.MioEsimError) -> tuple[str, int] | None:

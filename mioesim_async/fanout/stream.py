@@ -15,9 +15,10 @@ from attrs import define
 from mioesim_async import errors
 from mioesim_async.clock import Clock, SystemClock
 from mioesim_async.closing import Closing, running_loop
-from mioesim_async.fanout.outage import HostHealth, is_fatal, is_outage
+from mioesim_async.fanout.outage import HostHealth
 from mioesim_async.fanout.source import Checked, Source, is_being_cancelled
 from mioesim_async.slices import turns
+from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace
 
 __all__ = ["BatchOutcome", "BatchStream", "fan_out"]

@@ -18,13 +18,14 @@ from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, too_late, unknown, wrongly_signed
 from mioesim_async.transport.detached import Exchange, LateAnswer, Purchases
+from mioesim_async.transport.failures import Action, classify
 from mioesim_async.transport.http import Progress, Request
 from mioesim_async.transport.metrics import AttemptRecord, ClientStats, Hook, Meter
 from mioesim_async.transport.pace import Pace, limiter, sweep_slots
 from mioesim_async.transport.pool import SessionManager
 from mioesim_async.transport.read_method import MethodLook
 from mioesim_async.transport.reads import Read, Reads
-from mioesim_async.transport.retry import Action, RetryBudget, classify, decide
+from mioesim_async.transport.retry import RetryBudget, decide
 from mioesim_async.wire.account import account_key, check_label, label_of_host
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety

@@ -1,13 +1,12 @@
-"""When to try again: data, and one pure function."""
+"""When to try again: one pure function over the table of failures, and a budget of retries."""
 
 from __future__ import annotations
 
 import email.utils
-import enum
 import math
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC
 from functools import lru_cache
 from itertools import islice
@@ -15,17 +14,14 @@ from itertools import islice
 import backoff
 from attrs import frozen
 
-from mioesim_async import errors
 from mioesim_async.clock import Clock
 from mioesim_async.config import RetryPolicy
-from mioesim_async.wire.endpoints import REFUSED_FOR_MONEY, Safety
+from mioesim_async.transport.failures import ACTIONS, Action, Failure
+from mioesim_async.wire.endpoints import Safety
 
 __all__ = [
-    "Action",
     "Decision",
-    "Failure",
     "RetryBudget",
-    "classify",
     "decide",
     "parse_http_date",
     "parse_retry_after",
@@ -39,88 +35,12 @@ FREE_RETRIES = 10
 RETRIES_PER_CALL = 0.2
 
 
-class Failure(enum.Enum):
-    """What an attempt came to, as far as repeating it is concerned."""
-
-    NOT_SENT = "no connection"
-    LOST = "broken or silent after a byte may have left"
-    SERVER_ERROR = "5xx"
-    RATE_LIMITED = "429"
-    UNREADABLE = "a reply that cannot be read"
-    TOO_LARGE = "a reply over the limit"
-    STATUS = "3xx or another 4xx"
-    REFUSED = "a code that says that nothing was done"
-    UNCLEAR = "a code that does not say so"
-
-
-class Action(enum.Enum):
-    """What to do about it."""
-
-    RETRY = "retry"
-    RAISE = "raise"
-    UNKNOWN = "raise OutcomeUnknown"
-    DEADLINE = "raise DeadlineExceeded"
-
-
-_READ = {
-    Failure.NOT_SENT: Action.RETRY,
-    Failure.LOST: Action.RETRY,
-    Failure.SERVER_ERROR: Action.RETRY,
-    Failure.RATE_LIMITED: Action.RETRY,
-    Failure.UNREADABLE: Action.RETRY,
-    Failure.TOO_LARGE: Action.RAISE,
-    Failure.STATUS: Action.RAISE,
-    Failure.REFUSED: Action.RAISE,
-    Failure.UNCLEAR: Action.RAISE,
-}
-_ONCE = {
-    Failure.NOT_SENT: Action.RETRY,
-    Failure.LOST: Action.UNKNOWN,
-    Failure.SERVER_ERROR: Action.UNKNOWN,
-    Failure.RATE_LIMITED: Action.RAISE,
-    Failure.UNREADABLE: Action.UNKNOWN,
-    Failure.TOO_LARGE: Action.UNKNOWN,
-    # A gateway may answer so after the call took effect.
-    Failure.STATUS: Action.UNKNOWN,
-    Failure.REFUSED: Action.RAISE,
-    Failure.UNCLEAR: Action.UNKNOWN,
-}
-ACTIONS: Mapping[Safety, Mapping[Failure, Action]] = {
-    Safety.READ: _READ,
-    Safety.AUTH: _READ,
-    Safety.WRITE: _ONCE,
-    Safety.MONEY: _ONCE,
-}
-
-
 @frozen
 class Decision:
     """What to do, and how many seconds to wait before."""
 
     action: Action
     delay: float = 0.0
-
-
-def classify(error: errors.MioEsimError, safety: Safety, *, sent: bool) -> Failure:
-    """Say what an attempt's error means for repeating it."""
-    match error:
-        case errors.ConnectError():
-            return Failure.NOT_SENT
-        case errors.RateLimited():
-            return Failure.RATE_LIMITED
-        case errors.HttpStatusError(status=status):
-            return Failure.SERVER_ERROR if status >= 500 else Failure.STATUS
-        case errors.TransportError():
-            return Failure.LOST if sent else Failure.NOT_SENT
-        case errors.ProtocolError(reason="too_large"):
-            return Failure.TOO_LARGE
-        case errors.ProtocolError():
-            return Failure.UNREADABLE
-        case errors.ApiError(code=code):
-            unclear = safety is Safety.MONEY and code not in REFUSED_FOR_MONEY
-            return Failure.UNCLEAR if unclear else Failure.REFUSED
-        case _:
-            return Failure.REFUSED
 
 
 def decide(

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from mioesim_async import RetryPolicy, Safety, errors
-from mioesim_async.transport.retry import (
-    Action,
-    Decision,
-    Failure,
-    classify,
-    decide,
-    parse_http_date,
-    parse_retry_after,
-)
+from mioesim_async.transport.failures import Action, Failure, classify
+from mioesim_async.transport.retry import Decision, decide, parse_http_date, parse_retry_after
 
 POLICY = RetryPolicy()
 NOW = 1_767_225_600.0  # Thu, 01 Jan 2026 00:00:00 GMT

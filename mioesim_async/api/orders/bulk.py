@@ -16,12 +16,13 @@ from mioesim_async.api.orders.line_checks import Line, Purchase, check_in_steps,
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchStream
-from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW, is_fatal
+from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW
 from mioesim_async.fanout.source import Checked
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import Steps, in_slices
+from mioesim_async.transport.failures import is_fatal
 
 __all__ = ["BulkStats", "LineOutcome", "Lines", "OrderStream"]
 

@@ -16,11 +16,11 @@ from mioesim_async.api.orders.purchase import Purchaser, claim
 from mioesim_async.api.orders.search import MOST_ROWS, OrderSearch, ask_for_orders, read_orders
 from mioesim_async.api.orders.settlements import Settlements
 from mioesim_async.clock import GMT8
-from mioesim_async.fanout.outage import is_fatal
 from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, recordable
 from mioesim_async.journal.order_record import recorded
 from mioesim_async.models.orders import Order
 from mioesim_async.rows.orders import OrderPage, references_of, texts_of
+from mioesim_async.transport.failures import is_fatal
 from mioesim_async.wire.endpoints import RENEW_CARD, RENEW_CARD_BY_API_CODE
 
 __all__ = ["Candidate", "ReconcileReport", "reconcile"]

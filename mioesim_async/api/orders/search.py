@@ -19,11 +19,11 @@ from attrs import define
 
 from mioesim_async import errors
 from mioesim_async.closing import Closing
-from mioesim_async.fanout.outage import is_fatal
 from mioesim_async.models.orders import Order
 from mioesim_async.rows.layout import hook_for
 from mioesim_async.rows.orders import OrderPage, read_page
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.failures import is_fatal
 from mioesim_async.wire.endpoints import QUERY_ORDER
 from mioesim_async.wire.signing import Value
 

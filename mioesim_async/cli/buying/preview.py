@@ -17,11 +17,11 @@ from mioesim_async.api.orders.purchase import fingerprint_of
 from mioesim_async.cli.printing import amount, fixed, number, print_table
 from mioesim_async.cli.writers import printable
 from mioesim_async.client import MioEsimClient
-from mioesim_async.fanout.outage import is_fatal
 from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry
 from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.iccid import shown
 from mioesim_async.models.order_lines import OrderLine
+from mioesim_async.transport.failures import is_fatal
 
 __all__ = ["Planned", "check_now", "money", "plan", "show_plan", "total_of"]
 
