@@ -1,7 +1,6 @@
 """An asyncio SDK for the MIOeSIM reseller API.
 
-Names are loaded at their first use, so that the pytest plugin that comes with the package
-costs a test run that doesn't use it nothing.
+Names are loaded at their first use, so that whoever needs a few of them waits for no others.
 """
 
 from __future__ import annotations
