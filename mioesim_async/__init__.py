@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         OrderStream as OrderStream,
     )
     from mioesim_async.api.orders.orders import Orders as Orders
+    from mioesim_async.api.orders.planning import PlannedLine as PlannedLine
     from mioesim_async.api.orders.reconcile import (
         Candidate as Candidate,
         ReconcileReport as ReconcileReport,
@@ -111,6 +112,7 @@ _HOMES = {
     "api.orders.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
     "api.cards": ("Cards",),
     "api.orders.orders": ("Orders",),
+    "api.orders.planning": ("PlannedLine",),
     "api.orders.reconcile": ("Candidate", "ReconcileReport"),
     "api.catalogue": ("Catalogue", "CatalogueCrawl"),
     "api.partners": ("Partners",),

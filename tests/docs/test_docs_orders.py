@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from shopping import PLAN, fill, plan
 from test_docs import names_of
 
-from mioesim_async import MioEsimClient, OrderJournal, errors
+from mioesim_async import MioEsimClient, OrderJournal, OrderLine, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 
@@ -23,6 +24,15 @@ async def test_the_crawl_example_gives_plans_or_says_that_half_is_missing(
     sandbox.faults.add(Fault.http(404), "getPackages")
     with pytest.raises(SystemExit, match="half a catalogue"):
         await plans_on_sale(client)
+
+
+async def test_the_offer_example_says_what_lines_would_come_to(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    lines = [OrderLine(**PLAN, count=2, other_order_id="shop-1")]
+    offered = await names_of("def offer(")["offer"](client, lines)
+    assert offered == [(Decimal("24.2"), True, False, None)]
+    assert sandbox.orders == []
 
 
 STATUSES = [Fault.http(status) for status in (301, 400, 403, 404, 408, 413, 451, 499, 500, 503)]

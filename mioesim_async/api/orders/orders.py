@@ -12,6 +12,7 @@ from mioesim_async.api.catalogue import Catalogue
 from mioesim_async.api.orders.bulk import Lines, OrderStream
 from mioesim_async.api.orders.buying import Buying
 from mioesim_async.api.orders.line_checks import (
+    Line,
     check_cards,
     check_days,
     check_email,
@@ -22,7 +23,7 @@ from mioesim_async.api.orders.line_checks import (
     of_today,
     pdf_params,
 )
-from mioesim_async.api.orders.planning import PackageFinder
+from mioesim_async.api.orders.planning import PackageFinder, PlannedLine, plan_lines
 from mioesim_async.api.orders.reconcile import ReconcileReport, reconcile
 from mioesim_async.api.orders.search import OrderSearch
 from mioesim_async.api.partners import Partners
@@ -124,6 +125,32 @@ class Orders(Buying):
             dry_run=dry_run,
             deadline=deadline,
             registry=self._running,
+        )
+
+    async def plan(self, lines: Iterable[Line], *, stock: bool = True) -> list[PlannedLine]:
+        """Say what lines would come to, before anybody is asked to pay; nothing is bought.
+
+        Args:
+            lines: ``OrderLine`` and ``RenewalLine``.
+            stock: Ask for the stock of each plan as well, for all its lines together.
+
+        Returns:
+            One ``PlannedLine`` for each line, in their order: its package and price by the
+            catalogue, whether it is in stock, what the journal knows of its reference, and
+            why it can't be had. A price may change until it is bought.
+
+        Raises:
+            InvalidRequest: With every fault that can be found without the vendor.
+            JournalUnavailable: If the journal can't be used at the moment.
+            MioEsimError: If the vendor can't be asked.
+        """
+        self._caller.check_usable()
+        return await plan_lines(
+            [*lines],
+            finder=PackageFinder(self._catalogue, self._partners),
+            entry_of=self.entry_of,
+            check_stock=self.check_stock if stock else None,
+            now=self._caller.clock.time(),
         )
 
     async def get(self, order_num: str, *, deadline: float | None = None) -> Order:

@@ -16,10 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
+from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.accounts import client_for
 from mioesim_async.cli.buying.order import Manner, logged_in, with_codes
 from mioesim_async.cli.buying.order_files import read_lines
-from mioesim_async.cli.buying.preview import Planned, money, plan, show_plan, total_of
+from mioesim_async.cli.buying.preview import money, show_plan, total_of
 from mioesim_async.cli.buying.results import (
     NOT_SENT,
     Result,
@@ -121,7 +122,9 @@ async def buy_file(options: BulkOptions) -> int:
     slots = max(32, 2 * options.concurrency)
     async with client_for(manner.common, max_in_flight=slots) as client:
         await logged_in(client)
-        planned = await plan(client, lines, stock=manner.dry_run)
+        planned = await client.orders.plan([line for _, line in lines], stock=manner.dry_run)
+        for one, (place, _) in zip(planned, lines, strict=True):
+            one.number = place
         new = [one for one in planned if one.is_new and one.price is not None]
         _show(options, planned, new, limit)
         if manner.dry_run:
@@ -153,7 +156,7 @@ async def _buy(
     client: MioEsimClient,
     options: BulkOptions,
     limit: Decimal | None,
-    planned: list[Planned],
+    planned: list[PlannedLine],
     tally: _Tally,
 ) -> BaseException | None:
     """Buy what can be bought, and return what ended it early."""
@@ -179,10 +182,10 @@ async def _place(
     client: MioEsimClient,
     options: BulkOptions,
     limit: Decimal | None,
-    planned: list[Planned],
+    planned: list[PlannedLine],
     tally: _Tally,
 ) -> None:
-    ready: list[Planned] = []
+    ready: list[PlannedLine] = []
     for one in planned:
         if one.is_new and one.price is not None:
             ready.append(one)
@@ -206,7 +209,7 @@ async def _place(
                 advance()
 
 
-async def _of_before(client: MioEsimClient, one: Planned, manner: Manner) -> Result:
+async def _of_before(client: MioEsimClient, one: PlannedLine, manner: Manner) -> Result:
     """Tell of a line that an earlier run sent."""
     result = from_journal(one, one.entry, reason="no answer was recorded")
     if result.order is not None:
@@ -223,7 +226,7 @@ async def _of_before(client: MioEsimClient, one: Planned, manner: Manner) -> Res
     return result
 
 
-def _spent(planned: Sequence[Planned]) -> Decimal:
+def _spent(planned: Sequence[PlannedLine]) -> Decimal:
     """Add up what earlier runs spent on these lines."""
     return sum((one.spent for one in planned), Decimal(0))
 
@@ -273,7 +276,10 @@ def _progress(options: BulkOptions, total: int) -> Generator[Callable[[], None]]
 
 
 def _show(
-    options: BulkOptions, planned: Sequence[Planned], new: Sequence[Planned], limit: Decimal | None
+    options: BulkOptions,
+    planned: Sequence[PlannedLine],
+    new: Sequence[PlannedLine],
+    limit: Decimal | None,
 ) -> None:
     show_plan([one for one in planned if one.fault is None], stock=options.manner.dry_run)
     before = [one for one in planned if one.was_placed]
@@ -299,14 +305,16 @@ def _show(
     )
 
 
-def _question(planned: Sequence[Planned], new: Sequence[Planned], limit: Decimal | None) -> str:
+def _question(
+    planned: Sequence[PlannedLine], new: Sequence[PlannedLine], limit: Decimal | None
+) -> str:
     cost = f"{_counted(len(new))} for {money(total_of(new))}"
     if limit is not None and _spent(planned) + total_of(new) > limit:
         return f"Buy {cost}, as far as {money(limit)} go?"
     return f"Buy {cost}?"
 
 
-def _dry_run(planned: Sequence[Planned], manner: Manner) -> int:
+def _dry_run(planned: Sequence[PlannedLine], manner: Manner) -> int:
     say("dry run: nothing was bought")
     if manner.common.json:
         print_json(
@@ -376,6 +384,6 @@ def _counted(count: int) -> str:
     return f"{count:,} line{'s' * (count != 1)}"
 
 
-def _numbers(lines: Sequence[Planned] | Sequence[Result]) -> str:
+def _numbers(lines: Sequence[PlannedLine] | Sequence[Result]) -> str:
     more = f" and {len(lines) - SHOWN:,} more" * (len(lines) > SHOWN)
     return f"line {', '.join(str(one.number) for one in lines[:SHOWN])}{more}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from attrs import fields, frozen
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
+from mioesim_async.api.orders.planning import PlannedLine, check_plan
 from mioesim_async.cli.accounts import client_for
-from mioesim_async.cli.buying.preview import Planned, check_now, money, plan, show_plan
+from mioesim_async.cli.buying.preview import money, show_plan
 from mioesim_async.cli.buying.results import (
     Result,
     advise,
@@ -89,15 +91,16 @@ async def buy_one(line: Line, manner: Manner) -> int:
     Raises:
         MioEsimError: If nothing was bought.
     """
-    check_now(line)
+    check_plan(line, now=time.time())
     manner.check()
     late: list[Any] = []
-    under_way: list[Planned] = []
+    under_way: list[PlannedLine] = []
     client = client_for(manner.common, on_late_order=late.append)
     try:
         async with client:
             await logged_in(client)
-            (planned,) = await plan(client, [(0, line)], stock=manner.dry_run)
+            (planned,) = await client.orders.plan([line], stock=manner.dry_run)
+            planned.number = 0
             if manner.dry_run:
                 return _dry_run(planned, manner)
             result = await _bought(client, planned, manner, under_way)
@@ -113,7 +116,7 @@ async def buy_one(line: Line, manner: Manner) -> int:
 
 
 async def _left_behind(
-    client: MioEsimClient, under_way: list[Planned], late: list[Any]
+    client: MioEsimClient, under_way: list[PlannedLine], late: list[Any]
 ) -> Result | None:
     """Tell what became of a purchase whose command was interrupted; None if nothing was sent."""
     # The client has waited for what was sent, unless it was interrupted once more.
@@ -128,7 +131,7 @@ async def _left_behind(
 
 
 async def _bought(
-    client: MioEsimClient, planned: Planned, manner: Manner, under_way: list[Planned]
+    client: MioEsimClient, planned: PlannedLine, manner: Manner, under_way: list[PlannedLine]
 ) -> Result:
     """Ask, and buy.
 
@@ -171,7 +174,7 @@ async def with_codes(client: MioEsimClient, order: Order, manner: Manner) -> Ord
         return order
 
 
-def _show(planned: Planned, *, stock: bool = False) -> None:
+def _show(planned: PlannedLine, *, stock: bool = False) -> None:
     if planned.fault is not None:
         raise planned.fault
     show_plan([planned], stock=stock)
@@ -186,7 +189,7 @@ def _show(planned: Planned, *, stock: bool = False) -> None:
         )
 
 
-def _question(planned: Planned) -> str:
+def _question(planned: PlannedLine) -> str:
     line = planned.line
     cost = "at an UNKNOWN price" if planned.price is None else f"for {money(planned.price)}"
     if isinstance(line, OrderLine):
@@ -194,7 +197,7 @@ def _question(planned: Planned) -> str:
     return f"Renew {line.iccid or f'order {line.order_num}'} {cost}?"
 
 
-def _dry_run(planned: Planned, manner: Manner) -> int:
+def _dry_run(planned: PlannedLine, manner: Manner) -> int:
     _show(planned, stock=True)
     if planned.was_placed and planned.entry is not None:
         say(f"it was placed before, as order {planned.entry.order_num}; it would not be sent again")
@@ -224,7 +227,7 @@ async def _send(client: MioEsimClient, line: Line) -> Order:
     return await (orders.renew_by_api_code if by_code else orders.renew)(**asked)
 
 
-def _result_of(planned: Planned, late: Any) -> Result:
+def _result_of(planned: PlannedLine, late: Any) -> Result:
     if isinstance(late, errors.MioEsimError):
         return from_error(planned, late)
     if isinstance(late, Order):

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
@@ -16,7 +17,7 @@ from attrs import asdict
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.cli.buying.preview import check_now
+from mioesim_async.api.orders.planning import check_plan
 from mioesim_async.cli.iccid_sources import SEPARATORS, unquoted
 from mioesim_async.models.iccid import clean_iccid, shown
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
@@ -102,7 +103,7 @@ def read_lines(path: Path, kind: type[Line], batch: str) -> list[tuple[int, Line
     for number, row in rows:
         try:
             line = _line(kind, columns, row, batch, seen)
-            check_now(line)
+            check_plan(line, now=time.time())
             if line.other_order_id in numbers:
                 raise errors.InvalidRequest(
                     f"its reference is that of line {numbers[line.other_order_id]}"

@@ -12,7 +12,8 @@ from typing import IO, Any
 from attrs import define, field
 
 from mioesim_async import errors
-from mioesim_async.cli.buying.preview import Planned, money
+from mioesim_async.api.orders.planning import PlannedLine
+from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.printing import print_lines
 from mioesim_async.cli.running import say
 from mioesim_async.cli.words import in_commands
@@ -86,7 +87,7 @@ class Result:
         return {"line": self.number, **record} if self.number else record
 
 
-def from_order(planned: Planned, order: Order) -> Result:
+def from_order(planned: PlannedLine, order: Order) -> Result:
     """Tell of an order."""
     result = _result(planned, BEFORE if planned.was_placed else PLACED)
     result.order_num, result.order = order.order_num, order
@@ -94,7 +95,7 @@ def from_order(planned: Planned, order: Order) -> Result:
     return result
 
 
-def from_error(planned: Planned, error: errors.MioEsimError) -> Result:
+def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
     """Tell of an error."""
     status = (
         UNKNOWN
@@ -109,7 +110,7 @@ def from_error(planned: Planned, error: errors.MioEsimError) -> Result:
     return result
 
 
-def from_journal(planned: Planned, entry: JournalEntry | None, *, reason: str) -> Result:
+def from_journal(planned: PlannedLine, entry: JournalEntry | None, *, reason: str) -> Result:
     """Tell what the journal knows of a line whose answer nobody waited for."""
     if entry is not None and entry.state is EntryState.PLACED:
         result = _result(planned, BEFORE if planned.was_placed else PLACED)
@@ -124,7 +125,7 @@ def from_journal(planned: Planned, entry: JournalEntry | None, *, reason: str) -
     return result
 
 
-def _result(planned: Planned, status: str) -> Result:
+def _result(planned: PlannedLine, status: str) -> Result:
     price = planned.price if planned.is_first else planned.spent
     return Result(planned.number, planned.line.other_order_id, status, price=price)
 
