@@ -67,6 +67,9 @@ CALLS: dict[str, Callable[[MioEsimClient], Any]] = {
         )
     ),
     "orders.get": lambda client: client.orders.get("EP1"),
+    "orders.plan": lambda client: client.orders.plan(
+        [OrderLine(sku_id=45, price_id=441, count=1, other_order_id="one")]
+    ),
     "orders.cancel": lambda client: client.orders.cancel("EP1", [ICCID]),
     "orders.pdf_links": lambda client: client.orders.pdf_links("EP1"),
     "orders.email_pdf": lambda client: client.orders.email_pdf("EP1", "user@example.com"),
