@@ -10,7 +10,7 @@ from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.tokens.store import StoredToken, StoreUnavailable, TokenStore
 
-__all__ = ["Shelf"]
+__all__ = ["StoreFallback"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -25,7 +25,7 @@ TRY_AGAIN = 1.0
 """Seconds between two tries to bring a token to a store that was down."""
 
 
-class Shelf:
+class StoreFallback:
     """One account's place in a store.
 
     A ``ConfigurationError`` of the store is raised; any other error is logged, and the store

@@ -23,7 +23,7 @@ from mioesim_async.errors import (
     SignatureError,
     TokenContention,
 )
-from mioesim_async.tokens.fallback import Shelf
+from mioesim_async.tokens.fallback import StoreFallback
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN
@@ -96,7 +96,7 @@ class TokenKeeper:
         self.dialect = dialect
         self.logins = 0
         self._configured = dialect
-        self._shelf = Shelf(store, key, clock)
+        self._fallback = StoreFallback(store, key, clock)
         self._clock = clock
         self._send = send
         self._current: StoredToken | None = None
@@ -123,7 +123,7 @@ class TokenKeeper:
         """
         current = self._current
         if current is not None and (rejected is None or current.token != rejected.token):
-            if self._shelf.behind:
+            if self._fallback.behind:
                 self._catch_up()
             if self._clock.monotonic() < self._renew_at:
                 return current
@@ -172,10 +172,10 @@ class TokenKeeper:
     async def _renew(self) -> StoredToken | MioEsimError:
         try:
             if self._refusal is not None and self._clock.monotonic() < self._refused_until:
-                stored = await self._shelf.look()
+                stored = await self._fallback.look()
                 if stored is not None and self._is_news(stored):
                     return self._adopt(stored)
-                if self._shelf.is_down or not self._refused_blindly:
+                if self._fallback.is_down or not self._refused_blindly:
                     return self._refusal
                 # Clients of the store fought over the account while it was down. It is back,
                 # and its lock keeps them apart.
@@ -192,8 +192,8 @@ class TokenKeeper:
         without_it_from = self._clock.monotonic() + STORE_PATIENCE
         looks = 0
         while True:
-            async with self._shelf.lock():
-                stored = await self._shelf.load()
+            async with self._fallback.lock():
+                stored = await self._fallback.load()
                 looks += 1
                 if stored is not None and self._is_news(stored):
                     return self._adopt(stored)
@@ -201,7 +201,7 @@ class TokenKeeper:
                     # It came from the store while we waited for the lock.
                     return self._current
                 waited = looks > 1 and self._clock.monotonic() >= without_it_from
-                if waited or not self._shelf.is_down:
+                if waited or not self._fallback.is_down:
                     return await self._log_in(stored)
             await self._clock.sleep(LOOK_AGAIN)
 
@@ -214,7 +214,7 @@ class TokenKeeper:
             if dead is not None and dead.token != fresh.token:
                 self._bury(dead.token)
         self._adopt(fresh)
-        await self._shelf.save(fresh)
+        await self._fallback.save(fresh)
         return fresh
 
     def refuse(self, error: MioEsimError, rejected: StoredToken) -> None:
@@ -232,7 +232,7 @@ class TokenKeeper:
     def _remember(self, error: MioEsimError) -> None:
         self._refusal = copy.copy(error)
         self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED
-        self._refused_blindly = isinstance(error, TokenContention) and self._shelf.is_down
+        self._refused_blindly = isinstance(error, TokenContention) and self._fallback.is_down
         self._renew_at = 0.0
 
     def _is_contended(self) -> bool:
@@ -255,7 +255,7 @@ class TokenKeeper:
 
     def _catch_up(self) -> None:
         """Bring the live token to a store that was down, in a task of its own."""
-        if self._shelf.may_catch_up and self._catching_up is None and not self._closed:
+        if self._fallback.may_catch_up and self._catching_up is None and not self._closed:
             self._catching_up = asyncio.create_task(
                 self._bring(), name="mioesim_async token to store"
             )
@@ -268,9 +268,9 @@ class TokenKeeper:
 
     async def _bring(self) -> None:
         try:
-            async with self._shelf.lock():
-                stored, current = await self._shelf.load(), self._current
-                if current is None or current.token in self._rejected or self._shelf.is_down:
+            async with self._fallback.lock():
+                stored, current = await self._fallback.load(), self._current
+                if current is None or current.token in self._rejected or self._fallback.is_down:
                     return
                 if (
                     stored is not None
@@ -279,10 +279,10 @@ class TokenKeeper:
                 ):
                     # Somebody logged in since, and so killed the token that we have.
                     current = self._adopt(stored)
-                await self._shelf.save(current)
+                await self._fallback.save(current)
         except ConfigurationError as error:
             # No caller waits for this task; who needs the next token is told.
-            self._shelf.behind = False
+            self._fallback.behind = False
             logger.warning("the token can't be brought to its store: %s", error)
 
     def _bury(self, token: str) -> None:

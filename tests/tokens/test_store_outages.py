@@ -67,7 +67,7 @@ async def brought_back(client: MioEsimClient, sandbox: Sandbox) -> None:
     """Go on calling until the live token is in the store again."""
     keeper = client._caller._keeper
     async with asyncio.timeout(SECONDS):
-        while keeper._shelf.behind or keeper._catching_up is not None:
+        while keeper._fallback.behind or keeper._catching_up is not None:
             sandbox.clock.advance(TRY_AGAIN)
             await client.cards.query(sandbox.iccids[0])
             await asyncio.sleep(0.01)

@@ -70,7 +70,7 @@ class BulkStats:
 
 
 @define
-class _Ticket:
+class _ReadyLine:
     """A line that may go."""
 
     position: int
@@ -80,7 +80,7 @@ class _Ticket:
 
 
 @define(eq=False)
-class _Purse:
+class _SpendLimit:
     """What may still be spent; lines under way hold what they may cost."""
 
     limit: Decimal | None
@@ -160,7 +160,7 @@ class OrderStream(Closing):
         self._is_limited = max_spend is not None
         self._dry_run = dry_run
         self._deadline = deadline
-        self._purse = _Purse(max_spend, self.stats)
+        self._spend_limit = _SpendLimit(max_spend, self.stats)
         self._references: set[str] = set()
         self._fatal: errors.MioEsimError | None = None
         self._signed_wrongly = 0
@@ -169,8 +169,8 @@ class OrderStream(Closing):
         checked: Checked[Line] | None = None
         if isinstance(lines, Sized) and isinstance(lines, Iterable):
             self._lines = checked = Checked(lines, self._check_all)
-        self._batches: BatchStream[_Ticket, LineOutcome] = BatchStream(
-            self._tickets(),
+        self._batches: BatchStream[_ReadyLine, LineOutcome] = BatchStream(
+            self._ready_lines(),
             self._deal_with,
             batch_size=1,
             concurrency=concurrency,
@@ -238,27 +238,27 @@ class OrderStream(Closing):
         if purchase.passed_day and self._purchaser.journal is None:
             raise errors.InvalidRequest(purchase.passed_day)
 
-    async def _tickets(self) -> AsyncIterator[_Ticket]:
+    async def _ready_lines(self) -> AsyncIterator[_ReadyLine]:
         """Check and price the lines in order, and let each go once it can be afforded."""
         position = 0
         async for line in _each(self._lines):
-            ticket = _Ticket(position, line)
+            ready = _ReadyLine(position, line)
             position += 1
             try:
-                await self._prepare(ticket)
+                await self._prepare(ready)
             except errors.MioEsimError as error:
                 if is_fatal(error):
                     raise
-                ticket.error = error
+                ready.error = error
             if self._fatal is not None:
                 raise self._fatal
-            await self._purse.hold(_price(ticket), line)
+            await self._spend_limit.hold(_price(ready), line)
             if self._fatal is not None:
                 raise self._fatal
-            yield ticket
+            yield ready
 
-    async def _prepare(self, ticket: _Ticket) -> None:
-        line = ticket.line
+    async def _prepare(self, ready: _ReadyLine) -> None:
+        line = ready.line
         _check_kind(line)
         await in_slices(check_in_steps(line, today=self._today()))
         _check_new(line, self._references)
@@ -269,7 +269,7 @@ class OrderStream(Closing):
                     f"reference {line.other_order_id}: the catalogue has no price_id "
                     f"{line.price_id} for sku_id {line.sku_id}; give package= if you know better"
                 )
-            ticket.line = line = evolve(line, package=package)
+            ready.line = line = evolve(line, package=package)
         purchase = await in_slices(check_in_steps(line, today=self._today()))
         if purchase.price is None and self._is_limited:
             raise errors.InvalidRequest(
@@ -278,30 +278,30 @@ class OrderStream(Closing):
             )
         if purchase.passed_day and self._dry_run:
             raise errors.InvalidRequest(purchase.passed_day)
-        ticket.purchase = purchase
+        ready.purchase = purchase
 
-    async def _deal_with(self, tickets: list[_Ticket]) -> LineOutcome:
-        (ticket,) = tickets
-        outcome = LineOutcome(ticket.position, ticket.line, price=_price(ticket))
+    async def _deal_with(self, ready_lines: list[_ReadyLine]) -> LineOutcome:
+        (ready,) = ready_lines
+        outcome = LineOutcome(ready.position, ready.line, price=_price(ready))
         try:
-            if ticket.error is not None or ticket.purchase is None:
-                outcome.error = ticket.error
+            if ready.error is not None or ready.purchase is None:
+                outcome.error = ready.error
             elif self._dry_run:
-                if isinstance(ticket.line, OrderLine):
-                    outcome.in_stock = await self._in_stock(ticket.line)
+                if isinstance(ready.line, OrderLine):
+                    outcome.in_stock = await self._in_stock(ready.line)
             else:
-                outcome.order = await self._purchaser.buy(ticket.purchase, self._deadline)
+                outcome.order = await self._purchaser.buy(ready.purchase, self._deadline)
         except errors.MioEsimError as error:
             outcome.error = error.with_traceback(None)
             if is_fatal(error) or self._are_all_signed_wrongly(error):
                 self._fatal = error
         except BaseException as error:
-            self._purse.settle(outcome.price, error)
+            self._spend_limit.settle(outcome.price, error)
             raise
         if outcome.error is not None and outcome.error.was_placed is None:
-            reference = getattr(ticket.line, "other_order_id", None)
+            reference = getattr(ready.line, "other_order_id", None)
             await self._purchaser.tell_of(outcome.error, reference)
-        self._purse.settle(outcome.price, outcome.error)
+        self._spend_limit.settle(outcome.price, outcome.error)
         return outcome
 
     def _are_all_signed_wrongly(self, error: errors.MioEsimError) -> bool:
@@ -314,8 +314,8 @@ class OrderStream(Closing):
         return of_today(self._purchaser.caller.clock.time())
 
 
-def _price(ticket: _Ticket) -> Decimal | None:
-    return None if ticket.purchase is None else ticket.purchase.price
+def _price(ready: _ReadyLine) -> Decimal | None:
+    return None if ready.purchase is None else ready.purchase.price
 
 
 def _check_limit(limit: object) -> None:
