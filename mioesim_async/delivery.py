@@ -1,6 +1,6 @@
 """What a customer gets of a card: QR code, fields for manual entry, links.
 
-All of it holds the activation code: whoever sees it can take the line. Send it to the
+All of it holds the activation code: whoever sees it can use the eSIM. Send it to the
 customer alone, and keep it out of logs and caches.
 """
 

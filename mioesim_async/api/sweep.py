@@ -31,12 +31,12 @@ MAX_CALLS_PER_BATCH = 40
 FRUITLESS_BATCHES = 3
 TELLING_CARDS = 10
 """So many cards of which none is found may mean that the host does not heed which were meant."""
-NAMELESS = "the reply held {} rows that say of no card, so this one may be among them"
+NAMELESS = "the reply held {} rows that name no card, so this one may be among them"
 
 
 @define
 class Answers:
-    """What is known of some cards: found, failed, or in neither, if the vendor knows them not."""
+    """What is known of some cards; the vendor knows none that is neither found nor failed."""
 
     cards: dict[str, CardStatus] = Factory(dict)
     failed: dict[str, errors.MioEsimError] = Factory(dict)

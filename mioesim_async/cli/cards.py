@@ -50,7 +50,7 @@ def card(
 
     Args:
         iccid: The card.
-        show_activation: Show the activation code too; whoever sees it can take the line.
+        show_activation: Show the activation code too; whoever sees it can use the eSIM.
         common: Options of every command.
     """
 
@@ -135,7 +135,7 @@ def qr(
 ) -> int:
     """Show the QR code of a card, or of each card of an order, for the customer to scan.
 
-    Whoever sees it can take the line. A file holds the code, also without
+    Whoever sees it can use the eSIM. A file holds the code, also without
     --show-activation, and gets mode 0600.
 
     Args:
@@ -164,7 +164,7 @@ def qr(
         if common.json:
             print_json(sheets, show_activation=show_activation)
         elif output is not None:
-            say(f"wrote {output}; whoever opens it can take the line")
+            say(f"wrote {output}; whoever opens it can use the eSIM")
         elif kind is not None:
             print(CONTENTS[kind](source))
         else:
@@ -266,7 +266,7 @@ def pdf(
 ) -> int:
     """Print links to the PDFs of an order's cards, or have the vendor mail them.
 
-    Whoever opens a link or gets the mail sees the activation code and can take the line. The
+    Whoever opens a link or gets the mail sees the activation code and can use the eSIM. The
     links are printed whole, with --json too. A mail is asked for before it is sent, and never
     sent twice.
 

@@ -55,7 +55,7 @@ def show(
 
     Args:
         order_num: The vendor's order number.
-        show_activation: Print activation codes; whoever has one can take the line.
+        show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
     """
     return guarded(
@@ -83,7 +83,7 @@ def search(
         reference: Your reference.
         start: First day in GMT+8, as 2027-01-31.
         end: Last day in GMT+8.
-        show_activation: Print activation codes; whoever has one can take the line.
+        show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
     """
     return guarded(

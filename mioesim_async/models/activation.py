@@ -102,7 +102,7 @@ class InstallLinks:
 class ActivationCode:
     """One activation code, as GSMA SGP.22 section 4.1 lays it out.
 
-    Whoever holds it can take the line, so ``repr`` is masked; ``str()`` gives the whole
+    Whoever holds it can use the eSIM, so ``repr`` is masked; ``str()`` gives the whole
     code, with the ``LPA:`` prefix. A code that no phone could read can't be made: that
     raises ``ValueError``, with a message that does not repeat it.
 

@@ -25,7 +25,7 @@ def to_dict(model: Any) -> Any:
     """Turn a model, or a list or dict of them, into what ``json.dumps`` takes.
 
     Times become ISO 8601 text with their offset, money becomes text, statuses the vendor's
-    spelling. The activation code is written out: whoever gets the result can take the line.
+    spelling. The activation code is written out: whoever gets the result can use the eSIM.
     What is nested deeper than 128 levels is left out; no reply fills a model deeper than 64.
     """
     return _plain(model, LEVELS)

@@ -75,7 +75,7 @@ class Caller:
         self._sweep_gate = asyncio.Semaphore(self.sweep_slots)
         self._purchase_gate = asyncio.Semaphore(max_in_flight)
         self._limiter = None if rate_limit is None else limiter(rate_limit)
-        self._reads_door = asyncio.Lock()
+        self._reads_turn = asyncio.Lock()
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
         self._purchases = Purchases(clock, on_late)
@@ -313,13 +313,13 @@ class Caller:
     async def _pass_limiter(self, limiter: AsyncLimiter, call: Call) -> None:
         """Wait for the rate's next turn; it is given to whoever came first.
 
-        Reads queue at a door before that, so that a purchase, and a login that it may wait for,
+        Reads wait for a lock before that, so that a purchase, and a login that it may wait for,
         has one of them before it at most.
         """
         if call.reserved or call.endpoint is LOGIN:
             await limiter.acquire()
         else:
-            async with self._reads_door:
+            async with self._reads_turn:
                 await limiter.acquire()
 
     def _measure(self, call: Call, began: float, failed: BaseException | None) -> None:
@@ -396,7 +396,7 @@ class Caller:
 
 
 def check_deadline(deadline: object) -> None:
-    """Refuse a deadline that is no time to come.
+    """Refuse a deadline that is not a number of seconds above zero.
 
     Raises:
         InvalidRequest: If it is not None and not more than 0 seconds.

@@ -139,7 +139,7 @@ class Clues:
 def explain(
     error: aiohttp.ClientError | TimeoutError | OSError, progress: Progress, request: Request
 ) -> MioEsimError:
-    """Make our error of aiohttp's, before or after a byte may have left."""
+    """Turn an error of aiohttp into one of ours, told before or after a byte may have left."""
     host = URL(request.url).authority
     name = type(error).__name__
     if isinstance(error, aiohttp.ConnectionTimeoutError):

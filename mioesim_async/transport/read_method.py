@@ -1,4 +1,4 @@
-"""By which method reads go, found out within a call."""
+"""Whether reads go by GET or by POST, found out within a call."""
 
 from __future__ import annotations
 

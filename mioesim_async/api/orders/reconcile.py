@@ -316,7 +316,7 @@ class _Lookup:
         try:
             order = await self.get(order.order_num, deadline=self.deadline)
         except errors.MioEsimError as error:
-            # Found is found; who asks for the order again reads it whole.
+            # It is known by its number; whoever asks for the order again reads it whole.
             number = recordable(order.order_num)
             logger.warning("order %s was found, but not read: %s", number, error)
             kept = None

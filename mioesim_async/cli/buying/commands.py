@@ -96,7 +96,7 @@ def order(
         concurrency: How many orders of --file are under way at once; 4 if not given.
         yes: Don't ask.
         dry_run: Show it with its price and whether it is in stock, and buy nothing.
-        show_activation: Print activation codes; whoever has one can take the line.
+        show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
     """
     given: dict[str, Any] = {
@@ -183,7 +183,7 @@ def renew(
         concurrency: How many renewals of --file are under way at once; 4 if not given.
         yes: Don't ask.
         dry_run: Show it with its price, and buy nothing.
-        show_activation: Print activation codes; whoever has one can take the line.
+        show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
     """
     given: dict[str, Any] = {
