@@ -10,6 +10,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from attrs import define, field
+
 __all__ = ["GMT8", "Clock", "SystemClock", "TimeLimit", "Timer"]
 
 GMT8 = dt.timezone(dt.timedelta(hours=8), "GMT+8")
@@ -57,6 +59,7 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(seconds, callback)
 
 
+@define(eq=False, repr=False)
 class TimeLimit:
     """A block that ends when its time has passed, by a clock that can be handed in.
 
@@ -64,36 +67,44 @@ class TimeLimit:
     raised at the end: what follows the block runs, and ``cut_short`` tells.
 
     Attributes:
+        clock: Where time comes from.
+        seconds: How long the block may take from its start; None: until ``set`` says.
+        among: Holds the block while it runs, or None.
+        expires: When these seconds have passed, on the clock's monotonic time.
         cut_short: The block was ended before it had finished, by time or by ``stop``.
         stopped: It was ended by ``stop``, and not by time.
     """
 
-    __slots__ = (
-        "_cancelling", "_clock", "_expired", "_seconds", "_task", "_timer", "cut_short", "stopped"
-    )  # fmt: skip
+    clock: Clock
+    seconds: float | None = None
+    among: set[TimeLimit] | None = None
+    expires: float = field(default=math.inf, init=False)
+    cut_short: bool = field(default=False, init=False)
+    stopped: bool = field(default=False, init=False)
+    _task: asyncio.Task[Any] | None = field(default=None, init=False)
+    _cancelling: int = field(default=0, init=False)
+    _expired: bool = field(default=False, init=False)
+    _timer: Timer | None = field(default=None, init=False)
+    _ended: asyncio.Future[None] | None = field(default=None, init=False)
 
-    def __init__(self, clock: Clock, seconds: float | None = None) -> None:
-        """Limit the block to so many seconds from its start; None: until ``set`` says."""
-        self._clock = clock
-        self._seconds = seconds
-        self._task: asyncio.Task[Any] | None = None
-        self._cancelling = 0
-        self._expired = False
-        self._timer: Timer | None = None
-        self.cut_short = False
-        self.stopped = False
-
-    def stop(self) -> None:
-        """End the block now."""
+    def stop(self) -> asyncio.Future[None]:
+        """End the block now, and return what tells that it has ended."""
         self.stopped = True
         self.expire()
+        return self.end()
+
+    def end(self) -> asyncio.Future[None]:
+        """Return what is done when the block has ended."""
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        return self._ended
 
     def set(self, seconds: float) -> None:
         """Limit the block to so many seconds from now."""
         if self._timer is not None:
             self._timer.cancel()
         if seconds != math.inf:
-            self._timer = self._clock.call_later(max(seconds, 0.0), self.expire)
+            self._timer = self.clock.call_later(max(seconds, 0.0), self.expire)
 
     def expire(self) -> None:
         """End the block, as its time has passed."""
@@ -103,13 +114,16 @@ class TimeLimit:
 
     def __enter__(self) -> Self:
         """Start."""
-        # Not an asyncio.timeout inside this one: with two limits a call, that takes 2.5 us.
+        # Not an asyncio.timeout inside: there are two such blocks a call, so they must be cheap.
         task = self._task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a time limit needs a task")
         self._cancelling = task.cancelling()
-        if self._seconds is not None:
-            self.set(self._seconds)
+        if self.seconds is not None:
+            self.expires = self.clock.monotonic() + self.seconds
+            self.set(self.seconds)
+        if self.among is not None:
+            self.among.add(self)
         return self
 
     def __exit__(
@@ -121,6 +135,10 @@ class TimeLimit:
         """Stop, and go on behind the block if the time had passed."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.among is not None:
+            self.among.discard(self)
+        if self._ended is not None:
+            self._ended.set_result(None)
         task, self._task = self._task, None
         if self._expired and task is not None:
             others = task.uncancel() > self._cancelling

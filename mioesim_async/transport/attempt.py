@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import aiohttp
 import orjson
@@ -13,8 +12,10 @@ from mioesim_async.clock import Clock
 from mioesim_async.config import Credentials, Timeouts
 from mioesim_async.slices import in_slices, turns
 from mioesim_async.tokens.store import StoredToken
-from mioesim_async.transport.attempt_timer import AttemptLimit, Watch
-from mioesim_async.transport.http import FORM, Progress, RawReply, Request, clues_in
+from mioesim_async.transport.attempt_timer import AttemptTimer, Progress
+from mioesim_async.transport.call import Call
+from mioesim_async.transport.http import FORM, RawReply, Request, clues_in
+from mioesim_async.transport.metrics import Meter
 from mioesim_async.transport.pool import SessionManager
 from mioesim_async.transport.retry import parse_http_date, parse_retry_after
 from mioesim_async.wire.depth import MAX_DEPTH, cut
@@ -46,17 +47,20 @@ class Sender:
         manager: SessionManager,
         timeouts: Timeouts,
         clock: Clock,
+        meter: Meter,
     ) -> None:
         """Wire an account to a session manager."""
         self._credentials = credentials
+        self._secret_key = credentials.secret_key
         self._base_url = base_url
         self._manager = manager
         self._clock = clock
         self.clock_ahead: float | None = None
         self._last_date: str | None = None
         self._their_time: float | None = None
-        self._watch = Watch(clock, whole=timeouts.attempt, silence=timeouts.read)
-        self._money_watch = Watch(clock, whole=timeouts.money, silence=timeouts.money)
+        self._meter = meter
+        self._timer = AttemptTimer(clock, whole=timeouts.attempt, silence=timeouts.read)
+        self._money_timer = AttemptTimer(clock, whole=timeouts.money, silence=timeouts.money)
         self._connect = timeouts.connect
         self._sockets = aiohttp.ClientTimeout(
             total=None, sock_connect=None if self._connect == math.inf else self._connect
@@ -64,33 +68,23 @@ class Sender:
 
     def close(self) -> None:
         """End what is timed."""
-        self._watch.close()
-        self._money_watch.close()
+        self._timer.close()
+        self._money_timer.close()
 
-    def prepare(
-        self,
-        endpoint: Endpoint,
-        texts: Mapping[str, str],
-        token: StoredToken,
-        dialect: Dialect,
-        method: str,
-        *,
-        items: int,
-        reserved: bool,
-    ) -> Request:
+    def prepare(self, call: Call, token: StoredToken, dialect: Dialect, method: str) -> Request:
         """Sign a call and write it down.
 
         Args:
-            endpoint: Its row.
-            texts: Its parameters.
+            call: The call.
             token: The token.
             dialect: How the host wants to be spoken to.
             method: GET or POST.
-            items: How many things it asks for.
-            reserved: It belongs to a purchase, and gets a connection of its own.
         """
-        text, signature = self._signed({**texts, "token": token.token}, dialect)
-        return self._request(endpoint, method, text, signature, items=items, reserved=reserved)
+        texts = {**call.texts, "token": token.token}
+        text, signature = signed_query(texts, self._secret_key, dialect.signature or "plain")
+        return self._request(
+            call.endpoint, method, text, signature, items=call.items, reserved=call.reserved
+        )
 
     def prepare_login(self, dialect: Dialect) -> Request:
         """Write down a login in a decided dialect."""
@@ -98,15 +92,12 @@ class Sender:
             "phonenumber": self._credentials.phone_number,
             "password": self._credentials.password,
         }
-        text, signature = self._signed(texts, dialect)
+        text, signature = signed_query(texts, self._secret_key, dialect.signature or "plain")
         if dialect.login_encoding == "json":
             text = orjson.dumps(texts | {"sign": signature}).decode()
             return self._request(LOGIN, "POST", text, signature, content_type=JSON)
         method = "GET" if dialect.login_encoding == "query" else "POST"
         return self._request(LOGIN, method, text, signature)
-
-    def _signed(self, texts: Mapping[str, str], dialect: Dialect) -> tuple[str, str]:
-        return signed_query(texts, self._credentials.secret_key, dialect.signature or "plain")
 
     def _request(
         self,
@@ -133,91 +124,91 @@ class Sender:
         )
 
     async def send(
-        self,
-        endpoint: Endpoint,
-        request: Request,
-        progress: Progress,
-        token: StoredToken | None = None,
-        *,
-        items: int = 1,
+        self, call: Call, request: Request, token: StoredToken | None = None
     ) -> Envelope:
-        """Send a request once and return its envelope, whose code is success.
+        """Make an attempt: send a request once, and return its envelope, whose code is success.
 
         Args:
-            endpoint: Its row.
+            call: The call that it belongs to; its ``progress`` is that of this attempt.
             request: What ``prepare`` gave.
-            progress: Tells whether a byte may have left.
             token: The token in it, to be masked in what the vendor answers.
-            items: How many things it asks for.
 
         Raises:
             MioEsimError: For anything but success.
         """
-        reply = await self._exchange(endpoint, request, progress)
-        if not 200 <= reply.status < 300:
-            raise self._refused_status(endpoint, reply)
-        envelope = await _read(endpoint, request, reply, items)
-        code = envelope.code
-        if isinstance(code, str):
-            code = self._masked(code, request, token)
-        progress.code = code
-        if code == endpoint.success:
+        path, is_money = call.endpoint.path, call.endpoint.safety is Safety.MONEY
+        timer = self._money_timer if is_money else self._timer
+        progress = call.progress = Progress(self._clock, timer=timer, connect=self._connect)
+        began = self._clock.monotonic()
+        failed: BaseException | None = None
+        try:
+            with progress:
+                reply = await self._manager.send(request, progress)
+            if progress.cut_short:
+                raise self._too_slow(path, progress, is_money=is_money)
+            progress.status, progress.size = reply.status, len(reply.body)
+            self._note_date(reply.date)
+            if not 200 <= reply.status < 300:
+                raise self._refused_status(call.endpoint, reply)
+            envelope = await _read(call, request, reply)
+            code = envelope.code
+            if type(code) is str:
+                code = self._masked(code, request, token)
+            progress.code = code
+            if code != call.endpoint.success:
+                raise self._refused(call.endpoint, code, envelope, request, token)
             return envelope
+        except errors.MioEsimError as error:
+            failed = error
+            raise error.at(path)
+        except BaseException as error:
+            failed = error
+            raise
+        finally:
+            timer.remove(progress)
+            self._meter.measure(call, progress, began, self._clock.monotonic(), failed)
+
+    def _too_slow(self, path: str, progress: Progress, *, is_money: bool) -> errors.MioEsimError:
+        if not progress.sent:
+            return errors.ConnectError(
+                f"no connection through the proxy within {self._connect:g} s; check the proxy"
+            )
+        timer = progress.timer
+        if progress.was_silent:
+            return errors.AttemptTimeout(
+                f"{path}: the host sent nothing for {timer.silence:g} s; "
+                "try again later, or raise Timeouts(read=...)"
+            )
+        return errors.AttemptTimeout(
+            f"{path} was not answered within {timer.whole:g} s; "
+            f"try again later, or raise Timeouts({'money' if is_money else 'attempt'}=...)"
+        )
+
+    def _refused(
+        self,
+        endpoint: Endpoint,
+        code: int | str,
+        envelope: Envelope,
+        request: Request,
+        token: StoredToken | None,
+    ) -> errors.MioEsimError:
+        """Make the error for a reply whose code is not success."""
         if envelope.message is None:
             unreadable = errors.ProtocolError(
                 f"{endpoint.path} answered code {code} with a message that is nested deeper than "
                 f"{MAX_DEPTH} levels"
             )
-            unreadable.data = clues_in(reply.body) if request.is_purchase else None
-            raise unreadable.at(endpoint.path)
+            unreadable.data = clues_in(envelope.body) if request.is_purchase else None
+            return unreadable
         message = self._masked(envelope.message, request, token)
         if endpoint.is_throttle(code, message):
-            raise errors.RateLimited(
+            return errors.RateLimited(
                 f"{endpoint.path} answered code {code} ({message}), which reads like a rate "
                 "limit; call less often, or lower max_in_flight"
-            ).at(endpoint.path)
-        raise endpoint.refusal(code, message, cut(envelope.data))
+            )
+        return endpoint.refusal(code, message, cut(envelope.data))
 
-    async def _exchange(self, endpoint: Endpoint, request: Request, progress: Progress) -> RawReply:
-        money = endpoint.safety is Safety.MONEY
-        watch = self._money_watch if money else self._watch
-        limit = AttemptLimit(self._clock, progress)
-
-        def sent() -> None:
-            watch.remove(limit)
-            limit.set(math.inf)
-            progress.sent_at = watch.add(limit)
-
-        def connecting() -> None:
-            watch.remove(limit)
-            limit.set(self._connect)
-
-        progress.on_sent, progress.on_connecting = sent, connecting
-        with limit:
-            try:
-                reply = await self._manager.send(request, progress)
-            except errors.MioEsimError as error:
-                raise error.at(endpoint.path)
-            finally:
-                watch.remove(limit)
-            progress.status, progress.size = reply.status, len(reply.body)
-            self._compare_clocks(reply.date)
-            return reply
-        if not progress.sent:
-            raise errors.ConnectError(
-                f"no connection through the proxy within {self._connect:g} s; check the proxy"
-            ).at(endpoint.path)
-        if limit.was_silent:
-            raise errors.AttemptTimeout(
-                f"{endpoint.path}: the host sent nothing for {watch.silence:g} s; "
-                "try again later, or raise Timeouts(read=...)"
-            ).at(endpoint.path)
-        raise errors.AttemptTimeout(
-            f"{endpoint.path} was not answered within {watch.whole:g} s; "
-            f"try again later, or raise Timeouts({'money' if money else 'attempt'}=...)"
-        ).at(endpoint.path)
-
-    def _compare_clocks(self, date: str | None) -> None:
+    def _note_date(self, date: str | None) -> None:
         # Many replies come within one second, and have the same date.
         if date != self._last_date:
             self._last_date, self._their_time = date, parse_http_date(date)
@@ -232,7 +223,7 @@ class Sender:
                 f"{endpoint.path}: the host limits the rate (HTTP 429){asked}; "
                 "call less often, or lower max_in_flight",
                 wait,
-            ).at(endpoint.path)
+            )
         if status >= 500:
             advice = "the host is in trouble, try again later"
         elif status < 400:
@@ -241,7 +232,7 @@ class Sender:
             advice = endpoint.refused_hint or "check base_url"
         return errors.HttpStatusError(
             f"{endpoint.path}: HTTP status {status}{asked}; {advice}", status, wait
-        ).at(endpoint.path)
+        )
 
     def _masked(self, text: str, request: Request, token: StoredToken | None) -> str:
         """Mask every secret of a request, which the vendor may repeat; cut a long text."""
@@ -250,7 +241,7 @@ class Sender:
         return masked_start(text, sent if token is None else (*sent, token.token))
 
 
-async def _read(endpoint: Endpoint, request: Request, reply: RawReply, items: int) -> Envelope:
+async def _read(call: Call, request: Request, reply: RawReply) -> Envelope:
     """Read a reply's body.
 
     Raises:
@@ -260,14 +251,14 @@ async def _read(endpoint: Endpoint, request: Request, reply: RawReply, items: in
     if turn.is_over() and not request.is_purchase:
         # Many replies may have come at once. What a purchase came to is noted at once.
         await turn.next()
-    size, exact = len(reply.body), endpoint.exact
+    size, exact = len(reply.body), call.endpoint.exact
     try:
         if size <= SMALL_BODY:
             return parse_envelope(reply.body, exact=exact)
-        most = endpoint.max_values(items, size)
+        most = call.endpoint.max_values(call.items, size)
         return await in_slices(parse_in_steps(reply.body, exact=exact, most_values=most))
     except errors.ProtocolError as error:
         if request.is_purchase:
             # It may have been paid for: whatever can be told from it must not be lost.
             error.data = clues_in(reply.body)
-        raise error.at(endpoint.path)
+        raise

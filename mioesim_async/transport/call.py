@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import re
 
-from attrs import Factory, define
+from attrs import define, field
 
 from mioesim_async import errors
+from mioesim_async.clock import TimeLimit
 from mioesim_async.config import RetryPolicy
 from mioesim_async.rows.orders import new_order_num
-from mioesim_async.transport.http import Progress
+from mioesim_async.tokens.store import StoredToken
+from mioesim_async.transport.attempt_timer import Progress
 from mioesim_async.transport.pace import Pace
+from mioesim_async.transport.read_method import MethodTrial
 from mioesim_async.wire.endpoints import REFUND_ORDER, Endpoint, Safety
 
 __all__ = [
@@ -27,43 +29,50 @@ DISPUTED = re.compile("[^A-Za-z0-9._,-]")
 """Characters that not all encoders write alike, such as blanks and slashes (observed)."""
 
 
-@define
-class Call:
-    """One call.
+@define(eq=False, repr=False)
+class Call(TimeLimit):
+    """One call, and the block in which its caller waits for it.
 
     Attributes:
         endpoint: Its row.
         texts: Its parameters, as text.
         policy: How often to try.
         pace: Of the sweep that it belongs to, or None.
-        probe: It only looks whether the host answers.
         items: How many things it asks for, such as ICCIDs or cards to buy.
         reserved: It belongs to a purchase: its slot and its connection are not those of reads.
-        expires: When its deadline passes, on the clock's monotonic time.
         attempt: Number of the attempt under way.
-        progress: Of the attempt under way.
+        progress: Of the attempt under way; None before the first.
+        replays: How often it was sent again with another token.
+        rejected: The token that it was refused with last.
+        trial: Finds out the method of reads; None where that is known, or it is none.
         last_error: What the last attempt ended with.
         order_num: The number of the order that it placed, once that is known.
     """
 
-    endpoint: Endpoint
-    texts: dict[str, str]
-    policy: RetryPolicy
-    pace: Pace | None = None
-    probe: bool = False
-    items: int = 1
-    reserved: bool = False
-    expires: float = math.inf
-    attempt: int = 0
-    progress: Progress = Factory(Progress)
-    last_error: errors.MioEsimError | None = None
-    order_num: str | None = None
+    endpoint: Endpoint = field(kw_only=True)
+    texts: dict[str, str] = field(kw_only=True)
+    policy: RetryPolicy = field(kw_only=True)
+    pace: Pace | None = field(default=None, kw_only=True)
+    items: int = field(default=1, kw_only=True)
+    reserved: bool = field(default=False, kw_only=True)
+    attempt: int = field(default=0, init=False)
+    progress: Progress | None = field(default=None, init=False)
+    replays: int = field(default=0, init=False)
+    rejected: StoredToken | None = field(default=None, init=False)
+    trial: MethodTrial | None = field(default=None, init=False)
+    last_error: errors.MioEsimError | None = field(default=None, init=False)
+    order_num: str | None = field(default=None, init=False)
+
+    @property
+    def was_sent(self) -> bool:
+        """Whether a byte may have left, and was not proven to have done nothing."""
+        return self.progress is not None and self.progress.sent
 
 
 def too_late(call: Call) -> errors.DeadlineExceeded:
     """Make the error for a deadline that passed before the outcome could matter."""
     path, last = call.endpoint.path, call.last_error
-    if last is None and call.progress.sent:
+    if last is None and call.was_sent:
         last = errors.AttemptTimeout("the host was silent").at(path)
     message = f"{path}: the deadline passed before there was an answer"
     return errors.DeadlineExceeded(

@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.clock import Clock
+from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.config import Credentials, RetryPolicy, Timeouts
 from mioesim_async.slices import turns
 from mioesim_async.tokens.keeper import TokenKeeper, contended
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, too_late, unknown, wrongly_signed
-from mioesim_async.transport.detached import Exchange, LateAnswer, Purchases
+from mioesim_async.transport.detached import Detached, LateAnswer
 from mioesim_async.transport.failures import Action, classify
-from mioesim_async.transport.http import Progress, Request
-from mioesim_async.transport.metrics import AttemptRecord, ClientStats, Hook, Meter
+from mioesim_async.transport.metrics import ClientStats, Hook, Meter
 from mioesim_async.transport.pace import Pace, limiter, sweep_slots
 from mioesim_async.transport.pool import SessionManager
-from mioesim_async.transport.read_method import MethodLook
-from mioesim_async.transport.reads import Read, Reads
+from mioesim_async.transport.read_method import MethodTrial
+from mioesim_async.transport.reads import Reads
 from mioesim_async.transport.retry import RetryBudget, decide
 from mioesim_async.wire.account import account_key, check_label, label_of_host
-from mioesim_async.wire.dialect import Dialect
+from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope
 from mioesim_async.wire.signing import Value, canonical
@@ -78,9 +77,14 @@ class Caller:
         self._reads_turn = asyncio.Lock()
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
-        self._purchases = Purchases(clock, on_late)
+        self._detached = Detached(on_late)
         self._sender = Sender(
-            credentials, base_url=base_url, manager=manager, timeouts=timeouts, clock=clock
+            credentials,
+            base_url=base_url,
+            manager=manager,
+            timeouts=timeouts,
+            clock=clock,
+            meter=self._meter,
         )
         self.is_account_named = account is not None
         self.account = account_key(
@@ -140,20 +144,20 @@ class Caller:
     async def login(self) -> None:
         """Make sure that there is a live token."""
         self.check_usable()
-        with Read(self._reads, None, None) as read:
+        with TimeLimit(self.clock, among=self._reads.under_way):
             await self._keeper.get()
             return
-        raise read.error()
+        raise self._reads.was_closed()
 
     @property
     def has_purchases(self) -> bool:
         """Whether purchases are under way."""
-        return self._purchases.are_under_way
+        return self._detached.are_under_way
 
     async def aclose(self, grace: float = 0.0) -> None:
         """Let reads finish for so many seconds, end those that don't, and wait for purchases."""
         await self._reads.aclose(grace)
-        await self._purchases.wait()
+        await self._detached.wait()
         await self._keeper.aclose()
         self._sender.close()
 
@@ -181,134 +185,176 @@ class Caller:
         Raises:
             MioEsimError: As its tree says.
         """
-        self.check_usable()
-        check_deadline(deadline)
-        policy = self._probe_policy if probe else self._policy
-        reserved = endpoint.safety is Safety.MONEY
-        call = Call(endpoint, canonical(params), policy, pace, probe, items, reserved)
-        self._budget.count_call()
+        call = self.prepare(endpoint, params, deadline=deadline, items=items)
         if endpoint.safety in (Safety.MONEY, Safety.WRITE):
-            return await self._purchases.run(call, self._gated(call), deadline)
-        read = Read(self._reads, call, deadline)
+            return await self.detached(call, self.send(call))
+        call.among = self._reads.under_way
+        if probe:
+            call.policy = self._probe_policy
         if pace is None:
-            with read:
-                return await self._gated(call)
-        else:
-            async with self._sweep_gate, self._gate:
-                with read:
+            with call:
+                async with self._gate:
                     return await self._run(call)
-        raise read.error()
+        else:
+            call.pace = pace
+            async with self._sweep_gate, self._gate:
+                self._reads.check_open()
+                with call:
+                    return await self._run(call)
+        raise self._reads.was_closed() if call.stopped else too_late(call)
 
-    async def purchase(
+    def prepare(
         self,
         endpoint: Endpoint,
         params: Mapping[str, Value],
-        conduct: Callable[[Exchange], Coroutine[Any, Any, R]],
         *,
-        items: int,
         deadline: float | None = None,
-    ) -> R:
-        """Run a purchase, with all that belongs to it, in a task that outlives its caller.
+        items: int = 1,
+    ) -> Call:
+        """Check and count a call, of which nothing is sent yet.
 
         Args:
             endpoint: Its row.
             params: Its parameters, without token and sign.
-            conduct: Sends the exchange that it is given, and does what comes before and after.
-            items: How many cards it is for.
             deadline: Seconds for everything.
+            items: How many things it asks for.
+
+        Raises:
+            InvalidRequest: If parameters or deadline can't be used.
+            ClientClosed: After ``aclose``.
+            WrongLoop: From another event loop than the first, or from trio.
+        """
+        self.check_usable()
+        if deadline is not None:
+            check_deadline(deadline)
+        call = Call(
+            self.clock,
+            deadline,
+            endpoint=endpoint,
+            texts=canonical(params),
+            policy=self._policy,
+            items=items,
+            reserved=endpoint.safety is Safety.MONEY,
+        )
+        self._budget.count_call()
+        return call
+
+    async def detached(self, call: Call, work: Coroutine[Any, Any, R]) -> R:
+        """Do what must not be repeated, in a task that outlives its caller.
+
+        A caller who is cancelled, or whose deadline passes, leaves a call that was sent to its
+        own time-out, and stops one that was not.
+
+        Args:
+            call: What is sent once.
+            work: Sends it, and does what comes before and after.
+
+        Raises:
+            OutcomeUnknown: If the deadline passed after it was sent.
+            OrderIncomplete: If the deadline passed after the order number had come.
+            MioEsimError: As the work itself.
+        """
+        return await self._detached.run(call, work)
+
+    async def send(self, call: Call) -> Envelope:
+        """Send a call, when it has its slot; for the work of ``detached``.
 
         Raises:
             MioEsimError: As its tree says.
         """
-        self.check_usable()
-        check_deadline(deadline)
-        call = Call(endpoint, canonical(params), self._policy, items=items, reserved=True)
-        self._budget.count_call()
-        exchange = Exchange(call, self._gated)
-        return await self._purchases.run(call, conduct(exchange), deadline)
-
-    async def _gated(self, call: Call) -> Envelope:
         async with self._purchase_gate if call.reserved else self._gate:
             return await self._run(call)
 
+    async def read_for(
+        self, purchase: Call, endpoint: Endpoint, params: Mapping[str, Value]
+    ) -> Envelope:
+        """Read what belongs to a purchase, with its slots and the retries of a read.
+
+        It goes on while the client closes, since an order that was paid for must be read.
+
+        Raises:
+            MioEsimError: As its tree says.
+        """
+        texts = canonical(params)
+        return await self.send(
+            Call(self.clock, endpoint=endpoint, texts=texts, policy=purchase.policy, reserved=True)
+        )
+
     async def _run(self, call: Call) -> Envelope:
         """Attempt until the call is answered or the rules say stop."""
-        endpoint, keeper = call.endpoint, self._keeper
-        look = MethodLook(endpoint, keeper)
-        replays = 0
-        rejected: StoredToken | None = None
-        failed: errors.MioEsimError
+        by_get, keeper, pace = call.endpoint.is_read_by_get, self._keeper, call.pace
+        if by_get and keeper.dialect.read_method is None:
+            call.trial = MethodTrial(keeper)
         while True:
-            token = await keeper.get(rejected)
-            method = look.method
+            token = await keeper.get(call.rejected)
             turn = turns()
             if turn.is_over():
                 await turn.next()
-            request = self._sender.prepare(
-                endpoint,
-                call.texts,
-                token,
-                keeper.dialect,
-                method,
-                items=call.items,
-                reserved=call.reserved,
-            )
+            dialect, trial = keeper.dialect, call.trial
+            if trial is not None:
+                method = trial.method
+            else:
+                method = (dialect.read_method or "GET") if by_get else "POST"
+            request = self._sender.prepare(call, token, dialect, method)
+            if self._limiter is not None:
+                await self._pass_limiter(self._limiter, call)
+            sent_in = 0 if pace is None else pace.round
             call.attempt += 1
             try:
-                envelope = await self._attempt(call, request, token)
-            except errors.SignatureError as error:
-                failed = wrongly_signed(call, error, logged_in=keeper.logins > 0)
+                envelope = await self._sender.send(call, request, token)
             except errors.MioEsimError as error:
                 failed = error
             else:
-                look.answered(method)
+                if pace is not None:
+                    pace.answered()
+                if trial is not None:
+                    trial.answered(method)
                 return envelope
-            call.last_error = failed
-            if isinstance(failed, errors.TokenExpired):
-                if replays == MAX_REPLAYS[endpoint.safety]:
-                    contention = contended(endpoint.path, failed)
-                    keeper.refuse(contention, token)
-                    raise contention
-                rejected = token
-                call.attempt, replays = call.attempt - 1, replays + 1
-                self._meter.replays += 1
-                call.progress.sent = False
-            elif self._budget.has_room and look.goes_on_by_post(method, failed):
-                # Not a retry: a look at whether reads go by POST here.
-                call.attempt -= 1
-            else:
-                if look.is_under_way:
-                    # It was in vain, so the budget bounds how many there are.
-                    self._budget.charge()
-                call.last_error = look.verdict(method, failed)
-                await self._wait_or_raise(call, call.last_error)
+            await self._go_on(call, failed, token, method, sent_in)
 
-    async def _attempt(
-        self, call: Call, request: Request, token: StoredToken | None = None
-    ) -> Envelope:
-        """Send once, and measure it."""
-        if self._limiter is not None:
-            await self._pass_limiter(self._limiter, call)
-        pace = call.pace
-        sent_in = 0 if pace is None else pace.round
-        progress = call.progress = Progress()
-        began = self.clock.monotonic()
-        failed: BaseException | None = None
-        try:
-            envelope = await self._sender.send(
-                call.endpoint, request, progress, token, items=call.items
-            )
-        except BaseException as error:
-            failed = error
-            if pace is not None and _is_throttle(error):
-                pace.throttled(sent_in)
-            raise
-        else:
-            if pace is not None:
-                pace.answered()
-            return envelope
-        finally:
-            self._measure(call, began, failed)
+    async def _go_on(
+        self,
+        call: Call,
+        failed: errors.MioEsimError,
+        token: StoredToken,
+        method: ReadMethod,
+        sent_in: int,
+    ) -> None:
+        """Return when the next attempt may be made; raise where there is none.
+
+        Args:
+            call: The call.
+            failed: What its last attempt ended with.
+            token: The token of that attempt.
+            method: The method of that attempt.
+            sent_in: The round of the call's pace in which it was sent.
+        """
+        keeper, trial = self._keeper, call.trial
+        if call.pace is not None and _is_throttle(failed):
+            call.pace.throttled(sent_in)
+        if isinstance(failed, errors.SignatureError):
+            failed = wrongly_signed(call, failed, logged_in=keeper.logins > 0)
+        call.last_error = failed
+        if isinstance(failed, errors.TokenExpired):
+            if call.replays == MAX_REPLAYS[call.endpoint.safety]:
+                contention = contended(call.endpoint.path, failed)
+                keeper.refuse(contention, token)
+                raise contention
+            call.rejected = token
+            call.attempt, call.replays = call.attempt - 1, call.replays + 1
+            self._meter.replays += 1
+            call.progress = None
+            return
+        if trial is not None:
+            if self._budget.has_room and trial.goes_on_by_post(method, failed):
+                # Not a retry: POST is tried once, to see whether reads go by it here.
+                call.attempt -= 1
+                return
+            if trial.is_under_way:
+                # It was in vain, so the budget bounds how many there are.
+                self._budget.charge()
+            failed = call.last_error = trial.verdict(method, failed)
+        await self._wait_or_raise(call, failed)
 
     async def _pass_limiter(self, limiter: AsyncLimiter, call: Call) -> None:
         """Wait for the rate's next turn; it is given to whoever came first.
@@ -322,36 +368,11 @@ class Caller:
             async with self._reads_turn:
                 await limiter.acquire()
 
-    def _measure(self, call: Call, began: float, failed: BaseException | None) -> None:
-        progress, meter = call.progress, self._meter
-        ended = self.clock.monotonic()
-        connected = progress.sent_at if progress.sent else ended
-        duration, waited = ended - connected, connected - began
-        meter.requests += 1
-        meter.failures += failed is not None
-        meter.seconds += duration
-        meter.waited += waited
-        meter.bytes += progress.size
-        if meter.hooks:
-            meter.tell_hooks(
-                AttemptRecord(
-                    endpoint=call.endpoint.path,
-                    safety=call.endpoint.safety,
-                    attempt=call.attempt,
-                    status=progress.status,
-                    code=progress.code,
-                    error=None if failed is None else type(failed).__name__,
-                    duration=duration,
-                    waited=waited,
-                    bytes=progress.size,
-                )
-            )
-
     async def _wait_or_raise(self, call: Call, failed: errors.MioEsimError) -> None:
         safety = call.endpoint.safety
         decision = decide(
             safety=safety,
-            failure=classify(failed, safety, sent=call.progress.sent),
+            failure=classify(failed, safety, sent=call.was_sent),
             attempt=call.attempt,
             policy=call.policy,
             time_left=call.expires - self.clock.monotonic(),
@@ -381,13 +402,15 @@ class Caller:
 
     async def _send_login(self, dialect: Dialect, only: bool) -> Envelope:
         """Log in by one variant; transport failures and 5xx are retried like a read's."""
-        call = Call(LOGIN, {}, self._policy)
+        call = Call(self.clock, endpoint=LOGIN, texts={}, policy=self._policy)
         request = self._sender.prepare_login(dialect)
         self._budget.count_call()
         while True:
             call.attempt += 1
+            if self._limiter is not None:
+                await self._pass_limiter(self._limiter, call)
             try:
-                return await self._attempt(call, request)
+                return await self._sender.send(call, request)
             except errors.MioEsimError as error:
                 failed = error
             if isinstance(failed, errors.ProtocolError) and failed.reason == "html" and not only:
@@ -405,7 +428,7 @@ def check_deadline(deadline: object) -> None:
         raise errors.InvalidRequest(f"deadline must be more than 0 seconds, not {deadline!r}")
 
 
-def _is_throttle(failed: BaseException) -> bool:
+def _is_throttle(failed: errors.MioEsimError) -> bool:
     """Tell whether the host asks to go slower."""
     busy = isinstance(failed, errors.HttpStatusError) and failed.status == 503
     return busy or isinstance(failed, errors.RateLimited)

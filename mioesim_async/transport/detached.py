@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.transport.call import Call, cut_short, order_asked_about, too_late
-from mioesim_async.wire.endpoints import Endpoint, Safety
+from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
-from mioesim_async.wire.signing import Value, canonical
 
-__all__ = ["Exchange", "LateAnswer", "Purchases"]
+__all__ = ["Detached", "LateAnswer"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -22,46 +20,37 @@ LateAnswer = Callable[[Any], object]
 R = TypeVar("R")
 
 SECONDS_TO_END = 1.0
-"""How long a caller waits for the end of an exchange that was stopped before it was sent."""
-
-Send = Callable[[Call], Coroutine[Any, Any, Envelope]]
+"""How long a caller waits for the end of a call that was stopped before it was sent."""
 
 
-class Purchases:
-    """The exchanges under way whose callers may go."""
+class Detached:
+    """The tasks of calls that must not be repeated; their callers may go."""
 
-    def __init__(self, clock: Clock, on_late: LateAnswer | None) -> None:
+    def __init__(self, on_late: LateAnswer | None) -> None:
         """Start with none.
 
         Args:
-            clock: Where time comes from.
             on_late: Called with what a purchase came to whose caller had gone.
         """
-        self._clock = clock
         self._on_late = on_late
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def run(self, call: Call, work: Coroutine[Any, Any, R], deadline: float | None) -> R:
-        """Run one exchange, with what belongs to it, and wait for it.
-
-        A caller who is cancelled, or whose deadline passes, leaves an exchange that was sent
-        to its own time-out, and stops one that was not.
+    async def run(self, call: Call, work: Coroutine[Any, Any, R]) -> R:
+        """Do the work of a call in a task of its own, and wait for it.
 
         Raises:
-            OutcomeUnknown: If the deadline passed after it was sent.
+            OutcomeUnknown: If the deadline passed after the call was sent.
             OrderIncomplete: If the deadline passed after the order number had come.
-            MioEsimError: As the exchange itself.
+            MioEsimError: As the work itself.
         """
         task = self._own(asyncio.create_task(work, name="mioesim_async purchase"))
-        if deadline is not None:
-            call.expires = self._clock.monotonic() + deadline
-        with TimeLimit(self._clock, deadline):
+        with call:
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
                 self._leave(call, task)
                 raise
-        if call.progress.sent or call.order_num is not None:
+        if call.was_sent or call.order_num is not None:
             raise cut_short(call)
         # It ends at once, and whoever tries again must find it ended.
         await asyncio.wait([task], timeout=SECONDS_TO_END)
@@ -83,7 +72,7 @@ class Purchases:
             await asyncio.wait(self._tasks)
 
     def _leave(self, call: Call, task: asyncio.Task[Any]) -> None:
-        if task.done() or call.progress.sent:
+        if task.done() or call.was_sent:
             task.add_done_callback(lambda done: self._report(call, done))
         else:
             task.cancel()
@@ -110,41 +99,3 @@ class Purchases:
                 await told
         except Exception:
             logger.exception("on_late_order raised")
-
-
-class Exchange:
-    """A purchase that is sent once, and what is read after it.
-
-    It goes on while the client closes, since an order that was paid for must be read.
-    """
-
-    def __init__(self, call: Call, send: Send) -> None:
-        """Prepare; nothing is sent yet."""
-        self._call = call
-        self._send = send
-
-    @property
-    def was_sent(self) -> bool:
-        """Whether a byte may have left, and was not proven to have done nothing."""
-        return self._call.progress.sent
-
-    def placed(self, order_num: str) -> None:
-        """Tell the order's number, as soon as it is known."""
-        self._call.order_num = order_num
-
-    async def send(self) -> Envelope:
-        """Send the purchase.
-
-        Raises:
-            MioEsimError: As the tree of errors says.
-        """
-        return await self._send(self._call)
-
-    async def read(self, endpoint: Endpoint, params: Mapping[str, Value]) -> Envelope:
-        """Read what belongs to the purchase, with the retries of a read.
-
-        Raises:
-            MioEsimError: As the tree of errors says.
-        """
-        texts = canonical(params)
-        return await self._send(Call(endpoint, texts, self._call.policy, reserved=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeGuard
 
@@ -23,7 +22,6 @@ from mioesim_async.wire.envelope import too_large
 
 __all__ = [
     "FORM",
-    "Progress",
     "RawReply",
     "Request",
     "clues_in",
@@ -137,9 +135,15 @@ class Clues:
 
 
 def explain(
-    error: aiohttp.ClientError | TimeoutError | OSError, progress: Progress, request: Request
+    error: aiohttp.ClientError | TimeoutError | OSError, request: Request, *, sent: bool
 ) -> MioEsimError:
-    """Turn an error of aiohttp into one of ours, told before or after a byte may have left."""
+    """Turn an error of aiohttp into one of ours.
+
+    Args:
+        error: What aiohttp raised.
+        request: What was to be sent.
+        sent: A byte may have left.
+    """
     host = URL(request.url).authority
     name = type(error).__name__
     if isinstance(error, aiohttp.ConnectionTimeoutError):
@@ -155,7 +159,7 @@ def explain(
             f"can't connect to the proxy {proxy}:{error.port}: {why} ({name}); "
             "check the proxy's URL and the network"
         )
-    if isinstance(error, aiohttp.ClientConnectorError) or not progress.sent:
+    if isinstance(error, aiohttp.ClientConnectorError) or not sent:
         return ConnectError(
             f"can't connect to {host}: {why} ({name}); check base_url, the network and the proxy"
         )
@@ -234,47 +238,3 @@ class RawReply:
     retry_after: str | None
     body: bytes = field(repr=False)
     date: str | None = None
-
-
-@define
-class Progress:
-    """How far an attempt has come.
-
-    Attributes:
-        on_sent: Called when it has its connection.
-        on_connecting: Called when a connection is being made through a proxy.
-        sent: A byte may have left.
-        was_told: aiohttp told that it had its connection.
-        sent_at: When that was, on the clock's monotonic time.
-        status: HTTP status of the reply.
-        size: Size of the reply's body.
-        code: The vendor's code.
-        content: The reply's body, while it is read.
-    """
-
-    on_sent: Callable[[], None] | None = None
-    on_connecting: Callable[[], None] | None = None
-    sent: bool = False
-    was_told: bool = False
-    sent_at: float = 0.0
-    status: int | None = None
-    size: int = 0
-    code: int | str | None = None
-    content: aiohttp.StreamReader | None = None
-
-    def leaves(self) -> None:
-        """Note that a byte may leave from now on."""
-        self.sent = True
-        if self.on_sent is not None:
-            self.on_sent()
-
-    def connects(self) -> None:
-        """Note that it waits for a connection that is being made, so that no byte has left."""
-        self.sent = False
-        if self.on_connecting is not None:
-            self.on_connecting()
-
-    @property
-    def heard(self) -> int:
-        """How much of a reply has come so far: its head counts as one, as soon as it is whole."""
-        return 0 if self.content is None else 1 + self.content.total_bytes

@@ -7,12 +7,16 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import CoroutineType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.wire.endpoints import Safety
+
+if TYPE_CHECKING:
+    from mioesim_async.transport.attempt_timer import Progress
+    from mioesim_async.transport.call import Call
 
 __all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter", "check_hooks"]
 
@@ -114,7 +118,46 @@ class Meter:
     waited: float = 0.0
     bytes: int = 0
 
-    def tell_hooks(self, record: AttemptRecord) -> None:
+    def measure(
+        self,
+        call: Call,
+        progress: Progress,
+        began: float,
+        ended: float,
+        failed: BaseException | None,
+    ) -> None:
+        """Add an attempt to the sums, and tell the hooks.
+
+        Args:
+            call: The call that it belongs to.
+            progress: How far it came.
+            began: When it began, on the clock's monotonic time.
+            ended: When it ended.
+            failed: What it ended with, or None.
+        """
+        connected = progress.sent_at if progress.sent else ended
+        duration, waited = ended - connected, connected - began
+        self.requests += 1
+        self.failures += failed is not None
+        self.seconds += duration
+        self.waited += waited
+        self.bytes += progress.size
+        if self.hooks:
+            self._tell_hooks(
+                AttemptRecord(
+                    endpoint=call.endpoint.path,
+                    safety=call.endpoint.safety,
+                    attempt=call.attempt,
+                    status=progress.status,
+                    code=progress.code,
+                    error=None if failed is None else type(failed).__name__,
+                    duration=duration,
+                    waited=waited,
+                    bytes=progress.size,
+                )
+            )
+
+    def _tell_hooks(self, record: AttemptRecord) -> None:
         """Call each hook; one that raises is logged and breaks nothing."""
         for hook in self.hooks:
             try:

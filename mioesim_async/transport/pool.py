@@ -26,7 +26,8 @@ from mioesim_async.errors import (
     MioEsimError,
     WrongLoop,
 )
-from mioesim_async.transport.http import Progress, RawReply, Request, explain, read_body, unusable
+from mioesim_async.transport.attempt_timer import Progress
+from mioesim_async.transport.http import RawReply, Request, explain, read_body, unusable
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
@@ -41,6 +42,7 @@ LONGEST_KEEPALIVE = 24 * 60 * 60.0
 MOST_UNASKED = 20
 """So many connections in a row may hold bytes that nobody asked for."""
 
+UNASKED = "the host sends bytes before it is asked, so nothing was sent"
 NEVER_SENT = (ConnectError, ConfigurationError, WrongLoop)
 CANNOT_TELL = (
     f"aiohttp {aiohttp.__version__} does not tell when a request leaves, so a purchase could be "
@@ -64,10 +66,12 @@ class _Request(aiohttp.ClientRequest):
         current = _progress.get()
         if current is not None:
             progress, manager = current
-            if conn.protocol is None or conn.protocol.should_close:
+            protocol = conn.protocol
+            if protocol is None or protocol.should_close:
                 # They would be taken for the reply to this request.
                 raise _UnaskedBytes
-            manager.saw(conn)
+            if protocol not in manager.seen:
+                manager.count(protocol)
             progress.was_told = True
             progress.leaves()
         return await super().send(conn)
@@ -128,7 +132,7 @@ class SessionManager(Closing):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._closed = False
-        self._seen: weakref.WeakSet[object] = weakref.WeakSet()
+        self.seen: weakref.WeakSet[object] = weakref.WeakSet()
         self._connections = 0
         # An own connector has it already.
         self._lent_ssl: dict[str, Any] = {} if session is None or ssl is None else {"ssl": ssl}
@@ -210,70 +214,68 @@ class SessionManager(Closing):
             session = await self._open(request)
         if request.is_purchase and not self._can_tell():
             raise ConfigurationError(CANNOT_TELL)
+        fault: MioEsimError = ConnectError(UNASKED)
+        response: aiohttp.ClientResponse | None = None
         token = _progress.set((progress, self))
         try:
             for _ in range(MOST_UNASKED):
-                reply = await self._exchange(session, request, progress)
-                if reply is not None:
-                    return reply
-                progress.sent = False
-            raise ConnectError("the host sends bytes before it is asked, so nothing was sent")
+                if not self._tells_sending:
+                    # Until aiohttp was seen to tell when a request leaves, each counts as sent.
+                    progress.leaves()
+                try:
+                    async with session.request(
+                        request.method,
+                        URL(request.url, encoded=True),
+                        data=request.body,
+                        headers={"Content-Type": request.content_type} if request.body else None,
+                        allow_redirects=False,
+                        timeout=request.timeout,
+                        proxy=self._proxy,
+                        **self._lent_ssl,
+                    ) as response:
+                        if progress.was_told != self._tells_sending:
+                            self._note_telling(told=progress.was_told)
+                        progress.content = response.content
+                        body = await read_body(response, request)
+                        status, headers = response.status, response.headers
+                        wait = None if status == 200 else headers.get("Retry-After")
+                        return RawReply(status, wait, body, headers.get("Date"))
+                except _UnaskedBytes:
+                    progress.sent = False
+                except asyncio.CancelledError as error:
+                    # aiohttp's frames hold the URL and the body, with password and token.
+                    raise error.with_traceback(None)
+                except (aiohttp.ClientError, OSError, RuntimeError, UnicodeError) as error:
+                    fault = self._explain(error, session, request, progress)
+                    break
         finally:
-            progress.content = None
+            # They name the URL, and a traceback keeps this frame.
+            response = progress.content = None
             _progress.reset(token)
-
-    async def _exchange(
-        self, session: aiohttp.ClientSession, request: Request, progress: Progress
-    ) -> RawReply | None:
-        """Send once; None if the connection could not be used and nothing was sent."""
-        if not self._tells_sending:
-            # Until aiohttp was seen to tell when a request leaves, each counts as sent at once.
-            progress.leaves()
-        fault: MioEsimError
-        try:
-            return await self._ask(session, request, progress)
-        except _UnaskedBytes:
-            return None
-        except asyncio.CancelledError as error:
-            # aiohttp's frames hold the URL and the body, with password and token.
-            raise error.with_traceback(None)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            is_refused = isinstance(error, aiohttp.InvalidURL) and not progress.was_told
-            fault = unusable(error) if is_refused else explain(error, progress, request)
-        except RuntimeError as error:
-            if "different loop" in str(error):
-                fault = WrongLoop("the aiohttp session that was passed in is of another event loop")
-            elif not (self._closed or session.closed):
-                raise
-            else:
-                fault = ClientClosed("closed while a call was under way")
-        except UnicodeError:
-            fault = ConfigurationError("the host name in base_url is none")
         if isinstance(fault, NEVER_SENT):
             progress.sent = False
         # Raised outside the handler: aiohttp's errors print URLs, with token and signature.
         raise fault
 
-    async def _ask(
-        self, session: aiohttp.ClientSession, request: Request, progress: Progress
-    ) -> RawReply:
-        """Send, and read the reply; a coroutine of its own, since its frame holds the URL."""
-        async with session.request(
-            request.method,
-            URL(request.url, encoded=True),
-            data=request.body,
-            headers={"Content-Type": request.content_type} if request.body else None,
-            allow_redirects=False,
-            timeout=request.timeout,
-            proxy=self._proxy,
-            **self._lent_ssl,
-        ) as response:
-            self._note_telling(told=progress.was_told)
-            progress.content = response.content
-            body = await read_body(response, request)
-            status, headers = response.status, response.headers
-            wait = None if status == 200 else headers.get("Retry-After")
-            return RawReply(status, wait, body, headers.get("Date"))
+    def _explain(
+        self,
+        error: aiohttp.ClientError | OSError | RuntimeError | UnicodeError,
+        session: aiohttp.ClientSession,
+        request: Request,
+        progress: Progress,
+    ) -> MioEsimError:
+        """Turn what aiohttp raised into an error of ours; what is none of its own is raised."""
+        if isinstance(error, UnicodeError):
+            return ConfigurationError("the host name in base_url is none")
+        if isinstance(error, aiohttp.InvalidURL) and not progress.was_told:
+            return unusable(error)
+        if isinstance(error, aiohttp.ClientError | OSError):
+            return explain(error, request, sent=progress.sent)
+        if "different loop" in str(error):
+            return WrongLoop("the aiohttp session that was passed in is of another event loop")
+        if self._closed or session.closed:
+            return ClientClosed("closed while a call was under way")
+        raise error
 
     def _can_tell(self) -> bool:
         """Tell whether it is known when a request leaves; without that, nothing may be bought."""
@@ -283,18 +285,14 @@ class SessionManager(Closing):
 
     def _note_telling(self, *, told: bool) -> None:
         """Note whether aiohttp told that a request left, now that it was answered."""
-        if told == self._tells_sending:
-            return
         self._tells_sending = told
         if not told:
             logger.warning("%s; reads go on", CANNOT_TELL)
 
-    def saw(self, conn: Connection) -> None:
+    def count(self, connection: asyncio.BaseProtocol) -> None:
         """Count a connection that is used for the first time."""
-        protocol = conn.protocol
-        if protocol is not None and protocol not in self._seen:
-            self._seen.add(protocol)
-            self._connections += 1
+        self.seen.add(connection)
+        self._connections += 1
 
     async def _open(self, request: Request) -> aiohttp.ClientSession:
         async with self._opening:

@@ -148,6 +148,8 @@ class Endpoint:
         max_kib: Most KiB of a reply.
         kib_per_item: So many KiB more for each thing that was asked for, such as an ICCID.
         bytes_per_value: So many bytes a value of a large reply has, at least, on average.
+        is_read_by_get: A read that is documented as GET. What is documented as POST tells
+            nothing about those.
     """
 
     path: str
@@ -161,6 +163,11 @@ class Endpoint:
     max_kib: int = 256
     kib_per_item: int = 0
     bytes_per_value: float = BYTES_PER_VALUE
+    is_read_by_get: bool = field(init=False, repr=False)
+
+    @is_read_by_get.default
+    def _is_read_by_get(self) -> bool:
+        return self.safety is Safety.READ and self.method == "GET"
 
     def max_bytes(self, items: int) -> int:
         """Return how many bytes a reply may have.

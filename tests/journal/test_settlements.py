@@ -233,7 +233,7 @@ async def test_a_journal_that_fails_before_an_intent_piles_up_nothing(
     looks = Away(journal, "accounts")
     away = Away(journal, "begin", "settle")
     async with sandbox.client(order_journal=journal) as client:
-        kept = client.orders._purchaser.settlements
+        kept = client.orders._purchaser.journalling.settlements
         assert kept is not None
         await _refuse(client, "shop-1", 3)
         assert not kept._unwritten, "begin was not reached"

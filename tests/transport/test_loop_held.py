@@ -22,7 +22,8 @@ from mioesim_async import MioEsimClient, OrderLine, errors, fan_out
 from mioesim_async.fanout.stream import AHEAD
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import attempt
-from mioesim_async.transport.http import Progress, RawReply, Request
+from mioesim_async.transport.attempt_timer import Progress
+from mioesim_async.transport.http import RawReply, Request
 from mioesim_async.transport.pool import SessionManager
 
 Call = Callable[[MioEsimClient, int], Awaitable[object]]

@@ -19,7 +19,7 @@ from mioesim_async import (
 )
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import pool
-from mioesim_async.transport.attempt_timer import LOOKS
+from mioesim_async.transport.attempt_timer import CHECKS
 
 
 @pytest.fixture(params=["known from aiohttp itself", "seen at the first request"])
@@ -113,8 +113,8 @@ async def test_reads_still_end_in_time(sandbox: Sandbox) -> None:
         sandbox.faults.add(Fault.silence(), "getSkus")
         call = asyncio.create_task(client.catalogue.skus())
         await until(lambda: sandbox.under_way, pause=0)
-        for _ in range(2 * LOOKS):
-            sandbox.clock.advance(client._manager.timeouts.read / LOOKS)
+        for _ in range(2 * CHECKS):
+            sandbox.clock.advance(client._manager.timeouts.read / CHECKS)
             await asyncio.sleep(0)
         with pytest.raises(errors.AttemptTimeout):
             await call

@@ -365,5 +365,5 @@ def test_the_client_s_timeouts_win_over_the_manager_s() -> None:
     manager = SessionManager(timeouts=Timeouts(attempt=1))
     own = MioEsimClient(credentials, session_manager=manager, timeouts=Timeouts(attempt=2))
     lent = MioEsimClient(credentials, session_manager=manager)
-    assert own._caller._sender._watch.whole == 2
-    assert lent._caller._sender._watch.whole == 1
+    assert own._caller._sender._timer.whole == 2
+    assert lent._caller._sender._timer.whole == 1

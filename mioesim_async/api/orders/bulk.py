@@ -235,7 +235,7 @@ class OrderStream(Closing):
         purchase = yield from check_in_steps(line, today=self._today())
         _check_new(line, references)
         # A journal may know a line of before; without one it can't be placed any more.
-        if purchase.passed_day and self._purchaser.journal is None:
+        if purchase.passed_day and self._purchaser.journalling is None:
             raise errors.InvalidRequest(purchase.passed_day)
 
     async def _ready_lines(self) -> AsyncIterator[_ReadyLine]:

@@ -38,20 +38,18 @@ class Buying:
         The entry has what this client knows and could not write to the journal so far.
         """
         running_loop()
-        journal, settlements = self._purchaser.journal, self._purchaser.settlements
-        if journal is None or settlements is None:
+        if (kept := self._purchaser.journalling) is None:
             return None
-        entry = await journal.find(self._caller.account, other_order_id)
-        return None if entry is None else settlements.known(entry)
+        entry = await kept.journal.find(self._caller.account, other_order_id)
+        return None if entry is None else kept.settlements.known(entry)
 
     async def entry_of_order(self, order_num: str) -> JournalEntry | None:
         """Return the journal's entry of an order of the vendor's; None as in ``entry_of``."""
         running_loop()
-        journal, settlements = self._purchaser.journal, self._purchaser.settlements
-        if journal is None or settlements is None:
+        if (kept := self._purchaser.journalling) is None:
             return None
-        entry = await journal.find_order(self._caller.account, order_num)
-        return entry or settlements.of_order(self._caller.account, order_num)
+        entry = await kept.journal.find_order(self._caller.account, order_num)
+        return entry or kept.settlements.of_order(self._caller.account, order_num)
 
     async def open_entries(self) -> list[JournalEntry]:
         """Return the journal's open entries of this account, oldest first; sends nothing.
@@ -63,10 +61,10 @@ class Buying:
             ConfigurationError: If the client has no journal.
         """
         running_loop()
-        journal, settlements = self._purchaser.journal, self._purchaser.settlements
-        if journal is None or settlements is None:
+        if (kept := self._purchaser.journalling) is None:
             raise errors.ConfigurationError("open entries are kept in a journal: order_journal=")
-        return [*map(settlements.known, await journal.open_entries(self._caller.account))]
+        entries = await kept.journal.open_entries(self._caller.account)
+        return [*map(kept.settlements.known, entries)]
 
     async def place(
         self,

@@ -423,7 +423,7 @@ class Orders(Buying):
         """
         running_loop()
         return await reconcile(
-            self._purchaser,
+            self._purchaser.journalling,
             self.get,
             assume_absent_after=assume_absent_after,
             deadline=deadline,

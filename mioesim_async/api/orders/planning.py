@@ -10,8 +10,8 @@ from attrs import define, evolve
 
 from mioesim_async import errors
 from mioesim_async.api.catalogue import Catalogue
+from mioesim_async.api.orders.journalling import fingerprint_of
 from mioesim_async.api.orders.line_checks import Line, Purchase, check_line, of_today
-from mioesim_async.api.orders.purchase import fingerprint_of
 from mioesim_async.api.partners import Partners
 from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry
 from mioesim_async.models.catalogue import Package

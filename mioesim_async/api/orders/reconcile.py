@@ -12,11 +12,11 @@ from itertools import chain
 from attrs import define, evolve, field
 
 from mioesim_async import errors
-from mioesim_async.api.orders.purchase import Purchaser, claim
+from mioesim_async.api.orders.journalling import Journalling
+from mioesim_async.api.orders.purchase import claim
 from mioesim_async.api.orders.search import MOST_ROWS, OrderSearch, ask_for_orders, read_orders
-from mioesim_async.api.orders.settlements import Settlements
 from mioesim_async.clock import GMT8
-from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, recordable
+from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
 from mioesim_async.journal.order_record import recorded
 from mioesim_async.models.orders import Order
 from mioesim_async.rows.orders import OrderPage, references_of, texts_of
@@ -76,24 +76,23 @@ class ReconcileReport:
 
 
 async def reconcile(
-    purchaser: Purchaser,
+    journalling: Journalling | None,
     get: Get,
     *,
     assume_absent_after: timedelta | None,
     deadline: float | None,
 ) -> ReconcileReport:
     """Look up every open entry of the account; see ``Orders.reconcile``."""
-    journal, settlements = purchaser.journal, purchaser.settlements
-    if journal is None or settlements is None:
+    if journalling is None:
         raise errors.ConfigurationError(
             "reconcile needs an order journal: MioEsimClient(..., order_journal=OrderJournal(path))"
         )
     if assume_absent_after is not None and assume_absent_after < timedelta(0):
         raise errors.InvalidRequest("assume_absent_after can't be negative")
-    lookup = _Lookup(purchaser, journal, settlements, get, assume_absent_after, deadline)
+    lookup = _Lookup(journalling, get, assume_absent_after, deadline)
     # What this client knows needs no looking up.
-    await settlements.write_all()
-    entries = await journal.open_entries(purchaser.caller.account)
+    await journalling.settlements.write_all()
+    entries = await journalling.journal.open_entries(journalling.caller.account)
     slots = asyncio.Semaphore(CONCURRENCY)
 
     async def one(entry: JournalEntry) -> None:
@@ -146,9 +145,7 @@ class _Shown:
 
 @define
 class _Lookup:
-    purchaser: Purchaser
-    journal: Journal
-    settlements: Settlements
+    journalling: Journalling
     get: Get
     absent_after: timedelta | None
     deadline: float | None
@@ -192,18 +189,18 @@ class _Lookup:
                 "no order carries its reference, but the search may not heed references; pass "
                 "assume_absent_after= if you are sure that it was not placed",
             )
-        elif doubt := _doubt_of_clocks(self.purchaser.caller.clock_ahead):
+        elif doubt := _doubt_of_clocks(self.journalling.caller.clock_ahead):
             self._leave(entry, f"no order carries its reference, but {doubt}")
         else:
             await self._drop(entry)
 
     def _is_ours_to_settle(self, entry: JournalEntry) -> bool:
         """Leave an entry of which this client knows, or will know, better than any search."""
-        late = self.settlements.lacking(entry.attempt)
+        late = self.journalling.settlements.lacking(entry.attempt)
         if late is not None:
             reason = f"the answer is known, but the journal could not be told so far: {late}"
-            self._leave(self.settlements.known(entry), reason)
-        elif entry.attempt in self.purchaser.under_way:
+            self._leave(self.journalling.settlements.known(entry), reason)
+        elif entry.attempt in self.journalling.under_way:
             self._leave(entry, "it is under way in this process")
         else:
             return False
@@ -229,7 +226,7 @@ class _Lookup:
         """List all orders of some days."""
         replies: list[OrderPage] = []
         search = OrderSearch(
-            self.purchaser.caller, None, first, last,
+            self.journalling.caller, None, first, last,
             page_size=MOST_ROWS, deadline=self.deadline, replies=replies,
         )  # fmt: skip
         is_part = False
@@ -254,7 +251,7 @@ class _Lookup:
 
     async def _ask(self, reference: str, first: date | None, last: date | None) -> OrderPage:
         return await ask_for_orders(
-            self.purchaser.caller, reference, first, last, size=MOST_ROWS, deadline=self.deadline
+            self.journalling.caller, reference, first, last, size=MOST_ROWS, deadline=self.deadline
         )
 
     async def _sort(
@@ -288,7 +285,7 @@ class _Lookup:
 
     async def _look_up(self, orders: list[Order]) -> None:
         """Look up in the journal, all at once, whose orders these are."""
-        account = self.purchaser.caller.account
+        account = self.journalling.caller.account
         new = [order for order in orders if order.order_num and order.order_num not in self.owners]
         if not new:
             return
@@ -296,13 +293,17 @@ class _Lookup:
         numbers = {recordable(order.order_num) for order in new}
         references = {recordable(order.other_order_id) for order in new if order.other_order_id}
         references -= self.known
-        find_orders = getattr(self.journal, "find_orders", None)
+        find_orders = getattr(self.journalling.journal, "find_orders", None)
         if find_orders is not None:
             entries = await find_orders(account, order_nums=numbers, references=references)
         else:
             # A journal of the user's may lack it.
-            found = [await self.journal.find_order(account, number) for number in numbers]
-            found += [await self.journal.find(account, reference) for reference in references]
+            found = [
+                await self.journalling.journal.find_order(account, number) for number in numbers
+            ]
+            found += [
+                await self.journalling.journal.find(account, reference) for reference in references
+            ]
             entries = [entry for entry in found if entry is not None]
         placed = {
             entry.order_num: entry.other_order_id
@@ -339,12 +340,12 @@ class _Lookup:
         number: str | None,
         order: Order | None,
     ) -> bool:
-        return await self.journal.settle(
+        return await self.journalling.journal.settle(
             entry.account,
             entry.other_order_id,
             entry.attempt,
             state,
-            at=self.purchaser.now(),
+            at=self.journalling.now(),
             reason="found by reconcile" if number else "assumed absent by reconcile",
             order_num=number,
             order=recorded(order) if order is not None and order.cards else None,
@@ -357,7 +358,7 @@ class _Lookup:
             self.report.candidates.append(Candidate(entry, orders))
 
     def _age(self, entry: JournalEntry) -> timedelta:
-        return self.purchaser.now() - entry.updated_at
+        return self.journalling.now() - entry.updated_at
 
 
 async def _text_of(replies: list[OrderPage]) -> tuple[str, bool]:

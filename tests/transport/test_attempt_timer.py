@@ -11,8 +11,7 @@ from waiting import until
 
 from mioesim_async import Credentials, Dialect, MioEsimClient, RetryPolicy, Timeouts, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.transport.attempt_timer import AttemptLimit, Watch
-from mioesim_async.transport.http import Progress
+from mioesim_async.transport.attempt_timer import AttemptTimer, Progress
 
 ICCID = "8985000000000000001"
 LOGIN = b'{"code": 1, "data": {"token": "29281-9EFE5E41"}}'
@@ -43,7 +42,7 @@ class Slow:
 
 
 def watched(client: MioEsimClient) -> list[Progress]:
-    return [limit.progress for limit in client._caller._sender._watch._limits]
+    return [*client._caller._sender._timer._attempts]
 
 
 @asynccontextmanager
@@ -70,9 +69,9 @@ async def asking(
 async def hear(client: MioEsimClient, host: Slow, piece: bytes) -> None:
     """Send a piece, and wait until the client has it."""
     (progress,) = watched(client)
-    before = progress.heard
+    before = progress.received
     host.send(piece)
-    await until(lambda: progress.heard > before)
+    await until(lambda: progress.received > before)
 
 
 async def pass_time(clock: SandboxClock, seconds: float) -> None:
@@ -114,7 +113,7 @@ async def test_a_host_that_falls_silent_at_any_point_is_given_up_after_the_read_
 async def test_a_host_is_not_called_silent_because_the_loop_was_held_up() -> None:
     clock, host = SandboxClock(), Slow()
     async with asking(clock, host, Timeouts(read=8, attempt=60)) as (client, call):
-        assert client._caller._sender._watch.silence == 8
+        assert client._caller._sender._timer.silence == 8
         clock.advance(30)
         for _ in range(5):
             await asyncio.sleep(0)
@@ -126,8 +125,8 @@ async def test_a_host_is_not_called_silent_because_the_loop_was_held_up() -> Non
 
 async def test_silence_is_noticed_at_its_limit_or_up_to_an_eighth_later_and_never_early() -> None:
     clock = SandboxClock()
-    watch = Watch(clock, whole=60, silence=8)
-    first, second = AttemptLimit(clock, Progress()), AttemptLimit(clock, Progress())
+    watch = AttemptTimer(clock, whole=60, silence=8)
+    first, second = Progress(clock, timer=watch), Progress(clock, timer=watch)
     watch.add(first)
     await pass_time(clock, 0.8)
     watch.add(second)
@@ -143,11 +142,11 @@ async def test_silence_is_noticed_at_its_limit_or_up_to_an_eighth_later_and_neve
 
 async def test_a_limit_that_is_as_long_as_the_silence_is_what_is_told_of() -> None:
     clock = SandboxClock()
-    watch = Watch(clock, whole=8, silence=8)
-    limit = AttemptLimit(clock, Progress())
+    watch = AttemptTimer(clock, whole=8, silence=8)
+    limit = Progress(clock, timer=watch)
     watch.add(limit)
     await pass_time(clock, 9)
-    assert not watch._limits
+    assert not watch._attempts
     assert not limit.was_silent
     watch.close()
 
