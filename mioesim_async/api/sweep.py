@@ -35,14 +35,6 @@ NAMELESS = "the reply held {} rows that name no card, so this one may be among t
 
 
 @define
-class Answers:
-    """What is known of some cards; the vendor knows none that is neither found nor failed."""
-
-    cards: dict[str, CardStatus] = Factory(dict)
-    failed: dict[str, errors.MioEsimError] = Factory(dict)
-
-
-@define
 class Outcomes(Generic[C]):
     """The outcomes of a batch, each made as it is handed out.
 
@@ -175,55 +167,77 @@ class BatchQuery:
         self._fruitless = 0
         self._split_turn = asyncio.Lock()
 
-    async def ask(self, items: list[str]) -> Outcomes[CardStatus]:
-        """Return an outcome for each item, in their order.
+    async def ask(self, items: list[str], *, probe: bool = False) -> Outcomes[CardStatus]:
+        """Clean the items and ask for them.
+
+        Args:
+            items: What the fan-out's input held; up to 100.
+            probe: Make one attempt only.
+
+        Returns:
+            An outcome for each item, in their order.
 
         Raises:
             MioEsimError: If the whole batch failed.
         """
-        return await self._outcomes(items, probe=False)
-
-    async def probe(self, items: list[str]) -> Outcomes[CardStatus]:
-        """Do the same in one attempt."""
-        return await self._outcomes(items, probe=True)
-
-    async def _outcomes(self, items: list[str], *, probe: bool) -> Outcomes[CardStatus]:
         refused: dict[int, errors.MioEsimError] = {}
         if not self._clean and not are_clean(items):
-            checked = await in_slices(_outcomes_of_input(items))
-            items = [outcome.iccid for outcome in checked]
-            refused = {
-                place: outcome.error
-                for place, outcome in enumerate(checked)
-                if outcome.error is not None
-            }
-        good = dict.fromkeys(items)
-        if refused:
-            good = dict.fromkeys(one for place, one in enumerate(items) if place not in refused)
-        answers = await self._answers(good, probe=probe) if good else Answers()
-        return Outcomes(items, answers.cards, answers.failed, refused)
-
-    async def _answers(self, iccids: dict[str, None], *, probe: bool) -> Answers:
+            items, refused = await in_slices(_cleaned(items))
+        asked = dict.fromkeys(
+            [one for place, one in enumerate(items) if place not in refused] if refused else items
+        )
+        if not asked:
+            return Outcomes(items, {}, refused=refused)
         began = self._caller.clock.monotonic()
+        self._stats.requests += 1
         try:
-            return await self._call(iccids, self._deadline, probe=probe)
+            reply = await query_cards(
+                self._caller,
+                asked,
+                self._doubt,
+                deadline=self._deadline,
+                pace=self._pace,
+                probe=probe,
+            )
         except errors.ApiError as error:
-            if len(iccids) == 1 or self._fruitless >= FRUITLESS_BATCHES or not self._is_data(error):
+            if len(asked) == 1 or self._fruitless >= FRUITLESS_BATCHES or not self._is_data(error):
                 raise
             refusal = error
+        else:
+            return Outcomes(items, reply.cards, self._failed(reply, asked), refused)
         # While no card was seen at all, it may not be the data: one batch tries at a time.
         async with nullcontext() if self._good_seen else self._split_turn:
-            return await self._split([*iccids], refusal, began)
+            cards, failed = await self._split([*asked], refusal, began)
+        return Outcomes(items, cards, failed, refused)
 
     def _is_data(self, error: errors.ApiError) -> bool:
         return error.code in REFUSED_FOR_DATA or (error.code == -2 and self._answered)
 
+    def _failed(
+        self, reply: BatchReply, asked: dict[str, None]
+    ) -> Mapping[str, errors.MioEsimError]:
+        """Note a reply, and return what went wrong in it, by ICCID."""
+        self._answered = True
+        self._stats.unasked += reply.unasked
+        if reply.cards:
+            self._good_seen = True
+            self._fruitless = 0
+        if not reply.nameless:
+            return reply.bad
+        unclear = errors.ProtocolError(NAMELESS.format(reply.nameless))
+        return {one: unclear for one in asked if one not in reply.cards} | reply.bad
+
     async def _split(
         self, iccids: list[str], refusal: errors.MioEsimError, began: float
-    ) -> Answers:
-        """Halve a refused batch until each bad ICCID stands alone."""
+    ) -> tuple[dict[str, CardStatus], dict[str, errors.MioEsimError]]:
+        """Halve a refused batch until each bad ICCID stands alone.
+
+        Returns:
+            Cards and errors by ICCID.
+        """
         clock, left = self._caller.clock, self._deadline
-        answers = Answers()
+        cards: dict[str, CardStatus] = {}
+        failed: dict[str, errors.MioEsimError] = {}
         pieces = deque(_halves(iccids))
         calls = 1
         while pieces:
@@ -232,45 +246,31 @@ class BatchQuery:
                 left = began + self._deadline - clock.monotonic()
             over = left is not None and left <= 0
             if over or calls == MAX_CALLS_PER_BATCH or self._fruitless >= FRUITLESS_BATCHES:
-                answers.failed |= dict.fromkeys(piece, refusal)
+                failed |= dict.fromkeys(piece, refusal)
                 continue
             calls += 1
+            self._stats.requests += 1
+            asked = dict.fromkeys(piece)
             try:
-                found = await self._call(dict.fromkeys(piece), left, probe=False)
-                answers.cards |= found.cards
-                answers.failed |= found.failed
+                reply = await query_cards(
+                    self._caller, asked, self._doubt, deadline=left, pace=self._pace
+                )
             except errors.MioEsimError as error:
                 if is_fatal(error) or is_outage(error):
                     raise
                 refusal = error.with_traceback(None)
             else:
+                cards |= reply.cards
+                failed |= self._failed(reply, asked)
                 continue
             is_data = isinstance(refusal, errors.ApiError) and self._is_data(refusal)
             if is_data and len(piece) > 1:
                 pieces.extend(_halves(piece))
             else:
-                answers.failed |= dict.fromkeys(piece, refusal)
-        if not answers.cards:
+                failed |= dict.fromkeys(piece, refusal)
+        if not cards:
             self._fruitless += 1
-        return answers
-
-    async def _call(
-        self, iccids: dict[str, None], deadline: float | None, *, probe: bool
-    ) -> Answers:
-        self._stats.requests += 1
-        reply = await query_cards(
-            self._caller, iccids, self._doubt, deadline=deadline, pace=self._pace, probe=probe
-        )
-        self._answered = True
-        self._stats.unasked += reply.unasked
-        if reply.cards:
-            self._good_seen = True
-            self._fruitless = 0
-        failed: dict[str, errors.MioEsimError] = {**reply.bad}
-        if reply.nameless:
-            unclear = errors.ProtocolError(NAMELESS.format(reply.nameless))
-            failed = {one: unclear for one in iccids if one not in reply.cards} | failed
-        return Answers(reply.cards, failed)
+        return cards, failed
 
 
 async def query_cards(
@@ -333,12 +333,17 @@ def outcome_of_input(item: object) -> CardOutcome:
         )
 
 
-def _outcomes_of_input(items: list[str]) -> Steps[list[CardOutcome]]:
-    outcomes: list[CardOutcome] = []
-    for item in items:
-        outcomes.append(outcome_of_input(item))
+def _cleaned(items: list[str]) -> Steps[tuple[list[str], dict[int, errors.MioEsimError]]]:
+    """Clean items, and return them with what is wrong with some, by position."""
+    cleaned: list[str] = []
+    refused: dict[int, errors.MioEsimError] = {}
+    for place, item in enumerate(items):
+        outcome = outcome_of_input(item)
+        cleaned.append(outcome.iccid)
+        if outcome.error is not None:
+            refused[place] = outcome.error
         yield
-    return outcomes
+    return cleaned, refused
 
 
 def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:
@@ -392,20 +397,18 @@ class CardStream(Closing, Generic[C]):
         while True:
             for outcome in self._ready:
                 return outcome
-            self._unpack(await self._next_batch())
-
-    async def _next_batch(self) -> BatchOutcome[str, Outcomes[C]]:
-        if self._batches.is_unchecked:
-            await self._batches.check()
-        try:
-            return await self._batches.__anext__()
-        except errors.MioEsimError as error:
-            tally = error.tally = evolve(self.stats)
-            error.add_note(
-                f"The sweep ended early: {tally.found} found, {tally.missing} missing, "
-                f"{tally.failed} failed, {tally.requests} calls."
-            )
-            raise
+            try:
+                batch = await self._batches.__anext__()
+            except errors.InvalidRequest:
+                raise
+            except errors.MioEsimError as error:
+                tally = error.tally = evolve(self.stats)
+                error.add_note(
+                    f"The sweep ended early: {tally.found} found, {tally.missing} missing, "
+                    f"{tally.failed} failed, {tally.requests} calls."
+                )
+                raise
+            self._unpack(batch)
 
     def _unpack(self, batch: BatchOutcome[str, Outcomes[C]]) -> None:
         outcomes = batch.result

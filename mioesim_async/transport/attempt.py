@@ -141,10 +141,11 @@ class Sender:
         progress = call.progress = Progress(self._clock, timer=timer, connect=self._connect)
         began = self._clock.monotonic()
         failed: BaseException | None = None
+        reply: RawReply | None = None
         try:
             with progress:
                 reply = await self._manager.send(request, progress)
-            if progress.cut_short:
+            if reply is None:
                 raise self._too_slow(path, progress, is_money=is_money)
             progress.status, progress.size = reply.status, len(reply.body)
             self._note_date(reply.date)

@@ -165,9 +165,10 @@ class Endpoint:
     bytes_per_value: float = BYTES_PER_VALUE
     is_read_by_get: bool = field(init=False, repr=False)
 
-    @is_read_by_get.default
-    def _is_read_by_get(self) -> bool:
-        return self.safety is Safety.READ and self.method == "GET"
+    def __attrs_post_init__(self) -> None:
+        """Tell once what each call asks."""
+        is_read = self.safety is Safety.READ and self.method == "GET"
+        object.__setattr__(self, "is_read_by_get", is_read)
 
     def max_bytes(self, items: int) -> int:
         """Return how many bytes a reply may have.
