@@ -54,7 +54,8 @@ class Progress(TimeLimit):
     def leaves(self) -> None:
         """Note that it has its connection, so that a byte may leave from now on."""
         self.sent = True
-        self.set(math.inf)
+        if self._timer is not None:
+            self.set(math.inf)
         self.sent_at = self.timer.add(self)
 
     def connects(self) -> None:

@@ -138,13 +138,14 @@ class RetryBudget:
 
     def count_call(self) -> None:
         """Count a call, retries not included."""
-        self._now()[1] += 1
+        self._turn_to(int(self._clock.monotonic()))
+        self._seconds[-1][1] += 1
         self._calls += 1
 
     @property
     def has_room(self) -> bool:
         """Whether there may be a retry now."""
-        self._now()
+        self._turn_to(int(self._clock.monotonic()))
         return self._retries + 1 <= FREE_RETRIES + RETRIES_PER_CALL * self._calls
 
     def take_retry(self) -> bool:
@@ -156,18 +157,17 @@ class RetryBudget:
 
     def charge(self) -> None:
         """Count a request that was made again."""
-        self._now()[2] += 1
+        self._turn_to(int(self._clock.monotonic()))
+        self._seconds[-1][2] += 1
         self._retries += 1
 
-    def _now(self) -> list[int]:
-        """Return this second's counts, after forgetting those of a minute ago."""
-        second = int(self._clock.monotonic())
+    def _turn_to(self, second: int) -> None:
+        """Start the counts of a second, unless it has begun, and forget those of a minute ago."""
         seconds = self._seconds
         if seconds and seconds[-1][0] == second:
-            return seconds[-1]
+            return
         while seconds and seconds[0][0] <= second - MINUTE:
             _, calls, retries = seconds.popleft()
             self._calls -= calls
             self._retries -= retries
         seconds.append([second, 0, 0])
-        return seconds[-1]

@@ -103,8 +103,8 @@ def _envelope(reply: Any, body: bytes) -> Envelope:
             f"expected a JSON object with a code, got a JSON {type(reply).__name__}; "
             "check that base_url is the API's host"
         )
-    code = _code(reply.get("code"))
-    if code is None:
+    code = reply.get("code")
+    if type(code) is not int and (code := _code(code)) is None:
         raise ProtocolError(
             "the reply has no readable 'code'; check that base_url is the API's host"
         )
@@ -115,7 +115,8 @@ def _envelope(reply: Any, body: bytes) -> Envelope:
         message = ""
     elif not isinstance(message, str):
         message = None if is_too_deep(message) else str(message)
-    return Envelope(code, message, _no_empty(reply.get("data")), body)
+    data = reply.get("data")
+    return Envelope(code, message, _no_empty(data) if type(data) is str else data, body)
 
 
 def _check_values(body: bytes, most: int) -> Steps[None]:
@@ -151,8 +152,7 @@ def _no_empty(data: Any) -> Any:
 
 
 def _code(raw: object) -> int | str | None:
-    if type(raw) is int:
-        return raw
+    """Return a code that came as anything but an integer."""
     if isinstance(raw, bool) or raw is None:
         return None
     if isinstance(raw, str):

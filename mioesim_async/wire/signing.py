@@ -49,9 +49,6 @@ def to_text(name: str, value: Value) -> str:
     Raises:
         InvalidRequest: If the value has no such form.
     """
-    # Exact types first: most values are plain text.
-    if type(value) is str:
-        return value
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -104,14 +101,15 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
     for name, value in params.items():
         if type(name) is not str or name in RESERVED or not name:
             raise InvalidRequest(f"parameter name {name!r} is not allowed; the client sets it")
-        if text := to_text(name, value):
+        # Most values are plain text.
+        if text := value if type(value) is str else to_text(name, value):
             if len(text) > LONGEST_TEXT:
                 raise InvalidRequest(
                     f"parameter {name!r} has {len(text):,} characters; one request takes "
                     f"{LONGEST_TEXT:,}"
                 )
             # Here, since where it is signed the token and the secret key are at hand.
-            if not is_unicode(name + text):
+            if not (text.isascii() and name.isascii()) and not is_unicode(name + text):
                 raise InvalidRequest(
                     f"parameter {name!r} holds characters that are not valid Unicode"
                 )
