@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Awaitable, Callable
 
-import backoff
-
 from mioesim_async import errors
 from mioesim_async.clock import Clock, TimeLimit
+from mioesim_async.waits import doubling, half_jitter
 
 logger = logging.getLogger("mioesim_async")
 
@@ -116,13 +114,12 @@ class HostHealth:
         logger.warning(
             "the host doesn't answer; pausing, and asking again for up to %g s", self.max_outage
         )
-        waits = backoff.expo(max_value=LONGEST_PAUSE)
-        for wait in itertools.islice(waits, 1, None):
+        for wait in doubling(longest=LONGEST_PAUSE):
             left = self.max_outage - (self._clock.monotonic() - since)
             if left <= 0 and self._last_failure is not None:
                 raise self._last_failure
             asked = getattr(self._last_failure, "retry_after", None) or 0.0
-            pause = max(wait / 2 + backoff.full_jitter(wait / 2), asked)
+            pause = max(half_jitter(wait), asked)
             await self._clock.sleep(min(pause, left))
             if self.answers == heard:
                 with TimeLimit(self._clock, max(left - pause, SHORTEST_PROBE)):

@@ -7,9 +7,10 @@ import sqlite3
 from collections.abc import Collection
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, get_origin
 
 import attrs
+import cattrs
 
 from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
 from mioesim_async.journal.faults import Fault, Unfit
@@ -202,6 +203,30 @@ def checked(at: datetime, order: dict[str, Any] | None) -> None:
     json.dumps(order)
 
 
+def _moment(at: datetime) -> str:
+    # Always of one length, so that texts sort as the moments do.
+    if at.tzinfo is None:
+        raise ValueError("a time in the journal needs a time zone")
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _is_dict(kind: Any) -> bool:
+    return get_origin(kind) is dict
+
+
+# Made when this module is loaded, and not in an event loop: it takes a few milliseconds.
+_rows = cattrs.Converter(detailed_validation=False)
+_rows.register_unstructure_hook(str, recordable)
+_rows.register_unstructure_hook(Decimal, str)
+_rows.register_unstructure_hook(datetime, _moment)
+_rows.register_unstructure_hook_func(_is_dict, json.dumps)
+_rows.register_structure_hook(Decimal, lambda text, _: Decimal(text))
+_rows.register_structure_hook(datetime, lambda text, _: datetime.fromisoformat(text))
+_rows.register_structure_hook_func(_is_dict, lambda text, _: json.loads(text))
+_write = _rows.get_unstructure_hook(JournalEntry)
+_read = _rows.get_structure_hook(JournalEntry)
+
+
 def encode(entry: JournalEntry) -> tuple[Any, ...]:
     """Write an entry as a row.
 
@@ -209,43 +234,15 @@ def encode(entry: JournalEntry) -> tuple[Any, ...]:
         ValueError: If a time has no time zone.
         TypeError: If the order is not JSON-ready.
     """
-    values = {
-        name: recordable(value) if isinstance(value, str) else value
-        for name, value in attrs.asdict(entry, recurse=False).items()
-    }
-    price, order = entry.expected_price, entry.order
-    values |= {
-        "params": json.dumps(entry.params),
-        "expected_price": None if price is None else str(price),
-        "created_at": _moment(entry.created_at),
-        "updated_at": _moment(entry.updated_at),
-        "order": None if order is None else json.dumps(order),
-    }
-    return tuple(values.values())
+    return tuple(_write(entry).values())
 
 
 def _decode(row: tuple[Any, ...]) -> JournalEntry:
-    values = dict(zip(COLUMNS, row, strict=True))
-    price, order = values["expected_price"], values["order"]
     try:
-        values |= {
-            "params": json.loads(values["params"]),
-            "expected_price": None if price is None else Decimal(price),
-            "created_at": datetime.fromisoformat(values["created_at"]),
-            "updated_at": datetime.fromisoformat(values["updated_at"]),
-            "state": EntryState(values["state"]),
-            "order": None if order is None else json.loads(order),
-        }
+        entry: JournalEntry = _read(dict(zip(COLUMNS, row, strict=True)), JournalEntry)
     except (ArithmeticError, TypeError, ValueError) as error:
         raise Unfit(UNREADABLE) from error
-    return JournalEntry(**values)
-
-
-def _moment(at: datetime) -> str:
-    # Always of one length, so that texts sort as the moments do.
-    if at.tzinfo is None:
-        raise ValueError("a time in the journal needs a time zone")
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
+    return entry
 
 
 def _marks(values: Collection[object]) -> str:

@@ -94,7 +94,11 @@ class ApiCode:
 
     @property
     def country_alpha2(self) -> str | None:
-        """The country as ISO 3166-1 alpha-2; None for a region and an unknown number."""
+        """The country as ISO 3166-1 alpha-2; None for a region and an unknown number.
+
+        Raises:
+            ConfigurationError: If the extra ``coverage`` is not installed; not for a region.
+        """
         return alpha2(self.country)
 
     @property

@@ -31,7 +31,11 @@ class Sku:
 
     @property
     def country(self) -> str | None:
-        """The country as ISO 3166-1 alpha-2; None for a region and an unknown number."""
+        """The country as ISO 3166-1 alpha-2; None for a region and an unknown number.
+
+        Raises:
+            ConfigurationError: If the extra ``coverage`` is not installed; not for a region.
+        """
         return None if self.country_code is None else alpha2(self.country_code)
 
     @property
@@ -87,7 +91,7 @@ class Package:
         max_days: Most days of a day pass, or None.
         extra: Everything else, as it came.
         coverage: Countries it works in, as ISO 3166-1 alpha-2 codes; those of its SKU where
-            it names none itself.
+            it names none itself. The vendor's names without the extra ``coverage``.
     """
 
     sku_id: int | None = None
@@ -139,7 +143,8 @@ class SkuPackages:
         display: Name to show, or None.
         coverage: Countries it works in, as ISO 3166-1 alpha-2 codes, each once. The
             vendor's names (vendor-documented) are in ``extra["supportCountry"]``; those that
-            aren't known are in ``extra["unknown_coverage"]`` too, and logged once.
+            aren't known are in ``extra["unknown_coverage"]`` too, and logged once. Without the
+            extra ``coverage``, the names themselves, each once.
         packages: The plans; empty where there are none.
         extra: Everything else, as it came.
         bad_rows: What is wrong with rows of plans that can't be read; they are in no list.

@@ -2,20 +2,28 @@
 
 Only exact matches count: the tables of ``pycountry`` (names and numbers of the standard) and
 a list of other spellings. Case, accents, spaces and punctuation don't matter. The tables are
-loaded at the first use.
+loaded at the first use. Without ``pycountry``, which the extra ``coverage`` installs, no code
+is known.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache, lru_cache
 
+from mioesim_async.errors import ConfigurationError
 from mioesim_async.slices import Steps
 
 __all__ = ["alpha2", "is_region", "load_in_steps", "read_countries"]
+
+logger = logging.getLogger("mioesim_async")
+
+MISSING = "country codes need pycountry; install it with: pip install 'mioesim_async[coverage]'"
 
 REGION = re.compile(r"99[0-9]{3}")
 WORDS = re.compile(r"[^\W_]+")
@@ -94,11 +102,17 @@ def alpha2(country: str) -> str | None:
 
     Returns:
         Two capital letters; None for a region and for what is no country that is known.
+
+    Raises:
+        ConfigurationError: If pycountry is not installed. A region needs none.
     """
-    if len(country) > LONGEST_NAME:
-        return None
-    names, numbers = _tables()
     text = country.strip()
+    if len(country) > LONGEST_NAME or is_region(text):
+        return None
+    tables = _tables()
+    if tables is None:
+        raise ConfigurationError(MISSING)
+    names, numbers = tables
     if text.isascii() and text.isdigit():
         return numbers.get(int(text)) if len(text) <= 5 else None
     return names.get(_folded(text))
@@ -107,8 +121,11 @@ def alpha2(country: str) -> str | None:
 def read_countries(names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Sort names of countries to codes, each once, and to names that aren't known.
 
-    What comes after the first 500 names isn't known.
+    What comes after the first 500 names isn't known. Without pycountry the names take the place
+    of the codes, each once as it came, and none of them counts as not known.
     """
+    if _tables() is None:
+        return list(dict.fromkeys(names)), []
     codes: dict[str, None] = {}
     unknown: dict[str, None] = {}
     for place, name in enumerate(names):
@@ -124,19 +141,23 @@ def load_in_steps() -> Steps[None]:
     """Load the tables, if they are not there: for readers of replies, who run in the event loop."""
     if _tables.cache_info().currsize:
         return
-    for name in PARTS:
-        importlib.import_module(name)
+    with suppress(ImportError):
+        for name in PARTS:
+            importlib.import_module(name)
+            yield
+        len(importlib.import_module("pycountry").countries)
         yield
-    len(importlib.import_module("pycountry").countries)
-    yield
     _tables()
 
 
 @cache
-def _tables() -> tuple[dict[str, str], dict[int, str]]:
-    """Return codes by folded name, and by number."""
-    import pycountry  # noqa: PLC0415 - who never asks for a country needn't load them
-
+def _tables() -> tuple[dict[str, str], dict[int, str]] | None:
+    """Return codes by folded name, and by number; None without pycountry, which is logged once."""
+    try:
+        import pycountry  # noqa: PLC0415 - who never asks for a country needn't load them
+    except ImportError:
+        logger.warning("%s (until then, coverage has the vendor's names)", MISSING)
+        return None
     names: dict[str, str] = {}
     numbers: dict[int, str] = {}
     for country in pycountry.countries:

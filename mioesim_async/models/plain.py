@@ -6,6 +6,7 @@ import enum
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -17,6 +18,7 @@ from mioesim_async.wire.depth import CUT, MAX_DEPTH
 
 __all__ = ["to_dict"]
 
+CONTAINERS = (dict, list, tuple)
 LEVELS = 2 * MAX_DEPTH
 """So deep a model is written out; no reply fills it deeper."""
 
@@ -32,11 +34,10 @@ def to_dict(model: Any) -> Any:
 
 
 def _plain(model: Any, levels: int) -> Any:
-    for kind, write in PLAIN.items():
-        if isinstance(model, kind):
-            return write(model)
-    fields = attrs.fields_dict(type(model)) if attrs.has(type(model)) else None
-    if fields is None and not isinstance(model, dict | list | tuple):
+    write, fields = _kind(model.__class__)
+    if write is not None:
+        return write(model)
+    if fields is None and not isinstance(model, CONTAINERS):
         return model
     if not levels:
         return CUT
@@ -45,6 +46,13 @@ def _plain(model: Any, levels: int) -> Any:
     if isinstance(model, dict):
         return {str(key): _plain(item, levels - 1) for key, item in model.items()}
     return [_plain(item, levels - 1) for item in model]
+
+
+@lru_cache(maxsize=256)
+def _kind(kind: type) -> tuple[Callable[[Any], Any] | None, tuple[str, ...] | None]:
+    """Return what writes values of a type whole, or None, and the fields of a model, or None."""
+    write = next((write for known, write in PLAIN.items() if issubclass(kind, known)), None)
+    return write, tuple(attrs.fields_dict(kind)) if attrs.has(kind) else None
 
 
 PLAIN: dict[type, Callable[[Any], Any]] = {

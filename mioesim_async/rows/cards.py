@@ -20,8 +20,8 @@ from mioesim_async.rows.layout import (
     Layout,
     Wire,
     clean_rows,
-    hook_for,
     is_wrapper,
+    reader_of,
     report_once,
     structure,
 )
@@ -246,7 +246,7 @@ class _Sorting:
 
     def __init__(self, asked: Mapping[str, object]) -> None:
         self._asked = asked
-        self._read = hook_for(CardStatus)
+        self._read = reader_of(CardStatus)
         self._reply = BatchReply()
         self._unread: dict[str, list[Any]] = {}
         self._contradicted: set[str] = set()
@@ -268,7 +268,7 @@ class _Sorting:
             known.extra.setdefault("more_rows", []).append(cut(row))
         else:
             try:
-                card: CardStatus = self._read(row, CardStatus)
+                card: CardStatus = self._read(row)
             except ProtocolError as error:
                 reply.bad.setdefault(iccid, error)
                 self._unread.setdefault(iccid, []).append(cut(row))

@@ -1,7 +1,8 @@
 """The one machine that turns the vendor's rows into models.
 
 Which spellings fill which field is a table per model (a layout); everything else of a row
-goes to ``extra``. Spellings match without regard to case and underscores.
+goes to ``extra``. Spellings match without regard to case and underscores. The reader is our own
+and not cattrs: it reads several spellings of a field, keeps unknown fields, and is faster.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import attrs
-import cattrs
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.iccid import iccid_or_none
@@ -22,10 +22,11 @@ from mioesim_async.wire.depth import CONTAINERS, MAX_DEPTH, is_too_deep
 __all__ = [
     "LAYOUTS",
     "Layout",
+    "RowReader",
     "Wire",
     "clean_rows",
-    "hook_for",
     "is_wrapper",
+    "reader_of",
     "report_once",
     "rows_of",
     "sort_in_steps",
@@ -131,10 +132,11 @@ class Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
         return found
 
 
-class _PlainReader:
+class RowReader:
     """Reads any row of one model in a single pass over it."""
 
     def __init__(self, cls: type) -> None:
+        """Read by the model's layout."""
         layout = LAYOUTS[cls]
         self._cls = cls
         self._model = cls.__name__
@@ -143,6 +145,11 @@ class _PlainReader:
         self._nested = layout.nested
 
     def __call__(self, row: Any) -> Any:
+        """Read one row.
+
+        Raises:
+            ProtocolError: If the row can't be read; the message names the field.
+        """
         values, extra = self._sorted(row)
         if self._nested is not None:
             at_once(self._nested(values, extra))
@@ -222,22 +229,14 @@ class _PlainReader:
         return -1 if found is None else found[3]
 
 
-_plain_readers: dict[type, _PlainReader] = {}
+_readers: dict[type, RowReader] = {}
 
 
-def _plain_reader(cls: type) -> _PlainReader:
-    if cls not in _plain_readers:
-        _plain_readers[cls] = _PlainReader(cls)
-    return _plain_readers[cls]
-
-
-def _reader(cls: type) -> Callable[[Any, Any], Any]:
-    plain = _plain_reader(cls)
-    return lambda row, _: plain(row)
-
-
-_converter = cattrs.Converter(detailed_validation=False)
-_converter.register_structure_hook_factory(LAYOUTS.__contains__, _reader)
+def reader_of(cls: type) -> RowReader:
+    """Return what reads the rows of a model; for loops over many rows."""
+    if cls not in _readers:
+        _readers[cls] = RowReader(cls)
+    return _readers[cls]
 
 
 _shapes: dict[type, ShapeReaders] = {}
@@ -272,7 +271,7 @@ def structure(row: Any, cls: type[T]) -> T:
     Raises:
         ProtocolError: If the row can't be read; the message names the field.
     """
-    return hook_for(cls)(row, cls)  # type: ignore[no-any-return]
+    return reader_of(cls)(row)  # type: ignore[no-any-return]
 
 
 def structure_in_steps(row: Any, cls: type[T]) -> Steps[T]:
@@ -281,13 +280,8 @@ def structure_in_steps(row: Any, cls: type[T]) -> Steps[T]:
     Raises:
         ProtocolError: If the row can't be read; the message names the field.
     """
-    model: T = yield from _plain_reader(cls).in_steps(row)
+    model: T = yield from reader_of(cls).in_steps(row)
     return model
-
-
-def hook_for(cls: type) -> Callable[[Any, Any], Any]:
-    """Return the function that reads rows of a model; for loops over many rows."""
-    return _converter.get_structure_hook(cls)
 
 
 def structure_rows(rows: list[Any], cls: type[T]) -> list[T]:
@@ -302,7 +296,7 @@ def sort_rows(rows: list[Any], cls: type[T]) -> tuple[list[T], list[ProtocolErro
 
 def sort_in_steps(rows: list[Any], cls: type[T]) -> Steps[tuple[list[T], list[ProtocolError]]]:
     """Do the same, and stop after each row."""
-    reader = _plain_reader(cls)
+    reader = reader_of(cls)
     results: list[T] = []
     bad: list[ProtocolError] = []
     for position, row in enumerate(rows):

@@ -11,12 +11,12 @@ from datetime import UTC
 from functools import lru_cache
 from itertools import islice
 
-import backoff
 from attrs import frozen
 
 from mioesim_async.clock import Clock
 from mioesim_async.config import RetryPolicy
 from mioesim_async.transport.failures import ACTIONS, Action, Failure
+from mioesim_async.waits import doubling, full_jitter
 from mioesim_async.wire.endpoints import Safety
 
 __all__ = [
@@ -51,7 +51,7 @@ def decide(
     policy: RetryPolicy,
     time_left: float = math.inf,
     retry_after: float | None = None,
-    jitter: Callable[[float], float] = backoff.full_jitter,
+    jitter: Callable[[float], float] = full_jitter,
 ) -> Decision:
     """Decide what follows a failed attempt.
 
@@ -81,9 +81,8 @@ def decide(
 
 @lru_cache(maxsize=64)
 def _waits(policy: RetryPolicy) -> tuple[float, ...]:
-    # backoff's generators give nothing of use on their first step.
-    waits = backoff.expo(factor=policy.base_delay, max_value=policy.max_delay)
-    return tuple(islice(waits, 1, policy.max_attempts))
+    waits = doubling(first=policy.base_delay, longest=policy.max_delay)
+    return tuple(islice(waits, policy.max_attempts - 1))
 
 
 def parse_retry_after(value: str | None, now: float) -> float | None:

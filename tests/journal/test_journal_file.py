@@ -12,15 +12,17 @@ import threading
 import weakref
 from collections.abc import Callable
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from journals import ACCOUNT, NOW, intent, placed, write_locked
 from waiting import until
 
-from mioesim_async import EntryState, OrderJournal
+from mioesim_async import EntryState, JournalEntry, OrderJournal
 from mioesim_async.errors import ConfigurationError, JournalUnavailable
 from mioesim_async.journal import sqlite, table
 from mioesim_async.sandbox import SandboxClock
@@ -188,6 +190,43 @@ async def test_a_read_only_file_is_told(
     monkeypatch.setattr(table, "prepare", read_only)
     with pytest.raises(JournalUnavailable, match="readonly database; its directory"):
         await journal.begin(intent("ref-2"))
+
+
+AS_EVER = (
+    "api-key", "ref\ufffd", "/api_esim/renew", '{"skuId": "45"}', "f" * 64, "1.50", "attempt-1",
+    "2026-01-01T00:00:00.000000+00:00", "2026-01-02T00:00:00.000001+00:00", "placed", "", "EP1",
+    '{"order_num": "EP1", "iccids": ["8985000000000000000"]}',
+)  # fmt: skip
+"""A row as every version wrote it."""
+
+
+async def test_an_entry_is_kept_in_the_form_that_every_version_wrote_and_reads(
+    journal: OrderJournal,
+) -> None:
+    moment = datetime(2026, 1, 2, microsecond=1, tzinfo=UTC)
+    entry = JournalEntry(
+        account="api-key",
+        other_order_id="ref\x00",
+        endpoint="/api_esim/renew",
+        params={"skuId": "45"},
+        fingerprint="f" * 64,
+        expected_price=Decimal("1.50"),
+        attempt="attempt-1",
+        created_at=datetime(2026, 1, 1, 8, tzinfo=timezone(timedelta(hours=8))),
+        updated_at=moment,
+        state=EntryState.PLACED,
+        order_num="EP1",
+        order={"order_num": "EP1", "iccids": ["8985000000000000000"]},
+    )
+    assert table.encode(entry) == AS_EVER
+    assert {type(value) for value in AS_EVER} == {type(value) for value in table.encode(entry)}
+    await journal.begin(intent())
+    with closing(sqlite3.connect(journal.path)) as db:
+        db.execute(table.PUT, AS_EVER)
+        db.commit()
+    found = await journal.find("api-key", "ref\ufffd")
+    assert found == evolve(entry, other_order_id="ref\ufffd")
+    assert type(found.state) is EntryState
 
 
 async def test_an_entry_that_can_t_be_read_is_told(journal: OrderJournal) -> None:

@@ -147,6 +147,49 @@ def test_importing_the_package_and_making_a_client_load_no_table_of_countries() 
     subprocess.run([sys.executable, "-c", program], check=True, timeout=SECONDS)
 
 
+WITHOUT_PYCOUNTRY = """
+import asyncio, logging, sys
+logging.basicConfig(format="%(message)s")
+sys.modules["pycountry"] = None
+from mioesim_async import ApiCode, Sku, SkuPackages, errors
+from mioesim_async.rows.layout import structure
+from mioesim_async.sandbox import Sandbox
+
+plans = [{"priceid": 1}, {"priceid": 2, "supportCountry": "China.HongKong"}]
+row = {"skuid": 1, "supportCountry": ["Japan", "UAE", "Japan"], "esimPackageDtoList": plans}
+for _ in range(2):
+    found = structure(row, SkuPackages)
+    print(found.coverage, [plan.coverage for plan in found.packages], sorted(found.extra))
+print(Sku(1, None, "99001").country, ApiCode.parse("99001-1-30-1.5-G").country_alpha2)
+code = ApiCode.parse("36-0-7-1-G")
+for ask in (lambda: Sku(1, None, "826").country, lambda: code.country_alpha2):
+    try:
+        ask()
+    except errors.ConfigurationError as error:
+        print(error)
+
+async def crawl():
+    async with Sandbox() as sandbox, sandbox.client() as client:
+        return [outcome.packages.coverage async for outcome in client.catalogue.crawl()]
+
+print(["Japan"] in asyncio.run(crawl()))
+"""
+
+
+def test_without_pycountry_coverage_has_names_and_a_code_says_what_to_install() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PYCOUNTRY],
+        check=False,
+        timeout=SECONDS,
+        capture_output=True,
+        text=True,
+    )
+    read = "['Japan', 'UAE'] [['Japan', 'UAE'], ['China.HongKong']] ['supportCountry']"
+    hint = "country codes need pycountry; install it with: pip install 'mioesim_async[coverage]'"
+    assert done.stderr == f"{hint} (until then, coverage has the vendor's names)\n"
+    assert done.stdout.splitlines() == [read, read, "None None", hint, hint, "True"]
+
+
 GRAMMAR = re.compile(r"\d{1,5}-[01]-(\?|0|[1-9]\d*)-(0|[1-9]\d*)(\.\d+)?-[GM](-D)?", re.ASCII)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, strategies as st
 from mioesim_async import RetryPolicy, Safety, errors
 from mioesim_async.transport.failures import Action, Failure, classify
 from mioesim_async.transport.retry import Decision, decide, parse_http_date, parse_retry_after
+from mioesim_async.waits import doubling, half_jitter
 
 POLICY = RetryPolicy()
 NOW = 1_767_225_600.0  # Thu, 01 Jan 2026 00:00:00 GMT
@@ -203,3 +204,14 @@ def test_any_other_code_leaves_a_purchase_unclear_and_a_read_refused(code: int) 
 )
 def test_each_error_is_classified(error: errors.MioEsimError, sent: bool, failure: Failure) -> None:
     assert classify(error, Safety.READ, sent=sent) is failure
+
+
+def test_waits_double_up_to_the_longest_and_never_end() -> None:
+    assert [*itertools.islice(doubling(longest=10), 6)] == [1, 2, 4, 8, 10, 10]
+    assert [*itertools.islice(doubling(first=0.5, longest=2), 4)] == [0.5, 1, 2, 2]
+    assert [*itertools.islice(doubling(first=0, longest=0), 2)] == [0, 0]
+
+
+@given(st.floats(0, 1e6))
+def test_half_a_wait_at_least_is_waited(wait: float) -> None:
+    assert wait / 2 <= half_jitter(wait) <= wait

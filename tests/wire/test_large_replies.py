@@ -81,11 +81,11 @@ async def test_a_batch_reply_with_several_plans_a_card_and_cards_of_others_is_re
 async def test_no_row_of_a_reply_with_far_too_many_is_read(
     sandbox: Sandbox, client: MioEsimClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(rows: list[Any], _: type) -> None:
+    def read(rows: list[Any], _: type | None = None) -> None:
         raise AssertionError(f"{len(rows)} rows were read")
 
     monkeypatch.setattr(cards, "clean_rows", read)
-    monkeypatch.setattr(cards, "hook_for", lambda _: read)
+    monkeypatch.setattr(cards, "reader_of", lambda _: read)
     sandbox.faults.add(answer(rows(MOST + 1)), QUERY)
     with pytest.raises(errors.ProtocolError, match="far more rows"):
         await client.cards.query(ASKED)

@@ -20,7 +20,7 @@ from attrs import define
 from mioesim_async import errors
 from mioesim_async.closing import Closing
 from mioesim_async.models.orders import Order
-from mioesim_async.rows.layout import hook_for
+from mioesim_async.rows.layout import reader_of
 from mioesim_async.rows.orders import OrderPage, read_page
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.failures import is_fatal
@@ -89,12 +89,12 @@ async def ask_for_orders(
 
 async def read_orders(rows: list[Any]) -> tuple[list[Order], list[errors.ProtocolError]]:
     """Read rows, and return the orders and what is wrong with other rows; lets others run."""
-    hook = hook_for(Order)
+    read = reader_of(Order)
     orders: list[Order] = []
     bad: list[errors.ProtocolError] = []
     for place, row in enumerate(rows, 1):
         try:
-            orders.append(hook(row, Order))
+            orders.append(read(row))
         except errors.ProtocolError as error:
             bad.append(error.with_traceback(None).at(QUERY_ORDER.path))
         if place % SLICE == 0:

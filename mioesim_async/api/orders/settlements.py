@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import itertools
 import logging
 import os
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-import backoff
 from attrs import frozen
 
 from mioesim_async.clock import Clock, TimeLimit
@@ -23,6 +21,7 @@ from mioesim_async.journal.entry import (
     JournalEntry,
     settled,
 )
+from mioesim_async.waits import doubling
 
 __all__ = ["Settlement", "Settlements"]
 
@@ -280,7 +279,7 @@ class Settlements:
 
     async def _try_again(self) -> None:
         try:
-            for pause in itertools.islice(backoff.expo(max_value=LONGEST_PAUSE), 1, None):
+            for pause in doubling(longest=LONGEST_PAUSE):
                 self._pause = asyncio.create_task(self._clock.sleep(pause))
                 await asyncio.wait([self._pause])
                 if not self._closed:
