@@ -169,7 +169,7 @@ CARD = {
 LAYOUTS.update(
     {
         CardStatus: Layout(CARD),
-        CardDetail: Layout(CARD, read_activation, only_left=True),
+        CardDetail: Layout(CARD, read_activation),
         PastPlan: Layout(
             {
                 "order_num": Wire(("orderNum",), scalars.text),
@@ -310,8 +310,7 @@ def read_detail(envelope: Envelope, iccid: str) -> Steps[CardDetail | None]:
     row = yield from detail_row(envelope, iccid)
     if row is None:
         return None
-    clean = clean_rows([row], CardDetail)
-    card = structure(row, CardDetail) if clean is None else clean[0]
+    card = structure(row, CardDetail)
     card.iccid = iccid
     return card
 

@@ -79,13 +79,11 @@ class Layout:
     Attributes:
         fields: The fields, by name.
         finish: Fills more fields from what is left.
-        only_left: ``finish`` does not look at the fields that were read.
         nested: Reads rows that are in a row, in steps, before ``finish``.
     """
 
     fields: Mapping[str, Wire]
     finish: Finish | None = None
-    only_left: bool = False
     nested: Nested | None = None
 
 
@@ -248,21 +246,14 @@ def clean_rows(rows: list[Any], cls: type[T]) -> list[T] | None:
     Returns:
         The models; None where any row needs the plain rules, so that ``structure`` has to tell.
     """
-    layout = LAYOUTS[cls]
-    if layout.nested is not None or (layout.finish is not None and not layout.only_left):
-        return None
     if not rows:
         return []
     if cls not in _shapes:
+        layout = LAYOUTS[cls]
+        if layout.nested is not None or layout.finish is not None:
+            return None
         _shapes[cls] = ShapeReaders(cls, Spellings(layout.fields))
-    models = _shapes[cls].read(rows)
-    if models and layout.finish is not None:
-        for model in models:
-            values: dict[str, Any] = {}
-            layout.finish(values, model.extra)
-            for name, value in values.items():
-                setattr(model, name, value)
-    return models
+    return _shapes[cls].read(rows)
 
 
 def structure(row: Any, cls: type[T]) -> T:

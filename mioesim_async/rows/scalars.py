@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime, time
 from decimal import Decimal
 from functools import wraps
@@ -217,14 +218,14 @@ DECIMAL_TEXT: frozenset[Reader] = frozenset({number, megabytes_or_number})
 
 
 def _moment(value: object, of_day: time | None) -> datetime | None:
-    if type(value) is str and len(value) == 21 and value[4:20:3] == "-- ::.":
-        # The usual "2024-12-24 17:30:14.0", in a sixth of the pattern's time.
-        try:
+    # The usual "2024-12-24 17:30:14.0" and "2024-12-24", in a sixth of the pattern's time.
+    # TypeError: it named another time zone.
+    with suppress(ValueError, TypeError):
+        if type(value) is str and len(value) == 21 and value[4:20:3] == "-- ::.":
             # replace(tzinfo=) would take six times as long as the sum.
             return EPOCH_GMT8 + (datetime.fromisoformat(value) - EPOCH)
-        except (ValueError, TypeError):
-            # TypeError: it named another time zone.
-            pass
+        if type(value) is str and len(value) == 10 and value[4:8:3] == "--":
+            return datetime.combine(date.fromisoformat(value), of_day or time(), tzinfo=GMT8)
     if value is None or value == "":
         return None
     if not isinstance(value, str):

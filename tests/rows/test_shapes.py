@@ -11,7 +11,7 @@ from hypothesis import given, settings, strategies as st
 from slow_reader import RULES, slow_card
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models.cards import CardDetail, CardStatus
+from mioesim_async.models.cards import CardStatus
 from mioesim_async.rows import cards, compiled, layout
 from mioesim_async.rows.layout import clean_rows, structure
 from mioesim_async.slices import at_once
@@ -122,14 +122,6 @@ def test_cards_without_more_fields_share_no_extra() -> None:
 
     assert other.extra == {}
     assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one
-
-
-def test_a_detail_with_its_activation_code_is_read_the_fast_way() -> None:
-    row = {"iccid": ICCIDS[0], "usedMB": "1.5", "code": "LPA:1$made.up$CODE", "apn": "net"}
-    fast = clean_rows([dict(row)], CardDetail)
-
-    assert fast == [structure(row, CardDetail)]
-    assert str(fast[0].activation) == "LPA:1$made.up$CODE"
 
 
 def test_no_number_of_shapes_fills_memory() -> None:
