@@ -135,6 +135,7 @@ class Cards(Group):
             raise InvalidRequest(
                 f"batch_size={batch_size} is more than one request takes ({MAX_ICCIDS_PER_QUERY})"
             )
+        check_deadline(deadline)
         checked = checked_iccids(iccids)
         stats = SweepStats()
         pace = self._pace(concurrency)
@@ -144,7 +145,7 @@ class Cards(Group):
             pace,
             self._doubt,
             clean=checked is not None,
-            deadline=_positive(deadline),
+            deadline=deadline,
         )
         return CardStream(
             BatchStream(
@@ -264,8 +265,9 @@ class Cards(Group):
         Raises:
             InvalidRequest: As ``query_many``.
         """
+        check_deadline(deadline)
         checked = checked_iccids(iccids)
-        stats, seconds = SweepStats(), _positive(deadline)
+        stats = SweepStats()
         pace = self._pace(concurrency)
 
         async def ask(batch: list[str], *, probe: bool = False) -> Outcomes[CardDetail]:
@@ -274,7 +276,7 @@ class Cards(Group):
             if checked.error is not None:
                 return Outcomes([iccid], {}, refused={0: checked.error})
             stats.requests += 1
-            card = await self._detail(iccid, seconds, pace=pace, probe=probe)
+            card = await self._detail(iccid, deadline, pace=pace, probe=probe)
             return Outcomes([iccid], {} if card is None else {iccid: card})
 
         return CardStream(
@@ -333,8 +335,3 @@ class Cards(Group):
         return await self._rows(
             GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": one_iccid(iccid)}, SkuPackages, deadline
         )
-
-
-def _positive(deadline: float | None) -> float | None:
-    check_deadline(deadline)
-    return deadline

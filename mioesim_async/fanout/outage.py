@@ -70,7 +70,8 @@ class HostHealth:
     def succeeded(self) -> None:
         """Note that a batch was answered with success."""
         self.has_succeeded = True
-        self.answered()
+        self.answers += 1
+        self._failures = 0
 
     def refuses_all(self, error: errors.MioEsimError) -> bool:
         """Note a batch that failed alone, and tell whether the others will fail as well.

@@ -59,27 +59,23 @@ class Checked(Generic[T]):
             InvalidRequest: If anything is wrong with it, or it has changed meanwhile.
         """
         async with self._checking:
-            if self._given is not None:
-                self._pieces = await self._copied(self._given)
-                self._given = None
-
-    async def _copied(self, given: SizedIterable[T]) -> Pieces[T]:
-        size, copied = len(given), 0
-        try:
-            pieces = await in_slices(self._check(given))
-        except RuntimeError:
-            # A set or a dict says so itself.
-            copied = len(given)
-            if copied == size:
-                raise
-        else:
-            copied = sum(map(len, pieces))
-            if copied == size:
-                return pieces
-        raise InvalidRequest(
-            f"the input was changed while it was checked: it had {size} items, and then {copied}; "
-            "leave it as it is until the first outcome is there, or pass a copy"
-        )
+            if (given := self._given) is None:
+                return
+            size = len(given)
+            try:
+                self._pieces = await in_slices(self._check(given))
+                copied = sum(map(len, self._pieces))
+            except RuntimeError:
+                # A set or a dict says so itself.
+                copied = len(given)
+                if copied == size:
+                    raise
+            if copied != size:
+                raise InvalidRequest(
+                    f"the input was changed while it was checked: it had {size} items, and then "
+                    f"{copied}; leave it as it is until the first outcome is there, or pass a copy"
+                )
+            self._given = None
 
     def __iter__(self) -> abc.Iterator[T]:
         """Take the items out."""
