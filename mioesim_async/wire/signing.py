@@ -119,7 +119,7 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
 
 def percent_encode(text: str) -> str:
     """Encode as RFC 3986 does, keeping nothing but unreserved characters."""
-    # ICCID lists are most of what is sent, and quote() takes 65 us for a hundred of them: this 3.
+    # ICCID lists are most of what is sent, and quote() takes twenty times as long for them.
     if text.isascii() and not text.encode().translate(None, UNRESERVED_AND_COMMA):
         return text.replace(",", "%2C")
     return quote(text, safe="")
