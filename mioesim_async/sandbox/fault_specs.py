@@ -55,7 +55,7 @@ def parse_fault(spec: str) -> FaultSpec:
         spec: For example ``http=503@queryIccidInformation*10``.
 
     Raises:
-        ConfigurationError: If it makes no sense, in one line that says what would.
+        ConfigurationError: If the text is wrong; its one line says what would be right.
     """
     try:
         if (parts := SPEC.fullmatch(spec)) is None:

@@ -1,4 +1,4 @@
-"""What can go wrong, as data: which fault strikes which calls."""
+"""Faults as data: what goes wrong, and in which calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Fault:
         pause: Seconds of the sandbox's clock between pieces.
         chunk: Most bytes in a piece, sent as HTTP chunks; 0 for no chunks.
         size: Answer with a reply of so many bytes, made as it is sent.
-        declared: Tell the size of that reply in its Content-Length.
+        declared: Send the size of that reply as its Content-Length.
         effect: Let the call take effect first, and only then go wrong.
     """
 
@@ -177,7 +177,7 @@ class Fault:
 
     @classmethod
     def unknown_values(cls) -> Self:
-        """Add fields and statuses that nobody knows."""
+        """Add fields and statuses that are not documented."""
         return cls("unknown values", strange=True)
 
     @classmethod
@@ -198,7 +198,7 @@ class Fault:
 
         Args:
             size: How many bytes.
-            declared: Say so in Content-Length; otherwise the client finds out as it reads.
+            declared: Send the size as Content-Length; otherwise the client learns it by reading.
         """
         return cls("huge", size=_within("size", size, 1), declared=declared)
 
@@ -228,8 +228,6 @@ def _header(name: str, value: str) -> tuple[str, str]:
 
 @define
 class _Rule:
-    """When a fault strikes."""
-
     endpoint: str | None
     fault: Fault
     left: float
@@ -259,22 +257,22 @@ class Faults:
         after: int = 0,
         seconds: float | None = None,
     ) -> None:
-        """Let a fault strike.
+        """Add a fault.
 
         Args:
             fault: What goes wrong.
             endpoint: Last part of the path, such as ``login``; None for all.
             times: How many calls meet it; None for all.
-            after: How many calls of the endpoint go well before.
-            seconds: Strike every call for so long on the sandbox's clock; ``times`` is then
-                of no effect.
+            after: How many calls of the endpoint go well before the first that meets it.
+            seconds: Strike every call for so many seconds of the sandbox's clock, and ignore
+                ``times``.
         """
         left = inf if times is None or seconds is not None else times
         ends = inf if seconds is None else self._clock.monotonic() + seconds
         self._rules.append(_Rule(endpoint, fault, left, after, ends))
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._rules.clear()
 
     def take(self, endpoint: str) -> Fault | None:
