@@ -1,6 +1,6 @@
 """An asyncio SDK for the MIOeSIM reseller API.
 
-Names are loaded at their first use, so that whoever needs a few of them waits for no others.
+Names are loaded at their first use, so that programs that need a few wait for no others.
 """
 
 from __future__ import annotations
@@ -109,43 +109,45 @@ if TYPE_CHECKING:
 logging.getLogger("mioesim_async").addHandler(logging.NullHandler())
 
 _HOMES = {
-    "api.orders.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
     "api.cards": ("Cards",),
+    "api.catalogue": ("Catalogue", "CatalogueCrawl"),
+    "api.orders.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
     "api.orders.orders": ("Orders",),
     "api.orders.planning": ("PlannedLine",),
     "api.orders.reconcile": ("Candidate", "ReconcileReport"),
-    "api.catalogue": ("Catalogue", "CatalogueCrawl"),
-    "api.partners": ("Partners",),
     "api.orders.search": ("OrderSearch",),
+    "api.partners": ("Partners",),
     "api.sweep": ("CardStream", "SweepStats"),
     "client": ("MioEsimClient",),
+    "clock": ("Clock",),
+    "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
     "fanout": ("BatchOutcome", "BatchStream", "fan_out"),
     "journal.entry": ("EntryState", "Journal", "JournalEntry"),
     "journal.sqlite": ("OrderJournal",),
-    "models.api_code": ("ApiCode",),
     "models.activation": ("ActivationCode", "InstallLinks"),
+    "models.api_code": ("ApiCode",),
     "models.cards": (
         "CardDetail", "CardOutcome", "CardReport", "CardStatus", "DpStatus", "PastPlan",
     ),
     "models.catalogue": (
         "CrawlStats", "Package", "Partner", "Sku", "SkuGroup", "SkuOutcome", "SkuPackages",
     ),
-    "models.plain": ("to_dict",),
     "models.order_lines": ("OrderLine", "RenewalLine", "new_reference"),
-    "models.orders": (
-        "Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage",
-    ),
+    "models.orders": ("Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage"),
+    "models.plain": ("to_dict",),
     "tokens.file": ("FileTokenStore",),
     "tokens.redis": ("RedisTokenStore",),
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),
-    "clock": ("Clock",),
-    "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
-    "transport.pool": ("SessionManager",),
     "transport.metrics": ("AttemptRecord", "ClientStats"),
+    "transport.pool": ("SessionManager",),
     "wire.dialect": ("Dialect",),
     "wire.endpoints": ("Safety",),
 }  # fmt: skip
+"""The imports above once more, for the interpreter: type checkers read imports alone.
+
+A test holds both to the same names in the same modules.
+"""
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", "errors"]

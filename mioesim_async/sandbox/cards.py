@@ -36,7 +36,7 @@ class World:
     Attributes:
         iccids: The cards, oldest first; ordered eSIMs are added at the end.
         plans: The orders whose plans a card has, oldest first, by ICCID.
-        seeded: How many cards were there from the start.
+        seeded: How many cards there were at the start.
     """
 
     def __init__(self, cards: int, seed: int, clock: SandboxClock) -> None:
@@ -80,11 +80,11 @@ class World:
         return hashlib.blake2b(f"{self._seed}:{iccid}".encode(), digest_size=16).digest()
 
     def stranger(self, number: int) -> str:
-        """Return the ICCID of a card of somebody else's."""
+        """Return the ICCID of a card of another account."""
         return f"8999{number:015d}"
 
     def is_seeded(self, iccid: str) -> bool:
-        """Tell whether a card was there from the start, as those of strangers were."""
+        """Tell whether a card was there from the start; one of another account counts as such."""
         return self._numbers.get(iccid, -1) < self.seeded
 
     def plan_of(self, iccid: str) -> SandboxOrder | None:
@@ -104,7 +104,7 @@ class World:
         return self.seeded_end(iccid)
 
     def seeded_end(self, iccid: str) -> dt.datetime:
-        """Return when a seeded card's first plan ends, GMT+8: with the day that its row names."""
+        """Return when a seeded card's first plan ends, GMT+8: after the last day in its row."""
         end = self._start(iccid) + dt.timedelta(days=31)
         return dt.datetime.combine(end, dt.time(), GMT8)
 
@@ -113,9 +113,9 @@ class World:
         return SEEDED_SKUS[self._digest(iccid)[4] % len(SEEDED_SKUS)]
 
     def seeded_card(self, order_num: str) -> str | None:
-        """Return the card that was there from the start with an order of this number."""
+        """Return the seeded card that came with an order, or None."""
         if self._by_order is None:
-            # Made at the first question only: a sandbox may have a hundred thousand cards.
+            # Built when it is first needed: a sandbox may have a hundred thousand cards.
             cards = reversed(self.iccids[: self.seeded])
             self._by_order = {self.first_order_num(iccid): iccid for iccid in cards}
         return self._by_order.get(order_num)
@@ -150,7 +150,7 @@ class World:
         return row
 
     def used_mb(self, iccid: str, order: SandboxOrder) -> float:
-        """Return what a card used of a plan that was bought here: a share of each whole day."""
+        """Return how much a card has used of a plan that was bought here, by whole days."""
         days = max(0, min(order.days, (now_at(self._clock) - order.starts_at).days))
         return round(order.total_mb * self._digest(iccid)[2] / 255 * days / order.days, 2)
 

@@ -1,8 +1,8 @@
 """What the sandbox sells: SKUs, their plans, and partners with physical SIMs.
 
-The same for every seed, with what the vendor's catalogue holds: country codes without leading
-zeros, a region, a retired code, names with dots and double spaces, two SKUs of one country (so
-that an ``apiCode`` names two plans), and a SKU without plans.
+It is the same for every seed, and has what is special in the vendor's catalogue: country codes
+without leading zeros, a region, a retired code, names with dots and double spaces, two SKUs of
+one country (so that an ``apiCode`` names two plans), and a SKU without plans.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ PLANS = {
 }  # fmt: skip
 
 SEEDED_PRICE = 441
-"""The plan of cards that were there from the start."""
+"""The plan of seeded cards, which the account has from the start."""
 
 
 @frozen
@@ -110,7 +110,7 @@ class SkuLine:
         group: The group that it is listed in.
         plans: Ids of its plans.
         note: A note to buyers, or empty.
-        coverage: Where it works, if that is more than its name.
+        coverage: The countries where it works, if they are not just its name.
         expires: Its ``expirydate``, or None; what the vendor means by it is not known.
     """
 
@@ -157,7 +157,7 @@ PARTNERS: Mapping[int, tuple[str, tuple[int, ...]]] = {
 """Partners with physical SIMs: their name, and the SKUs that their SIMs support."""
 
 COUNTRY_CODES = {sku.display: int(sku.country) for sku in SKUS.values()}
-"""Code of each country by the name that it is sold under."""
+"""The code of each country, by the name of its SKU."""
 
 SOLD = tuple((sku, PLANS[price_id]) for sku in SKUS.values() for price_id in sku.plans)
 """Everything that can be bought."""

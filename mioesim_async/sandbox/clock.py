@@ -32,7 +32,7 @@ class _Timer:
             self.callback()
 
     def arm(self) -> None:
-        """Wait for what is left, in real time; in the timer's own loop."""
+        """Wait in real time for what is left; called in the timer's own loop."""
         if self.handle is not None:
             self.handle.cancel()
         if self.clock.expects(self):
@@ -44,13 +44,13 @@ class _Timer:
 
 
 class SandboxClock:
-    """Real time, plus whatever tests add to it.
+    """Real time, plus what tests add to it.
 
     Give the sandbox's clock to the client under test, and two hours pass for both in one
     call: ``MioEsimClient(..., clock=sandbox.clock)`` and ``sandbox.clock.advance(7200)``.
 
     Attributes:
-        slept: Every wait that was asked for with ``sleep``, in seconds.
+        slept: The seconds of every ``sleep``.
     """
 
     def __init__(self, *, skip_sleeps: bool = False) -> None:
@@ -76,7 +76,7 @@ class SandboxClock:
         return time.time() + self._offset
 
     def advance(self, seconds: float) -> None:
-        """Let time pass at once: whatever is due by then happens. Callable from any thread.
+        """Move the clock forward, and run what is due by then. Any thread may call it.
 
         Raises:
             ValueError: If time would go back.
@@ -95,7 +95,7 @@ class SandboxClock:
         self.slept.append(seconds)
         due = self.monotonic() + seconds
         if self._skip:
-            # Others may have moved the clock by then: waits that overlap don't add up.
+            # Other waits may have moved the clock: those that overlap must not add up.
             await asyncio.sleep(0)
             self.advance(max(0.0, due - self.monotonic()))
             await asyncio.sleep(0)

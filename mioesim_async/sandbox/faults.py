@@ -1,8 +1,10 @@
-"""What can go wrong, as data: which fault strikes which calls."""
+"""Faults as data: what goes wrong, and in which calls."""
 
 from __future__ import annotations
 
-from typing import Self
+from collections import defaultdict
+from math import inf
+from typing import Self, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -11,6 +13,8 @@ from mioesim_async.sandbox.clock import SandboxClock
 __all__ = ["GIGABYTE", "Fault", "Faults"]
 
 GIGABYTE = 1024**3
+
+N = TypeVar("N", int, float)
 
 
 @frozen
@@ -38,7 +42,7 @@ class Fault:
         pause: Seconds of the sandbox's clock between pieces.
         chunk: Most bytes in a piece, sent as HTTP chunks; 0 for no chunks.
         size: Answer with a reply of so many bytes, made as it is sent.
-        declared: Tell the size of that reply in its Content-Length.
+        declared: Send the size of that reply as its Content-Length.
         effect: Let the call take effect first, and only then go wrong.
     """
 
@@ -73,18 +77,23 @@ class Fault:
     @classmethod
     def slow(cls, seconds: float) -> Self:
         """Answer after so many seconds of the sandbox's clock."""
-        return cls("slow", delay=seconds)
+        return cls("slow", delay=_within("seconds", seconds, 0))
 
     @classmethod
     def http(cls, status: int, *, retry_after: str | None = None) -> Self:
         """Answer with an HTTP status, and do nothing."""
-        headers = () if retry_after is None else (("Retry-After", retry_after),)
-        return cls(f"http {status}", status=status, headers=headers, body=b"trouble")
+        headers = () if retry_after is None else (_header("Retry-After", retry_after),)
+        return cls(
+            f"http {status}",
+            status=_within("status", status, 200, 600),
+            headers=headers,
+            body=b"trouble",
+        )
 
     @classmethod
     def redirect(cls, location: str) -> Self:
         """Answer 307, which would re-send the form to another place."""
-        return cls("redirect", status=307, headers=(("Location", location),), body=b"")
+        return cls("redirect", status=307, headers=(_header("Location", location),), body=b"")
 
     @classmethod
     def lose_request(cls) -> Self:
@@ -103,12 +112,14 @@ class Fault:
         An order is placed, and then answered with that fault's status, code or body, late,
         or never.
         """
+        if fault.effect:
+            raise ValueError(f"{fault.name} goes wrong after the effect already")
         return evolve(fault, name=f"after-effect {fault.name}", effect=True)
 
     @classmethod
     def cut(cls, keep: float = 0.5) -> Self:
         """Send a part of the body, then close the connection."""
-        return cls("cut", keep=keep)
+        return cls("cut", keep=_within("keep", keep, 0, 1))
 
     @classmethod
     def truncate(cls, body: bytes = b'{"code":0,"data":[{"iccid":"89') -> Self:
@@ -119,7 +130,9 @@ class Fault:
     def html(cls, status: int = 200) -> Self:
         """Answer with an HTML page."""
         page = b"<!DOCTYPE html><html><title>Maintenance</title></html>"
-        return cls("html", status=status, body=page, content_type="text/html")
+        return cls(
+            "html", status=_within("status", status, 200, 600), body=page, content_type="text/html"
+        )
 
     @classmethod
     def malformed(cls, body: bytes = b'{"code":0,"data":[}') -> Self:
@@ -139,6 +152,12 @@ class Fault:
     @classmethod
     def refuse(cls, code: int | str, message: str = "refused") -> Self:
         """Answer with a code that is not success, and do nothing."""
+        if code == "":
+            raise ValueError("code must not be empty")
+        try:
+            message.format_map(defaultdict(str))
+        except (LookupError, AttributeError, ValueError) as error:
+            raise ValueError(f"message {message!r} can't be filled in: {error}")
         return cls(f"code {code}", code=code, message=message)
 
     @classmethod
@@ -149,27 +168,29 @@ class Fault:
     @classmethod
     def missing_cards(cls, count: int = 1) -> Self:
         """Leave cards out of the reply."""
-        return cls("missing cards", drop=count)
+        return cls("missing cards", drop=_within("count", count, 0))
 
     @classmethod
     def extra_cards(cls, count: int = 1) -> Self:
         """Add cards to the reply that nobody asked for."""
-        return cls("extra cards", add=count)
+        return cls("extra cards", add=_within("count", count, 0))
 
     @classmethod
     def unknown_values(cls) -> Self:
-        """Add fields and statuses that nobody knows."""
+        """Add fields and statuses that are not documented."""
         return cls("unknown values", strange=True)
 
     @classmethod
     def slow_body(cls, pause: float = 1.0, *, pieces: int = 10) -> Self:
         """Send the body in pieces, with so many seconds of the sandbox's clock between them."""
-        return cls("slow body", pause=pause, pieces=_at_least(2, pieces))
+        return cls(
+            "slow body", pause=_within("pause", pause, 0), pieces=_within("pieces", pieces, 2)
+        )
 
     @classmethod
     def tiny_chunks(cls, size: int = 1) -> Self:
         """Send the body in HTTP chunks of so many bytes."""
-        return cls("tiny chunks", chunk=_at_least(1, size))
+        return cls("tiny chunks", chunk=_within("size", size, 1))
 
     @classmethod
     def huge(cls, size: int = GIGABYTE, *, declared: bool = False) -> Self:
@@ -177,9 +198,9 @@ class Fault:
 
         Args:
             size: How many bytes.
-            declared: Say so in Content-Length; otherwise the client finds out as it reads.
+            declared: Send the size as Content-Length; otherwise the client learns it by reading.
         """
-        return cls("huge", size=_at_least(1, size), declared=declared)
+        return cls("huge", size=_within("size", size, 1), declared=declared)
 
     @classmethod
     def silence(cls) -> Self:
@@ -189,19 +210,24 @@ class Fault:
     @classmethod
     def half_closed(cls, keep: float = 0.5) -> Self:
         """Send a part of the reply, then end the sending side and keep the connection."""
-        return cls("half closed", half_close=True, keep=keep)
+        return cls("half closed", half_close=True, keep=_within("keep", keep, 0, 1))
 
 
-def _at_least(least: int, value: int) -> int:
-    if value < least:
-        raise ValueError(f"must be {least} or more, not {value}")
+def _within(name: str, value: N, least: int, below: float = inf) -> N:
+    if not least <= value < below:
+        limit = "" if below == inf else f" and less than {below}"
+        raise ValueError(f"{name} must be {least} or more{limit}, not {value!r}")
     return value
+
+
+def _header(name: str, value: str) -> tuple[str, str]:
+    if not value or not value.isprintable():
+        raise ValueError(f"{name} must be printable text, not {value!r}")
+    return name, value
 
 
 @define
 class _Rule:
-    """When a fault strikes."""
-
     endpoint: str | None
     fault: Fault
     left: float
@@ -231,23 +257,22 @@ class Faults:
         after: int = 0,
         seconds: float | None = None,
     ) -> None:
-        """Let a fault strike.
+        """Add a fault.
 
         Args:
             fault: What goes wrong.
             endpoint: Last part of the path, such as ``login``; None for all.
             times: How many calls meet it; None for all.
-            after: How many calls of the endpoint go well before.
-            seconds: Strike every call for so long on the sandbox's clock; ``times`` is then
-                of no effect.
+            after: How many calls of the endpoint go well before the first that meets it.
+            seconds: Strike every call for so many seconds of the sandbox's clock, and ignore
+                ``times``.
         """
-        forever = float("inf")
-        left = forever if times is None or seconds is not None else times
-        ends = forever if seconds is None else self._clock.monotonic() + seconds
+        left = inf if times is None or seconds is not None else times
+        ends = inf if seconds is None else self._clock.monotonic() + seconds
         self._rules.append(_Rule(endpoint, fault, left, after, ends))
 
     def clear(self) -> None:
-        """Let nothing go wrong any more."""
+        """Remove all faults."""
         self._rules.clear()
 
     def take(self, endpoint: str) -> Fault | None:

@@ -53,7 +53,7 @@ async def send(
     """Send a body as a fault says: a part of it, in pieces, or both.
 
     Args:
-        request: Whose reply it is.
+        request: The request that is answered.
         body: The whole body.
         fault: What goes wrong.
         pause: Waits between two pieces.
@@ -61,7 +61,7 @@ async def send(
     part = body[: int(len(body) * fault.keep)]
     response = _response(request, None if fault.chunk else len(body))
     with suppress(ConnectionError):
-        # The client may have enough of it, and hang up.
+        # The client may hang up before the end.
         await response.prepare(request)
         size = fault.chunk or max(1, -(-len(part) // fault.pieces))
         for start in range(0, len(part), size):
@@ -98,7 +98,7 @@ def _response(request: web.Request, length: int | None) -> web.StreamResponse:
 
 
 def _huge(size: int) -> Iterator[memoryview | bytes]:
-    """Make JSON of so many bytes, block by block: the envelope of one very long text."""
+    """Make JSON of so many bytes, block by block: an envelope whose data is one long text."""
     head, tail = b'{"code":0,"message":"success","data":"', b'"}'
     filler = size - len(head) - len(tail)
     if filler < 0:

@@ -1,11 +1,10 @@
 """What the sandbox writes differently with ``odd=True``.
 
-By default each field has one spelling and one type. An odd sandbox mixes in what else a client
-must survive: other spellings, text where numbers are usual, null, fields that are missing. The
-tables below hold all of it; ``docs/wire.md`` says how sure each is.
+By default each field has one spelling and one type. An odd sandbox also writes other spellings,
+text where numbers are usual, null, and rows with fields missing, as a client must expect them.
+The tables below list them all; ``docs/wire.md`` says how sure each is.
 
-Which rows are written differently follows from the number that their id ends with, so that a
-run repeats.
+The number that a row's id ends with decides how the row is written, so that each run is the same.
 """
 
 from __future__ import annotations

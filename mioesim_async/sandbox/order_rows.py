@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mioesim_async.sandbox.cards import World, pdf_url, stamp
+from mioesim_async.sandbox.cards import World, stamp
 from mioesim_async.sandbox.catalogue import PLANS, SKUS
 from mioesim_async.sandbox.recorded import SandboxOrder
 
-__all__ = ["card_rows", "order_row", "pdf_url", "usage_row"]
+__all__ = ["card_rows", "order_row", "usage_row"]
 
 CARD_FIELDS = ("iccid", "code", "sm_dp_address", "activationCode", "apn", "pdfUrl")
 

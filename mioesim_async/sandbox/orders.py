@@ -1,11 +1,11 @@
 """The sandbox's order book: what is bought, renewed, refunded and looked up.
 
-Nothing of an order happens unless all of it can. The codes of refusals are the vendor's,
-with these assumptions: -2 also refuses a value that makes no sense, ``OUT_OF_STOCK`` an
-order beyond the stock, -10 physical SIMs without ``dpId``, 3 what does not exist. A reference
+An order takes effect as a whole or not at all. The codes of refusals are the vendor's, with
+these assumptions: -2 also refuses a value that can't be right, ``OUT_OF_STOCK`` an order beyond
+the stock, -10 physical SIMs without ``dpId``, 3 what does not exist. A reference
 (``otherOrderId``) may be used again, and makes another order (assumed). A plan starts on its
-first day, or when it is bought; a renewal when the card's last plan ends. A refunded card goes
-on as it was, and can't be renewed (all assumed).
+first day, or when it is bought; a renewal starts when the card's last plan ends. A refunded card
+keeps its plans, and can't be renewed (all assumed).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import OrderStatus
 from mioesim_async.sandbox import catalogue
-from mioesim_async.sandbox.cards import World
+from mioesim_async.sandbox.cards import World, pdf_url
 from mioesim_async.sandbox.clock import SandboxClock
-from mioesim_async.sandbox.order_rows import card_rows, order_row, pdf_url, usage_row
+from mioesim_async.sandbox.order_rows import card_rows, order_row, usage_row
 from mioesim_async.sandbox.params import Params, Refusal, day, names, need, whole, whole_or_none
 from mioesim_async.sandbox.recorded import SandboxMail, SandboxOrder, now_at
 from mioesim_async.wire.endpoints import (
@@ -179,10 +179,10 @@ class OrderBook:
     def _reply(self, order: SandboxOrder, params: Params) -> Any:
         return self._form(self, order, params.get("backInfo", ""))
 
-    # Afterwards.
+    # After an order.
 
     def _order(self, order_num: str) -> SandboxOrder:
-        """Return an order of the account, one that a seeded card came with included, or refuse."""
+        """Return an order of the account, also one that a seeded card came with, or refuse."""
         if order_num == FOREIGN_ORDER_NUM:
             raise Refusal(22, "the order is not yours")
         order = self._by_num.get(order_num) or self._seeded(order_num)
@@ -231,7 +231,7 @@ class OrderBook:
         return self.whole_order(self._order(need(params, "orderNum")))
 
     def refund(self, params: Params) -> None:
-        """Refund cards of an order; each once."""
+        """Refund cards of an order, each at most once."""
         need(params, "iccids")
         order = self._order(need(params, "orderNum"))
         asked = _cards_of(order, params)
@@ -253,12 +253,12 @@ class OrderBook:
         return None
 
     def verify(self, params: Params) -> None:
-        """Tell by the code whether there is enough stock."""
+        """Refuse where there is not enough stock."""
         sku, plan = catalogue.find(whole(params, "skuid"), whole(params, "priceid"))
         if whole(params, "count") > self.stock.get((sku.sku_id, plan.price_id), MAX_COUNT):
             raise Refusal(OUT_OF_STOCK, "out of stock")
 
-    # Looking back.
+    # Lists of orders.
 
     def search(self, params: Params) -> dict[str, Any]:
         """Search orders, newest first; days are GMT+8 and included (assumed)."""
@@ -276,13 +276,13 @@ class OrderBook:
     def _found(self, order: SandboxOrder) -> dict[str, Any]:
         row = self.whole_order(order)
         if self._search != "ignores references":
-            # The two spellings of real orders differ in case alone: here one of them comes.
+            # The names of the two fields differ in case alone; a row of a search has one of them.
             del row["outerOrderid"]
             row["outerOrderId"] = order.other_order_id
         return row
 
     def usage(self, params: Params) -> dict[str, Any]:
-        """Page through orders with the usage of their plans, newest first."""
+        """Return a page of orders with the usage of their plans, newest first."""
         order_num, iccid = params.get("orderNum", ""), params.get("iccid", "")
         if not order_num and not iccid:
             raise Refusal(-2, "iccid or orderNum is missing")

@@ -1,4 +1,4 @@
-"""How the vendor's endpoints read what they are asked, and how they refuse."""
+"""How the vendor's endpoints read their parameters, and how they refuse."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def whole(params: Params, name: str, code: int = -2) -> int:
 
 
 def names(params: Params, name: str) -> list[str]:
-    """Return what stands between the commas, each once."""
+    """Return the items of a list with commas, each once."""
     return list(dict.fromkeys(part for part in params.get(name, "").split(",") if part))
 
 
@@ -54,8 +54,8 @@ def day(params: Params, name: str, code: int = -2, forms: int = 1) -> dt.date | 
 
     Args:
         params: What was sent.
-        name: Of the parameter.
-        code: Refuses what is no day (assumed).
+        name: Name of the parameter.
+        code: The code of a refusal, where it is no day (assumed).
         forms: 1 takes ``MM/dd/yyyy`` alone, 2 also ``yyyy-MM-dd``.
     """
     value = params.get(name, "")

@@ -1,4 +1,4 @@
-"""What a sandbox remembers for tests to look at: requests, orders and mails."""
+"""What a sandbox keeps for tests to look at: requests, orders and mails."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class RecordedRequest:
         endpoint: Last part of the path, such as ``login``.
         method: GET or POST.
         params: What was sent, token and signature included; left out of ``repr``.
-        user_agent: The client's.
+        user_agent: The ``User-Agent`` of the client.
         cookies: Whether a cookie came along.
         connection: Number of the connection, from 1.
         at: Seconds since the epoch (UTC), by the sandbox's clock.
-        code: The code that the call came to, even where its reply was lost or replaced, or None.
+        code: The code of the answer, also of one that was lost or replaced, or None.
         fault: Name of the fault that struck, or None.
     """
 
@@ -60,8 +60,8 @@ class SandboxMail:
 
     Attributes:
         order_num: The order whose PDFs it holds.
-        email: Who gets it.
-        iccids: The cards that it is about.
+        email: The address that it goes to.
+        iccids: The cards whose PDFs it holds.
     """
 
     order_num: str
@@ -123,7 +123,7 @@ class SandboxOrder:
     def status(self) -> OrderStatus:
         """Its state by the sandbox's clock.
 
-        Refunds take a minute of it. An order whose plans have ended is ended.
+        A refund takes a minute. An order is ended when its plans have ended.
         """
         if self.refunds:
             is_whole = len(self.refunds) == len(self.iccids)

@@ -59,8 +59,8 @@ class Sandbox(Closing):
         stock: How many cards are left, by SKU and price id; what is absent is unlimited.
         foreign_order_num: Number of an order of another account.
         requests: What the server saw, oldest first.
-        faults: What shall go wrong.
-        clock: Its time; tokens live two hours of it.
+        faults: What goes wrong.
+        clock: Its time; a token lives for two hours of it.
         refused: ICCIDs for which a whole batch is refused, each with the code.
     """
 
@@ -89,9 +89,9 @@ class Sandbox(Closing):
         Args:
             cards: How many cards the account has.
             seed: Another seed makes other cards.
-            signature: The one scheme that is taken; None takes both.
-            login_encoding: The one way to log in that is taken; None takes all.
-            read_method: The one method of reads that is taken; None takes both.
+            signature: The one scheme that is accepted; None accepts both.
+            login_encoding: The one way to log in that is accepted; None accepts all.
+            read_method: The one method of reads that is accepted; None accepts both.
             batch_parameter: Name of the parameter that takes the ICCIDs of a batch.
             shape: Of a batch reply: ``list``, ``map`` (by ICCID), ``list in object`` or
                 ``map in object``.
@@ -103,11 +103,11 @@ class Sandbox(Closing):
                 the date range, and rows carry none); or ``lists all`` (of the date range, and
                 rows carry theirs).
             text_codes: Write codes as text, and ``message`` as ``msg``.
-            odd: Mix in all spellings and types that a client must survive: prices as text,
+            odd: Also write all other spellings and types that a client must read: prices as text,
                 ``note`` null, ``usedMb`` as a number, ``skuId`` for ``skuid``, Dto and Vo lists,
-                fields that are missing, and what else ``docs/wire.md`` lists (each with how sure
-                it is). By default each field has one spelling and one type: those documented, or
-                observed most plainly.
+                rows with fields missing, and the others that ``docs/wire.md`` lists (each with how
+                sure it is). By default each field has one spelling and one type: the documented
+                one, or else the one that was observed most clearly.
             clock: The clock; a new one if None.
             host: Address to listen on.
             port: Port to listen on; 0 for a free one.
@@ -212,7 +212,7 @@ class Sandbox(Closing):
         return MioEsimClient(self.credentials, base_url=self.url, **arguments)
 
     def evict(self) -> None:
-        """Kill the live token, as a login from elsewhere does."""
+        """End the live token, as another login on the account would."""
         self._vendor.evict()
 
     async def start(self) -> None:
@@ -243,15 +243,15 @@ class Sandbox(Closing):
         runner, self._runner = self._runner, None
         self._url = ""
         if runner is not None and self._listener is not None:
-            # Accept no more; what was accepted is set up within a few turns, and then closed
-            # with the rest. A connection that meets a closed server half-way would leak.
-            # Loops of other kinds have no readers to remove, and no such moment.
+            # Accept no more, and give the connections that were accepted a few turns to be set
+            # up, so that cleanup() closes them with the others: one that is set up after it
+            # would leak. Loops of other kinds have no readers to remove, and no such moment.
             loop = asyncio.get_running_loop()
             if isinstance(loop, asyncio.SelectorEventLoop):
                 loop.remove_reader(self._listener.fileno())
             for _ in range(TURNS_TO_SET_UP):
                 await asyncio.sleep(0)
-        # A call goes on when its client hangs up, as the vendor's would; here it ends.
+        # A call goes on after its client has hung up, as at the vendor; here it ends.
         for waiting in self._waiting:
             waiting.cancel()
         if runner is not None:
@@ -326,7 +326,7 @@ class Sandbox(Closing):
     async def _strike(
         self, fault: Fault, request: web.Request, params: dict[str, str], seen: RecordedRequest
     ) -> web.StreamResponse:
-        """Answer a call that meets a fault; it takes effect once at most."""
+        """Answer a call that meets a fault; the call takes effect at most once."""
         answered = self._answer(request, params, seen, None) if fault.effect else None
         if fault.delay:
             await self._wait(self.clock.sleep(fault.delay))
@@ -356,7 +356,7 @@ class Sandbox(Closing):
         return response
 
     async def _wait(self, waiting: Coroutine[Any, Any, T]) -> T:
-        """Wait for something that takes long, and that the end of the sandbox ends."""
+        """Wait for something that takes long; closing the sandbox cancels it."""
         task = asyncio.ensure_future(waiting)
         self._waiting.add(task)
         try:
@@ -365,7 +365,6 @@ class Sandbox(Closing):
             self._waiting.discard(task)
 
     async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Write the sandbox's own time into a reply's head."""
         response.headers["Date"] = email.utils.formatdate(self.clock.time(), usegmt=True)
 
     def _connection_number(self, request: web.Request) -> int:

@@ -96,7 +96,7 @@ class Vendor:
         self._token_ends = 0.0
 
     def evict(self) -> None:
-        """Kill the live token."""
+        """End the live token."""
         self._token = None
 
     def answer(self, path: str, params: dict[str, str], fault: Fault | None) -> Result:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from waiting import SECONDS
-
-import mioesim_async
 
 HEAVY = ("aiohttp", "cattrs", "attrs", "attr", "orjson", "rich", "cyclopts", "uvloop")
 
@@ -131,61 +127,3 @@ def test_importing_the_client_needs_neither_the_command_line_nor_pytest() -> Non
     loaded = modules_after("from mioesim_async import MioEsimClient")
     assert "aiohttp" in loaded
     assert not loaded & {"rich", "cyclopts", "uvloop", "pytest"}
-
-
-# The public names.
-
-
-def type_checkers_names() -> set[str]:
-    """Return the names that the ``TYPE_CHECKING`` block of the package imports."""
-    source = Path(mioesim_async.__file__).read_text(encoding="utf-8")
-    blocks = [
-        node
-        for node in ast.parse(source).body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
-    assert len(blocks) == 1
-    imports = [node for node in blocks[0].body if isinstance(node, ast.ImportFrom)]
-    assert len(imports) == len(blocks[0].body)
-    aliases = [alias for node in imports for alias in node.names]
-    assert all(alias.asname == alias.name for alias in aliases), "not re-exported"
-    return {alias.name for alias in aliases}
-
-
-def test_type_checkers_see_exactly_the_names_that_exist() -> None:
-    assert type_checkers_names() | {"__version__"} == {*mioesim_async.__all__}
-    assert len(mioesim_async.__all__) == len({*mioesim_async.__all__})
-
-
-@pytest.mark.parametrize("name", mioesim_async.__all__)
-def test_every_public_name_can_be_got(name: str) -> None:
-    value = getattr(mioesim_async, name)
-    assert value is getattr(mioesim_async, name)
-    assert name in dir(mioesim_async)
-    if isinstance(value, type):
-        assert value.__name__ == name
-
-
-def test_a_star_import_gives_every_public_name() -> None:
-    script = (
-        "from mioesim_async import *\nimport mioesim_async\n"
-        "assert {*mioesim_async.__all__} <= {*globals()}"
-    )
-    assert "mioesim_async" in modules_after(script)
-
-
-def test_a_name_that_does_not_exist_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no_such_name"):
-        _ = mioesim_async.no_such_name
-    assert not hasattr(mioesim_async, "asyncio")
-
-
-def test_the_names_of_the_public_face_are_there() -> None:
-    promised = {
-        "MioEsimClient", "Credentials", "SessionManager", "PoolLimits", "Timeouts",
-        "RetryPolicy", "Dialect", "Safety", "CardStream", "CardStatus", "CardDetail",
-        "CardOutcome", "CardReport", "DpStatus", "Sku", "SkuPackages", "Package", "PastPlan",
-        "ActivationCode", "InstallLinks", "CustomerSheet", "customer_html", "customer_sheets",
-        "customer_text", "fan_out", "to_dict", "errors",
-    }  # fmt: skip
-    assert promised <= {*mioesim_async.__all__}

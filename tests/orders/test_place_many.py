@@ -160,6 +160,38 @@ async def test_a_dry_run_checks_prices_and_stock_and_buys_nothing(
         _ = [outcome async for outcome in limited]
 
 
+async def test_a_dry_run_says_what_a_run_would_of_references_that_the_journal_knows(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    async with sandbox.client(order_journal=OrderJournal(tmp_path / "orders.db")) as client:
+        await client.orders.place(**PLAN, count=1, other_order_id="bought")
+        wanted = [
+            OrderLine(**PLAN, other_order_id="new"),
+            OrderLine(**PLAN, count=2, other_order_id="bought"),
+        ]
+        ends = []
+        for dry_run in (True, False):
+            stream = client.orders.place_many(wanted, max_spend=Decimal(99), dry_run=dry_run)
+            new, clash = sorted([o async for o in stream], key=lambda o: o.position)
+            assert new.error is None
+            assert isinstance(clash.error, errors.DuplicateOrder)
+            assert clash.in_stock is None
+            ends.append((str(clash.error), clash.error.was_placed, clash.price, stream.stats))
+        assert ends[0] == ends[1]
+        same = [OrderLine(**PLAN, other_order_id="bought")]
+        (again,) = [o async for o in client.orders.place_many(same, max_spend=None, dry_run=True)]
+        assert (again.error, again.in_stock) == (None, True)
+    assert sent(sandbox) == 2
+
+
+async def test_lines_of_a_run_without_a_limit_come_back_as_they_were_given(
+    client: MioEsimClient,
+) -> None:
+    wanted = lines(3)
+    outcomes = [o async for o in client.orders.place_many(wanted, max_spend=None)]
+    assert all(o.line is wanted[o.position] for o in outcomes)
+
+
 async def test_a_list_is_checked_whole_before_a_byte_is_sent(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import aiohttp
 import pytest
@@ -126,9 +127,31 @@ async def test_capacity_counts_every_call_under_way(wire: Wire, capacity: int) -
         lambda: Fault.slow_body(pieces=1),
         lambda: Fault.tiny_chunks(0),
         lambda: Fault.huge(0),
+        lambda: Fault.slow(-1),
+        lambda: Fault.slow(float("nan")),
+        lambda: Fault.missing_cards(-1),
     ],
 )
 def test_a_fault_that_would_be_none_is_refused(make: object) -> None:
     assert callable(make)
     with pytest.raises(ValueError, match="or more"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Fault.http(99), "status must be"),
+        (lambda: Fault.html(600), "status must be"),
+        (lambda: Fault.http(429, retry_after="7\r\nSet-Cookie: a=b"), "Retry-After must be"),
+        (lambda: Fault.redirect(""), "Location must be"),
+        (lambda: Fault.cut(1), "keep must be"),
+        (lambda: Fault.half_closed(-0.5), "keep must be"),
+        (lambda: Fault.refuse(""), "code must not"),
+        (lambda: Fault.refuse(1, "{0.a}"), "message '{0.a}' can't"),
+        (lambda: Fault.after_effect(Fault.after_effect(Fault.html())), "after the effect already"),
+    ],
+)
+def test_a_fault_that_could_not_be_served_is_refused(make: Callable[[], object], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         make()

@@ -6,7 +6,7 @@ import inspect
 import re
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from command import interrupted, mioesim, started
@@ -14,7 +14,7 @@ from waiting import read_until
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox import Fault
-from mioesim_async.sandbox.fault_specs import NAMES, FaultSpec, parse_fault
+from mioesim_async.sandbox.fault_specs import NAMES, READERS, FaultSpec, parse_fault
 
 QUERY = "queryIccidInformation"
 
@@ -101,6 +101,31 @@ def test_a_wrong_fault_is_refused_in_one_line_that_lists_the_names(spec: str) ->
     message = str(caught.value)
     assert "\n" not in message
     assert all(name in message for name in NAMES)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("http", "its value is missing; write http=STATUS[,RETRY-AFTER]"),
+        ("http=99", "status must be 200 or more and less than 600, not 99; write http=STATUS"),
+        ("http=abc", "status can't be 'abc'; write http=STATUS[,RETRY-AFTER]"),
+        ("huge=5,yes", "declared can't be 'yes'; write huge=[SIZE][,declared]"),
+        ("slow_body=1,1", "pieces must be 2 or more, not 1"),
+        ("silence=1", "it takes no value; write silence, without a value"),
+        ("after-effect=cut=1", "write cut=[KEEP] (what is in brackets may be left out); write"),
+    ],
+)
+def test_a_wrong_value_is_told_with_the_form_that_its_fault_takes(spec: str, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(said)):
+        parse_fault(spec)
+
+
+@pytest.mark.parametrize("maker", NAMES)
+def test_the_values_of_each_fault_can_be_read_from_text(maker: str) -> None:
+    signature = inspect.signature(getattr(Fault, maker.replace("-", "_")), eval_str=True)
+    for parameter in signature.parameters.values():
+        kinds = {*(get_args(parameter.annotation) or (parameter.annotation,))} - {type(None)}
+        assert kinds <= {*READERS}
 
 
 # The command.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sized
 from datetime import date
 from decimal import Decimal
 from typing import Any, Self
@@ -12,14 +12,27 @@ from typing import Any, Self
 from attrs import define, evolve, field
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line, Purchase, check_in_steps, of_today
+from mioesim_async.api.orders.line_checks import (
+    Line,
+    Purchase,
+    check_all,
+    check_in_steps,
+    of_today,
+)
+from mioesim_async.api.orders.planning import (
+    CheckStock,
+    EntryOf,
+    PackageFinder,
+    PlannedLine,
+    ask_stock,
+    plan_line,
+)
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchStream
 from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW
 from mioesim_async.fanout.source import Checked
 from mioesim_async.models.catalogue import Package
-from mioesim_async.models.order_lines import OrderLine, RenewalLine
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.failures import is_fatal
@@ -27,8 +40,8 @@ from mioesim_async.transport.failures import is_fatal
 __all__ = ["BulkStats", "LineOutcome", "Lines", "OrderStream"]
 
 Lines = Iterable[Line] | AsyncIterable[Line]
-Price = Callable[[Line], Awaitable[Package | None]]
-InStock = Callable[[OrderLine], Awaitable[bool | None]]
+Planned = tuple[PlannedLine, Purchase | None]
+"""A line that may go; without a purchase it has failed."""
 
 
 @define
@@ -67,16 +80,6 @@ class BulkStats:
     failed: int = 0
     unknown: int = 0
     spent: Decimal = Decimal(0)
-
-
-@define
-class _ReadyLine:
-    """A line that may go."""
-
-    position: int
-    line: Line
-    purchase: Purchase | None = None
-    error: errors.MioEsimError | None = None
 
 
 @define(eq=False)
@@ -142,8 +145,9 @@ class OrderStream(Closing):
         lines: Lines,
         purchaser: Purchaser,
         *,
-        find_package: Price,
-        in_stock: InStock,
+        finder: PackageFinder,
+        entry_of: EntryOf,
+        check_stock: CheckStock,
         concurrency: int,
         max_spend: Decimal | None,
         dry_run: bool,
@@ -155,8 +159,9 @@ class OrderStream(Closing):
         self.stats = BulkStats()
         self._lines = lines
         self._purchaser = purchaser
-        self._find_package = find_package
-        self._in_stock = in_stock
+        self._finder = finder
+        self._entry_of = entry_of if dry_run else None
+        self._check_stock = check_stock
         self._is_limited = max_spend is not None
         self._dry_run = dry_run
         self._deadline = deadline
@@ -169,7 +174,7 @@ class OrderStream(Closing):
         checked: Checked[Line] | None = None
         if isinstance(lines, Sized) and isinstance(lines, Iterable):
             self._lines = checked = Checked(lines, self._check_all)
-        self._batches: BatchStream[_ReadyLine, LineOutcome] = BatchStream(
+        self._batches: BatchStream[Planned, LineOutcome] = BatchStream(
             self._ready_lines(),
             self._deal_with,
             batch_size=1,
@@ -216,81 +221,75 @@ class OrderStream(Closing):
         await self._batches.aclose()
 
     def _check_all(self, lines: Iterable[Line]) -> Steps[deque[list[Line]]]:
-        checked: list[Line] = []
-        faults: list[str] = []
         references: set[str] = set()
-        for position, line in enumerate(lines):
-            try:
-                yield from self._check_one(line, references)
-            except errors.InvalidRequest as error:
-                faults += [f"line {position}: {fault}" for fault in error.faults]
-            checked.append(line)
-            yield
-        if faults:
-            raise errors.InvalidRequest(*faults)
-        return deque([checked])
 
-    def _check_one(self, line: Line, references: set[str]) -> Steps[None]:
-        _check_kind(line)
+        def check(line: Line) -> Steps[None]:
+            purchase = yield from self._check(line, references)
+            # A journal may know a line of before; without one it can't be placed any more.
+            if purchase.passed_day and self._purchaser.journalling is None:
+                raise errors.InvalidRequest(purchase.passed_day)
+
+        return deque([(yield from check_all(lines, check, first=0))])
+
+    def _check(self, line: Line, references: set[str]) -> Steps[Purchase]:
         purchase = yield from check_in_steps(line, today=self._today())
-        _check_new(line, references)
-        # A journal may know a line of before; without one it can't be placed any more.
-        if purchase.passed_day and self._purchaser.journalling is None:
-            raise errors.InvalidRequest(purchase.passed_day)
+        if line.other_order_id in references:
+            raise errors.InvalidRequest(f"reference {line.other_order_id} is that of a line before")
+        references.add(line.other_order_id)
+        return purchase
 
-    async def _ready_lines(self) -> AsyncIterator[_ReadyLine]:
+    async def _ready_lines(self) -> AsyncIterator[Planned]:
         """Check and price the lines in order, and let each go once it can be afforded."""
-        position = 0
+        number = 0
         async for line in _each(self._lines):
-            ready = _ReadyLine(position, line)
-            position += 1
-            try:
-                await self._prepare(ready)
-            except errors.MioEsimError as error:
-                if is_fatal(error):
-                    raise
-                ready.error = error
+            number += 1
+            one, purchase = await self._planned(line)
+            one.number = number
             if self._fatal is not None:
                 raise self._fatal
-            await self._spend_limit.hold(_price(ready), line)
+            await self._spend_limit.hold(one.price, line)
             if self._fatal is not None:
                 raise self._fatal
-            yield ready
+            yield one, purchase
 
-    async def _prepare(self, ready: _ReadyLine) -> None:
-        line = ready.line
-        _check_kind(line)
-        await in_slices(check_in_steps(line, today=self._today()))
-        _check_new(line, self._references)
-        if line.package is None and (self._is_limited or self._dry_run):
-            package = await self._find_package(line)
-            if package is None and line.sku_id is not None:
-                raise errors.InvalidRequest(
-                    f"reference {line.other_order_id}: the catalogue has no price_id "
-                    f"{line.price_id} for sku_id {line.sku_id}; give package= if you know better"
-                )
-            ready.line = line = evolve(line, package=package)
-        purchase = await in_slices(check_in_steps(line, today=self._today()))
-        if purchase.price is None and self._is_limited:
-            raise errors.InvalidRequest(
-                f"reference {line.other_order_id}: its price isn't known, so it can't be held "
-                "against max_spend; give package="
-            )
-        if purchase.passed_day and self._dry_run:
-            raise errors.InvalidRequest(purchase.passed_day)
-        ready.purchase = purchase
-
-    async def _deal_with(self, ready_lines: list[_ReadyLine]) -> LineOutcome:
-        (ready,) = ready_lines
-        outcome = LineOutcome(ready.position, ready.line, price=_price(ready))
+    async def _planned(self, line: Line) -> Planned:
+        one, purchase = PlannedLine(line), None
         try:
-            if ready.error is not None or ready.purchase is None:
-                outcome.error = ready.error
-            elif self._dry_run:
-                if isinstance(ready.line, OrderLine):
-                    outcome.in_stock = await self._in_stock(ready.line)
-            else:
-                outcome.order = await self._purchaser.buy(ready.purchase, self._deadline)
+            purchase = await in_slices(self._check(line, self._references))
+            one, purchase = await plan_line(
+                line, purchase, find=self._package_of, entry_of=self._entry_of
+            )
+            if one.fault is None and one.price is None and self._is_limited:
+                raise errors.InvalidRequest(
+                    f"reference {line.other_order_id}: its price isn't known, so it can't be held "
+                    "against max_spend; give package="
+                )
+        except errors.MioEsimError as error:
+            if is_fatal(error):
+                raise
+            one.fault = error
+        return one, purchase if one.fault is None else None
+
+    async def _package_of(self, line: Line) -> Package | None:
+        if line.package is not None or not (self._is_limited or self._dry_run):
+            return line.package
+        package = await self._finder.find(line)
+        if package is None and line.sku_id is not None:
+            raise errors.InvalidRequest(
+                f"reference {line.other_order_id}: the catalogue has no price_id "
+                f"{line.price_id} for sku_id {line.sku_id}; give package= if you know better"
+            )
+        return package
+
+    async def _deal_with(self, planned: list[Planned]) -> LineOutcome:
+        ((one, purchase),) = planned
+        outcome = LineOutcome(one.number - 1, one.line, error=one.fault, price=one.price)
+        try:
+            if purchase is not None and self._dry_run:
+                await ask_stock(self._check_stock, [one])
+                outcome.in_stock = one.in_stock
+            elif purchase is not None:
+                outcome.order = await self._purchaser.buy(purchase, self._deadline)
         except errors.MioEsimError as error:
             outcome.error = error.with_traceback(None)
             if is_fatal(error) or self._are_all_signed_wrongly(error):
@@ -299,7 +298,7 @@ class OrderStream(Closing):
             self._spend_limit.settle(outcome.price, error)
             raise
         if outcome.error is not None and outcome.error.was_placed is None:
-            reference = getattr(ready.line, "other_order_id", None)
+            reference = getattr(one.line, "other_order_id", None)
             await self._purchaser.tell_of(outcome.error, reference)
         self._spend_limit.settle(outcome.price, outcome.error)
         return outcome
@@ -314,29 +313,11 @@ class OrderStream(Closing):
         return of_today(self._purchaser.caller.clock.time())
 
 
-def _price(ready: _ReadyLine) -> Decimal | None:
-    return None if ready.purchase is None else ready.purchase.price
-
-
 def _check_limit(limit: object) -> None:
     if limit is not None and not (isinstance(limit, Decimal) and limit.is_finite() and limit >= 0):
         raise errors.InvalidRequest(
             f"max_spend must be a Decimal of 0 or more, or None, not {limit!r}"
         )
-
-
-def _check_kind(line: object) -> None:
-    if not isinstance(line, OrderLine | RenewalLine):
-        raise errors.InvalidRequest(
-            f"a line must be an OrderLine or a RenewalLine, not {type(line).__name__}"
-        )
-
-
-def _check_new(line: Line, references: set[str]) -> None:
-    """Refuse a reference that two lines share."""
-    if line.other_order_id in references:
-        raise errors.InvalidRequest(f"reference {line.other_order_id} is that of a line before")
-    references.add(line.other_order_id)
 
 
 async def _each(lines: Lines) -> AsyncIterator[Line]:

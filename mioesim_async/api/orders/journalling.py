@@ -27,7 +27,7 @@ from mioesim_async.transport.caller import Caller
 from mioesim_async.wire.account import other_labels
 from mioesim_async.wire.signing import canonical
 
-__all__ = ["Journalling", "fingerprint_of", "reason_of"]
+__all__ = ["Journalling", "clash_of", "fingerprint_of", "reason_of"]
 
 KEPT = frozenset(
     {
@@ -208,6 +208,21 @@ class Journalling:
 def fingerprint_of(purchase: Purchase) -> str:
     """Return the fingerprint that a journal keeps of a purchase."""
     return fingerprint(purchase.endpoint.path, canonical(purchase.params))
+
+
+def clash_of(standing: JournalEntry, fingerprint: str) -> errors.DuplicateOrder | None:
+    """Return the error of a purchase whose reference is that of another order, or None."""
+    if standing.fingerprint == fingerprint:
+        return None
+    clash = errors.DuplicateOrder(
+        f"reference {standing.other_order_id} was used before with other parameters "
+        f"(order {standing.order_num or 'not known'}); take orders.new_reference() "
+        "for another order",
+        other_order_id=standing.other_order_id,
+        order_num=standing.order_num,
+    )
+    clash.was_placed = False if standing.state in REPEATABLE else None
+    return clash
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from itertools import chain
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest
@@ -27,6 +27,7 @@ from mioesim_async.wire.signing import MOST_ITEMS, Value
 
 __all__ = [
     "Purchase",
+    "check_all",
     "check_cards",
     "check_days",
     "check_email",
@@ -36,6 +37,7 @@ __all__ = [
     "check_text",
     "expected_price",
     "gather",
+    "of_package",
     "of_today",
     "pdf_params",
 ]
@@ -128,6 +130,7 @@ def check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
         InvalidRequest: With every fault of the line, but not for a day that has passed alone:
             the line may have been placed in time.
     """
+    _check_kind(line)
     faults = _Faults()
     params: dict[str, Value] = {}
     by_code = _check_plan(line, faults, params)
@@ -157,6 +160,55 @@ def check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
         "remark": line.remark,
     }
     return Purchase(endpoint, params, line.other_order_id, expected_price(line), cards, late)
+
+
+def check_all(
+    lines: Iterable[Line], check: Callable[[Line], Steps[object]], *, first: int
+) -> Steps[list[Line]]:
+    """Check lines, and return them as a list.
+
+    Args:
+        lines: The lines.
+        check: Checks one line.
+        first: The number of the first line, for the faults.
+
+    Raises:
+        InvalidRequest: With every fault of every line.
+    """
+    checked: list[Line] = []
+    faults: list[str] = []
+    for number, line in enumerate(lines, first):
+        try:
+            _check_kind(line)
+            yield from check(line)
+        except InvalidRequest as error:
+            faults += [f"line {number}: {fault}" for fault in error.faults]
+        checked.append(line)
+        yield
+    if faults:
+        raise InvalidRequest(*faults)
+    return checked
+
+
+def of_package(purchase: Purchase, line: Line) -> Purchase:
+    """Return the purchase of a checked line that has got its package since.
+
+    Raises:
+        InvalidRequest: If the line does not fit the package.
+    """
+    faults = _Faults()
+    if line.package is not None:
+        _check_package(line, line.package, faults)
+    if faults:
+        raise InvalidRequest(*faults)
+    return evolve(purchase, price=expected_price(line))
+
+
+def _check_kind(line: object) -> None:
+    if not isinstance(line, OrderLine | RenewalLine):
+        raise InvalidRequest(
+            f"a line must be an OrderLine or a RenewalLine, not {type(line).__name__}"
+        )
 
 
 def _in_the_past(begin: date | None, today: date) -> str:

@@ -103,7 +103,8 @@ class Orders(Buying):
                 ``package=`` is looked up in the catalogue; one whose price can't be found
                 fails, and is not sent.
             concurrency: Most orders under way at once.
-            dry_run: Check, price and ask for stock; nothing that costs money is sent.
+            dry_run: Check, price, look into the journal and ask for stock, as ``plan`` does for
+                each line; nothing that costs money is sent.
             deadline: Seconds for each line.
 
         Returns:
@@ -118,8 +119,9 @@ class Orders(Buying):
         return OrderStream(
             lines,
             self._purchaser,
-            find_package=PackageFinder(self._catalogue, self._partners).find,
-            in_stock=self._in_stock,
+            finder=PackageFinder(self._catalogue, self._partners),
+            entry_of=self.entry_of,
+            check_stock=self.check_stock,
             concurrency=concurrency,
             max_spend=max_spend,
             dry_run=dry_run,
@@ -428,12 +430,6 @@ class Orders(Buying):
             assume_absent_after=assume_absent_after,
             deadline=deadline,
         )
-
-    async def _in_stock(self, line: OrderLine) -> bool | None:
-        plan = line if line.package is None or line.sku_id is not None else line.package
-        if plan.sku_id is None or plan.price_id is None:
-            return None
-        return await self.check_stock(sku_id=plan.sku_id, price_id=plan.price_id, count=line.count)
 
 
 NOT_ABOUT_STOCK = (

@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
+from datetime import date
 from decimal import Decimal
+from functools import partial
 
 from attrs import define, evolve
 
 from mioesim_async import errors
 from mioesim_async.api.catalogue import Catalogue
-from mioesim_async.api.orders.journalling import fingerprint_of
-from mioesim_async.api.orders.line_checks import Line, Purchase, check_line, of_today
+from mioesim_async.api.orders.journalling import clash_of, fingerprint_of
+from mioesim_async.api.orders.line_checks import (
+    Line,
+    Purchase,
+    check_all,
+    check_in_steps,
+    of_package,
+    of_today,
+)
 from mioesim_async.api.partners import Partners
 from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.iccid import shown
-from mioesim_async.models.order_lines import OrderLine, RenewalLine
-from mioesim_async.slices import turns
+from mioesim_async.models.order_lines import OrderLine
+from mioesim_async.slices import Steps, at_once, in_slices, turns
 from mioesim_async.transport.failures import is_fatal
 
-__all__ = ["PackageFinder", "PlannedLine", "check_plan", "plan_lines"]
+__all__ = ["PackageFinder", "PlannedLine", "ask_stock", "check_plan", "plan_line", "plan_lines"]
 
 CheckStock = Callable[..., Awaitable[bool]]
+FindPackage = Callable[[Line], Awaitable[Package | None]]
 EntryOf = Callable[[str], Awaitable[JournalEntry | None]]
 
 
@@ -95,10 +105,14 @@ def check_plan(line: Line, *, now: float) -> Purchase:
     Raises:
         InvalidRequest: With every fault.
     """
+    return at_once(_check_in_steps(line, today=of_today(now)))
+
+
+def _check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
     if _is_by_code_of_sku(line):
         # Any id will do until the catalogue tells the right one.
         line = evolve(line, api_code=None, price_id=1)
-    return check_line(line, today=of_today(now))
+    return (yield from check_in_steps(line, today=today))
 
 
 def _is_by_code_of_sku(line: Line) -> bool:
@@ -131,57 +145,70 @@ async def plan_lines(
         InvalidRequest: With every fault of lines that can't be what is meant.
         MioEsimError: If the vendor or the journal can't be asked.
     """
-    await _check_all(lines, now)
+    check = partial(_check_in_steps, today=of_today(now))
+    await in_slices(check_all(lines, check, first=1))
     refused = await _read_catalogue(finder, lines)
+
+    async def find(line: Line) -> Package | None:
+        if (fault := refused.get(_where(line))) is not None:
+            raise fault
+        return await finder.find(line)
+
     planned: list[PlannedLine] = []
     turn = turns()
-    for place, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines, start=1):
         if turn.is_over():
             await turn.next()
-        one = PlannedLine(line, place, entry=await entry_of(line.other_order_id))
-        try:
-            if (fault := refused.get(_where(line))) is not None:
-                raise fault
-            await _price(one, finder, now)
-        except (errors.ApiError, errors.InvalidRequest) as error:
-            one.fault = error.with_traceback(None)
-        one.fault = _clash(one, now) or one.fault
+        purchase = await in_slices(check(line))
+        one, _ = await plan_line(line, purchase, find=find, entry_of=entry_of)
+        one.number = number
         planned.append(one)
     if check_stock is not None:
-        await _ask_stock(check_stock, planned)
+        await ask_stock(check_stock, [one for one in planned if one.is_new])
     return planned
 
 
-async def _check_all(lines: Sequence[object], now: float) -> None:
-    faults: list[str] = []
-    turn = turns()
-    for place, line in enumerate(lines, start=1):
-        if turn.is_over():
-            await turn.next()
-        if not isinstance(line, OrderLine | RenewalLine):
-            faults.append(f"line {place} is no OrderLine and no RenewalLine")
-            continue
-        try:
-            check_plan(line, now=now)
-        except errors.InvalidRequest as error:
-            faults += [f"line {place}: {fault}" for fault in error.faults]
-    if faults:
-        raise errors.InvalidRequest(*faults)
+async def plan_line(
+    line: Line, purchase: Purchase, *, find: FindPackage, entry_of: EntryOf | None
+) -> tuple[PlannedLine, Purchase]:
+    """Find a line's plan and price, and what the journal knows of it.
 
+    Args:
+        line: The line.
+        purchase: What its check has given.
+        find: Finds its package.
+        entry_of: Asks the journal for a reference; None where the purchase will ask it.
 
-def _clash(one: PlannedLine, now: float) -> errors.DuplicateOrder | None:
-    """Say so if the reference is that of another order: then it would not be sent."""
-    line, entry = one.line, one.entry
-    if entry is None or _is_by_code_of_sku(line):
-        return None
-    if fingerprint_of(check_plan(evolve(line, package=None), now=now)) == entry.fingerprint:
-        return None
-    return errors.DuplicateOrder(
-        f"reference {line.other_order_id} was used before with other parameters (order "
-        f"{entry.order_num or 'not known'}); take another reference for another order",
-        other_order_id=line.other_order_id,
-        order_num=entry.order_num,
-    )
+    Returns:
+        The line with what is known of it, and the purchase with its price.
+
+    Raises:
+        MioEsimError: If the vendor or the journal can't be asked.
+    """
+    one = PlannedLine(line)
+    if entry_of is not None:
+        one.entry = await entry_of(line.other_order_id)
+    try:
+        package = await find(line)
+        if _is_by_code_of_sku(line):
+            if package is None or package.price_id is None:
+                raise errors.InvalidRequest(
+                    f"SKU {line.sku_id} has no plan with code {shown(line.api_code)}"
+                )
+            line = evolve(line, price_id=package.price_id, api_code=None)
+            purchase.params["priceId"] = package.price_id
+        one.line = line if package is line.package else evolve(line, package=package)
+        purchase = of_package(purchase, one.line)
+        if entry_of is not None and purchase.passed_day and one.is_first:
+            raise errors.InvalidRequest(purchase.passed_day)
+        one.price = purchase.price
+    except (errors.ApiError, errors.InvalidRequest) as error:
+        if is_fatal(error):
+            raise
+        one.fault = error.with_traceback(None)
+    if one.entry is not None and not _is_by_code_of_sku(one.line):
+        one.fault = clash_of(one.entry, fingerprint_of(purchase)) or one.fault
+    return one, purchase
 
 
 def _where(line: Line) -> tuple[int | None, int | None]:
@@ -204,29 +231,13 @@ async def _read_catalogue(
     return refused
 
 
-async def _price(one: PlannedLine, finder: PackageFinder, now: float) -> None:
-    """Find a line's plan, check the line against it, and price it."""
-    line, package = one.line, await finder.find(one.line)
-    if _is_by_code_of_sku(line):
-        if package is None:
-            raise errors.InvalidRequest(
-                f"SKU {line.sku_id} has no plan with code {shown(line.api_code)}"
-            )
-        line = evolve(line, price_id=package.price_id, api_code=None)
-    line = evolve(line, package=package)
-    purchase = check_plan(line, now=now)
-    if purchase.passed_day and one.is_first:
-        raise errors.InvalidRequest(purchase.passed_day)
-    one.line, one.price = line, purchase.price
-
-
-async def _ask_stock(check_stock: CheckStock, planned: Iterable[PlannedLine]) -> None:
+async def ask_stock(check_stock: CheckStock, planned: Iterable[PlannedLine]) -> None:
     """Ask for the stock of each plan, for all its lines together."""
     groups: dict[tuple[int, int], list[PlannedLine]] = {}
     for one in planned:
-        line = one.line
-        if isinstance(line, OrderLine) and line.sku_id and line.price_id and one.is_new:
-            groups.setdefault((line.sku_id, line.price_id), []).append(one)
+        plan = one.line.package if one.line.sku_id is None else one.line
+        if isinstance(one.line, OrderLine) and plan and plan.sku_id and plan.price_id:
+            groups.setdefault((plan.sku_id, plan.price_id), []).append(one)
     for (sku_id, price_id), group in groups.items():
         there = await check_stock(
             sku_id=sku_id, price_id=price_id, count=sum(one.cards for one in group)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from mioesim_async import errors
-from mioesim_async.api.orders.journalling import Journalling, reason_of
+from mioesim_async.api.orders.journalling import Journalling, clash_of, reason_of
 from mioesim_async.api.orders.line_checks import Purchase
-from mioesim_async.journal.entry import REPEATABLE, EntryState, Journal, JournalEntry
+from mioesim_async.journal.entry import EntryState, Journal, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
 from mioesim_async.rows.orders import (
@@ -145,17 +145,9 @@ class Purchaser:
         if journalling is None or entry is None:
             return None
         standing = await journalling.begin(entry)
-        if standing is None or standing.fingerprint == entry.fingerprint:
-            return standing
-        clash = errors.DuplicateOrder(
-            f"reference {reference} was used before with other parameters "
-            f"(order {standing.order_num or 'not known'}); take orders.new_reference() "
-            "for another order",
-            other_order_id=reference,
-            order_num=standing.order_num,
-        )
-        clash.was_placed = False if standing.state in REPEATABLE else None
-        raise clash.at(purchase.endpoint.path)
+        if standing is not None and (clash := clash_of(standing, entry.fingerprint)) is not None:
+            raise clash.at(purchase.endpoint.path)
+        return standing
 
     async def _settle(
         self,

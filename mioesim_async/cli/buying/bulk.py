@@ -36,6 +36,7 @@ from mioesim_async.cli.printing import print_json
 from mioesim_async.cli.running import say
 from mioesim_async.cli.signals import end_now
 from mioesim_async.cli.targets import check_private, open_private, target_of
+from mioesim_async.cli.words import in_commands
 from mioesim_async.client import MioEsimClient
 
 __all__ = ["BulkOptions", "buy_file"]
@@ -325,7 +326,7 @@ def _dry_run(planned: Sequence[PlannedLine], manner: Manner) -> int:
                     "price": one.price,
                     "in_stock": one.in_stock,
                     "would_send": one.is_new and one.price is not None,
-                    "error": None if one.fault is None else str(one.fault),
+                    "error": None if one.fault is None else in_commands(str(one.fault)),
                 }
                 for one in planned
             ]
