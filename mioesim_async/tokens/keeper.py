@@ -61,7 +61,10 @@ CONTENTION = (
 )
 
 REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
-"""Errors that a login would meet again; anything else may pass."""
+"""Errors that a login would meet again; anything else may pass.
+
+``transport/failures.py`` says the same, but stands on a floor above; a test compares the two.
+"""
 
 DECIDED = ("signature", "login_encoding")
 """What of a dialect a login needs to know."""

@@ -38,6 +38,7 @@ from mioesim_async.rows.orders import read_links, read_order, read_usage
 from mioesim_async.rows.subject import check_about, ids_named
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
+from mioesim_async.transport.failures import Fault, meaning_of, was_placed
 from mioesim_async.wire.endpoints import (
     GET_ORDER_INFO,
     HANDLER_ESIM_PDF_EMAIL,
@@ -205,7 +206,7 @@ class Orders(Buying):
         try:
             return await self._refund(order_num, iccids, remark, deadline)
         except errors.MioEsimError as error:
-            error.was_placed = None if isinstance(error, errors.OutcomeUnknown) else False
+            error.was_placed = was_placed(error, sent=False)
             raise
 
     async def _refund(
@@ -289,7 +290,7 @@ class Orders(Buying):
         try:
             envelope = await self._caller.call(VERIFY_RESOURCE, params, deadline=deadline)
         except errors.ApiError as error:
-            if error.endpoint != VERIFY_RESOURCE.path or isinstance(error, NOT_ABOUT_STOCK):
+            if error.endpoint != VERIFY_RESOURCE.path or meaning_of(error).fault is not Fault.CALL:
                 raise
             return False
         try:
@@ -434,11 +435,3 @@ class Orders(Buying):
         if plan.sku_id is None or plan.price_id is None:
             return None
         return await self.check_stock(sku_id=plan.sku_id, price_id=plan.price_id, count=line.count)
-
-
-NOT_ABOUT_STOCK = (
-    errors.MissingParameter,
-    errors.QueryFailed,
-    errors.SignatureError,
-    errors.TokenContention,
-)
