@@ -25,7 +25,6 @@ from mioesim_async.cli.printing import (
     print_table,
 )
 from mioesim_async.cli.running import Flag, app, guarded, say
-from mioesim_async.cli.words import in_commands
 from mioesim_async.cli.writers import printable
 from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import JournalEntry
@@ -277,17 +276,13 @@ async def reconcile_orders(assume_absent_after: timedelta | None, common: Common
     for entry in report.absent:
         print(f"{entry.other_order_id}: taken for never bought; it may be sent again")
     for entry in report.still_open:
-        print(f"{entry.other_order_id}: still open: {_in_words(entry.reason)}")
+        print(f"{entry.other_order_id}: still open: {printable(entry.reason)}")
     for candidate in report.candidates:
         print(f"\nOrders that may be {candidate.entry.other_order_id}; look at each:")
         _print_orders(candidate.orders)
     if not (report.adopted or report.absent or report.still_open):
         print("Nothing was open.")
     return UNKNOWN if report.still_open else OK
-
-
-def _in_words(reason: str) -> str:
-    return printable(in_commands(reason)) or ""
 
 
 async def open_orders(common: Common) -> int:

@@ -19,11 +19,11 @@ from mioesim_async import __version__, errors
 from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
 from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
-from mioesim_async.cli.words import in_commands
 from mioesim_async.cli.writers import printable
 from mioesim_async.transport.failures import meaning_of
+from mioesim_async.wording import in_words
 
-__all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
+__all__ = ["Flag", "Port", "Positive", "app", "guarded", "in_commands", "run", "say"]
 
 app = App(
     name="mioesim",
@@ -49,8 +49,24 @@ ALONE = {"query": "query", "sandbox": "sandbox"}
 """Commands that are started without the others: importing all takes a quarter of a second."""
 
 WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-DIALECT = re.compile(r"Dialect\((\w+)=([^)]+)\)((?:, '\w+')*(?: and '\w+')?)")
-"""A setting, as programs make it, with other values to try."""
+
+COMMANDS = {
+    "call orders.reconcile()": "run: mioesim orders reconcile",
+    "take orders.new_reference() for": "take another reference for",
+    "read it with orders.get()": "read it with: mioesim orders show ORDER",
+    " (see .data)": "",
+    " (.report has what was read)": "",
+    "start": "--from",
+    "end": "--to",
+    "give other_order_id, start or end": "give --reference, --from or --to",
+    "pass assume_absent_after=": "pass --assume-absent-after",
+    "pass allow_insecure_http=True": "add --allow-insecure-http",
+    "Pass account=": "Set MIOESIM_ACCOUNT, or account in the profile, to ",
+    " or account=": " or to ",
+    "Pass iter(...)": "Give them in a file (-f)",
+    "Dialect({name}={value})": "{name} = {value} in the account's profile",
+}
+"""What messages tell a Python user to do, and how the command does it."""
 
 Flag = Parameter(negative="", show_default=False)
 """An option without a value, which has no ``--no-`` form."""
@@ -120,7 +136,6 @@ def _one_line(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = ". ".join([str(error), *getattr(error, "__notes__", [])])
-    text = DIALECT.sub(r"\1 = \2\3 in the account's profile", " ".join(text.split()))
     return printable(text) or ""
 
 
@@ -130,6 +145,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+def in_commands(message: str) -> str:
+    """Word what ``api/orders/purchase.py`` says; it goes once that words it by ``worded``."""
+    for called in filter(re.compile("orders|data|account=").search, COMMANDS):
+        message = message.replace(called, COMMANDS[called])
+    return message
 
 
 def say(message: str) -> None:
@@ -144,9 +166,10 @@ def run(arguments: list[str]) -> int:
     for module in (ALONE[first],) if first in ALONE else MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
-        result = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        with in_words(COMMANDS):
+            result = app(
+                arguments, exit_on_error=False, print_error=False, result_action="return_value"
+            )
     except CycloptsError as error:
         say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
         return USAGE

@@ -48,6 +48,7 @@ from mioesim_async.wire.endpoints import (
     VERIFY_RESOURCE,
 )
 from mioesim_async.wire.signing import Value
+from mioesim_async.wording import worded
 
 __all__ = ["Orders"]
 
@@ -340,7 +341,7 @@ class Orders(Buying):
         """
         check_deadline(deadline)
         if other_order_id is None and start is None and end is None:
-            raise errors.InvalidRequest("give other_order_id, start or end")
+            raise errors.InvalidRequest(worded("give other_order_id, start or end"))
         gather(
             lambda: other_order_id is None or check_text("other_order_id", other_order_id),
             lambda: check_days(start, end),

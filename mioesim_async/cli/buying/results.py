@@ -15,8 +15,7 @@ from mioesim_async import errors
 from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.printing import print_lines
-from mioesim_async.cli.running import say
-from mioesim_async.cli.words import in_commands
+from mioesim_async.cli.running import in_commands, say
 from mioesim_async.cli.writers import inert, printable
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
