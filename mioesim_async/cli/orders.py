@@ -10,8 +10,7 @@ from cyclopts import App, Parameter
 
 from mioesim_async import errors
 from mioesim_async.api.orders.purchase import claim
-from mioesim_async.cli.accounts import client_for
-from mioesim_async.cli.buying.order import logged_in
+from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.options import COMMON, Common
@@ -23,9 +22,9 @@ from mioesim_async.cli.printing import (
     print_json,
     print_lines,
     print_table,
+    printable,
 )
 from mioesim_async.cli.running import Flag, app, guarded, say
-from mioesim_async.cli.writers import printable
 from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import JournalEntry
 from mioesim_async.models.orders import Order, OrderUsage, PlanUsage

@@ -17,9 +17,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 from mioesim_async import __version__, errors
 from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
+from mioesim_async.cli.printing import printable
 from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
-from mioesim_async.cli.writers import printable
 from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wording import in_words
 

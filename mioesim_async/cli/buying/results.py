@@ -14,9 +14,9 @@ from attrs import define, field
 from mioesim_async import errors
 from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.buying.preview import money
-from mioesim_async.cli.printing import print_lines
+from mioesim_async.cli.printing import print_lines, printable
 from mioesim_async.cli.running import in_commands, say
-from mioesim_async.cli.writers import inert, printable
+from mioesim_async.cli.writers import inert
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
