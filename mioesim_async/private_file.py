@@ -1,4 +1,4 @@
-"""A file that only its owner may read, replaced whole or not at all."""
+"""Files that only their owner may read (mode 0600)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,29 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["replace_file"]
+__all__ = ["new_beside", "replace_file"]
+
+
+def new_beside(target: Path) -> tuple[int, str]:
+    """Open a new file beside another, to take its place; return its descriptor and its path.
+
+    Raises:
+        OSError: If it can't be made; it names ``target``.
+    """
+    try:
+        # It has mode 0600 from the start.
+        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Write a file of mode 0600 in the place of whatever file is there.
+    """Write a file in the place of whatever file is there, whole or not at all.
 
     Raises:
-        OSError: If it can't be written; what was there stays.
+        OSError: If it can't be written.
     """
-    # mkstemp gives mode 0600 from the start.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
+    handle, name = new_beside(target)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

@@ -140,20 +140,9 @@ def progress(
         yield lambda *_: None
         return
     # Only a terminal has one.
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import MofNCompleteColumn, Progress
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console) as bar:
         task = bar.add_task(label, total=total)
         yield lambda count, total: bar.update(task, completed=count, total=total)

@@ -71,8 +71,8 @@ class CsvWriter:
         self._write = file.write
         self._write(",".join(["iccid", "result", *FIELDS, "error"]) + "\n")
         self._status = _Last[str](_cell)
-        self._starts = _Last[datetime](_exact)
-        self._ends = _Last[datetime](_exact)
+        self._starts = _Last[datetime](str)
+        self._ends = _Last[datetime](str)
 
     def write(self, outcome: CardOutcome) -> None:
         """Write one row."""
@@ -116,10 +116,6 @@ class _Last(Generic[V]):
     def set(self, value: V | None) -> None:
         self.value = value
         self.cell = "" if value is None else self._to_cell(value)
-
-
-def _exact(time: datetime) -> str:
-    return time.isoformat(" ")
 
 
 def _cell(text: str | None) -> str:

@@ -237,11 +237,8 @@ def _check_physical(line: OrderLine, faults: _Faults) -> Steps[list[str]]:
     if line.dp_id is None:
         faults.say("physical SIMs ({iccids}) need {dp_id}, their partner")
     if len(iccids) != line.count:
-        faults.say(
-            "{given} ICCIDs for {count}={wanted}; there must be as many",
-            given=len(iccids),
-            wanted=line.count,
-        )
+        wanted = f"{worded('count')}={line.count}"
+        faults.append(f"{len(iccids)} ICCIDs for {wanted}; there must be as many")
     if len(set(iccids)) != len(iccids):
         faults.say("{iccids} names a card twice")
     return iccids

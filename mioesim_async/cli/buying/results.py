@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import IO, Any
 
@@ -40,7 +40,11 @@ UNKNOWN = "unknown"
 INCOMPLETE = "placed, not read"
 NOT_SENT = "not sent"
 
-UNCLEAR = frozenset({UNKNOWN, INCOMPLETE})
+STATUSES: Mapping[type[errors.MioEsimError], str] = {
+    errors.OutcomeUnknown: UNKNOWN,
+    errors.OrderIncomplete: INCOMPLETE,
+}
+UNCLEAR = frozenset(STATUSES.values())
 """A person has to look before anything is repeated."""
 
 COLUMNS = ("line", "reference", "status", "order_num", "iccids", "price", "error")
@@ -96,14 +100,7 @@ def from_order(planned: PlannedLine, order: Order) -> Result:
 
 def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
     """Tell of an error."""
-    status = (
-        UNKNOWN
-        if isinstance(error, errors.OutcomeUnknown)
-        else INCOMPLETE
-        if isinstance(error, errors.OrderIncomplete)
-        else FAILED
-    )
-    result = _result(planned, status)
+    result = _result(planned, STATUSES.get(type(error), FAILED))
     result.order_num = getattr(error, "order_num", None)
     result.error = printable(in_commands(" ".join(str(error).split())))
     return result
