@@ -13,6 +13,7 @@ from attrs import Attribute, field, frozen
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.wire.account import is_loopback
 from mioesim_async.wire.signing import is_unicode
+from mioesim_async.wording import worded
 
 __all__ = ["Credentials", "PoolLimits", "RetryPolicy", "Timeouts", "clean_base_url"]
 
@@ -160,8 +161,8 @@ def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
     if parts.scheme == "http" and not (allow_insecure_http or is_loopback(base_url)):
         raise ConfigurationError(
             "base_url is plain http:// to another machine, so password, token and activation codes "
-            "would travel in clear; use https://, or pass allow_insecure_http=True if the way "
-            "there is safe"
+            f"would travel in clear; use https://, or {worded('pass allow_insecure_http=True')} if "
+            "the way there is safe"
         )
     host = parts.netloc.lower().removesuffix(DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

@@ -7,7 +7,6 @@ customer alone, and keep it out of logs and caches.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
@@ -19,6 +18,7 @@ from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.activation import ActivationCode, InstallLinks
 from mioesim_async.models.cards import CardDetail
 from mioesim_async.models.orders import Order, OrderCard
+from mioesim_async.private_file import replace_file
 
 __all__ = ["CustomerSheet", "customer_html", "customer_sheets", "customer_text", "save"]
 
@@ -181,21 +181,9 @@ def save(path: str | os.PathLike[str], content: str | bytes) -> None:
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
     try:
-        _replace(target, data)
+        replace_file(target, data)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from None
-
-
-def _replace(target: Path, data: bytes) -> None:
-    # mkstemp gives mode 0600 from the start.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _sheet(card: CardDetail | OrderCard) -> CustomerSheet:

@@ -10,6 +10,7 @@ from mioesim_async.errors import InvalidRequest
 from mioesim_async.fanout.source import Checked
 from mioesim_async.models.iccid import check_iccids, check_in_steps, is_clean
 from mioesim_async.slices import Steps, in_slices
+from mioesim_async.wording import worded
 
 __all__ = ["Iccids", "checked_iccids", "distinct_iccids", "one_iccid"]
 
@@ -62,7 +63,8 @@ def _check(iccids: Iterable[str]) -> Steps[deque[list[str]]]:
     try:
         return (yield from check_in_steps(iccids))
     except InvalidRequest as error:
-        error.add_note("Pass iter(...) to have each bad item as a failed outcome instead.")
+        way = worded("Pass iter(...)")
+        error.add_note(f"{way} to have each bad item as a failed outcome instead.")
         raise
 
 

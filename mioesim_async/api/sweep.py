@@ -21,6 +21,7 @@ from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace
+from mioesim_async.wire.dialect import setting
 from mioesim_async.wire.endpoints import QUERY_ICCID_INFORMATION, REFUSED_FOR_DATA
 
 __all__ = ["BatchQuery", "CardStream", "Outcomes", "SweepStats"]
@@ -127,9 +128,10 @@ class Doubt:
             self.is_over = True
             logger.warning(
                 "none of the first %d cards that were asked for was found; if the vendor should "
-                "know them, the host may ignore the parameter %r: set Dialect(batch_parameter=...)",
+                "know them, the host may ignore the parameter %r: set %s",
                 self.asked,
                 parameter,
+                setting("batch_parameter"),
             )
 
 
@@ -319,7 +321,7 @@ def _check_about(reply: BatchReply, parameter: str) -> None:
         raise errors.ProtocolError(
             f"the reply is about {reply.unasked} other cards and about none that was asked for; "
             f"if every reply is, the host ignores the parameter {parameter!r}: set "
-            "Dialect(batch_parameter=...)"
+            f"{setting('batch_parameter')}"
         )
 
 

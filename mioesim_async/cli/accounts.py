@@ -16,10 +16,11 @@ import platformdirs
 from attrs import field, frozen
 from cyclopts import Parameter
 
+from mioesim_async.cli.exit_status import NotLoggedIn
 from mioesim_async.cli.running import Flag
 from mioesim_async.client import ENVIRONMENT, MioEsimClient
 from mioesim_async.config import DEFAULT_BASE_URL, Credentials
-from mioesim_async.errors import ConfigurationError
+from mioesim_async.errors import ConfigurationError, MioEsimError
 from mioesim_async.tokens.file import FileTokenStore
 from mioesim_async.wire.dialect import Dialect
 
@@ -30,6 +31,7 @@ __all__ = [
     "client_for",
     "default_profile",
     "journal_path",
+    "logged_in",
     "profiles_path",
     "read_profile",
 ]
@@ -103,6 +105,21 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     if proxy is not None:
         arguments["proxy"] = proxy
     return MioEsimClient.from_env(**arguments)
+
+
+async def logged_in(client: MioEsimClient) -> None:
+    """Log in, before anything is asked or sent.
+
+    Raises:
+        NotLoggedIn: If that failed, whatever the reason.
+        ConfigurationError: If a setting can't work.
+    """
+    try:
+        await client.login()
+    except ConfigurationError:
+        raise
+    except MioEsimError as error:
+        raise NotLoggedIn(f"not logged in: {error}") from None
 
 
 def journal_path() -> Path:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from typing import Annotated, Any
 
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Column
 
 from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
-from mioesim_async.cli.printing import amount, fixed, number, print_json, print_table
+from mioesim_async.cli.printing import amount, fixed, number, print_json, print_table, progress
 from mioesim_async.cli.running import Flag, app, say
 from mioesim_async.client import MioEsimClient
 from mioesim_async.errors import InvalidRequest
@@ -161,16 +158,12 @@ def partner_packages(dp_id: int, sku_id: int, *, common: Common = COMMON) -> int
 
 
 async def _crawl(client: MioEsimClient, common: Common) -> int:
-    console = Console(stderr=True)
     outcomes: list[SkuOutcome] = []
     async with client.catalogue.crawl() as crawl:
-        progress = Progress(console=console, transient=True) if console.is_terminal else None
-        with progress or nullcontext():
-            task = progress.add_task("Reading packages", total=None) if progress else None
+        with progress("Reading packages", None) as move:
             async for outcome in crawl:
                 outcomes.append(outcome)
-                if progress and task is not None:
-                    progress.update(task, completed=len(outcomes), total=crawl.stats.listed)
+                move(len(outcomes), crawl.stats.listed)
     outcomes.sort(key=lambda outcome: ((outcome.sku.display or ""), outcome.sku.sku_id or 0))
     if common.json:
         print_json({"stats": crawl.stats, "skus": [_outcome(outcome) for outcome in outcomes]})

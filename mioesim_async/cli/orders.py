@@ -10,8 +10,7 @@ from cyclopts import App, Parameter
 
 from mioesim_async import errors
 from mioesim_async.api.orders.purchase import claim
-from mioesim_async.cli.accounts import client_for
-from mioesim_async.cli.buying.order import logged_in
+from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.options import COMMON, Common
@@ -23,10 +22,9 @@ from mioesim_async.cli.printing import (
     print_json,
     print_lines,
     print_table,
+    printable,
 )
 from mioesim_async.cli.running import Flag, app, guarded, say
-from mioesim_async.cli.words import in_commands
-from mioesim_async.cli.writers import printable
 from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import JournalEntry
 from mioesim_async.models.orders import Order, OrderUsage, PlanUsage
@@ -277,17 +275,13 @@ async def reconcile_orders(assume_absent_after: timedelta | None, common: Common
     for entry in report.absent:
         print(f"{entry.other_order_id}: taken for never bought; it may be sent again")
     for entry in report.still_open:
-        print(f"{entry.other_order_id}: still open: {_in_words(entry.reason)}")
+        print(f"{entry.other_order_id}: still open: {printable(entry.reason)}")
     for candidate in report.candidates:
         print(f"\nOrders that may be {candidate.entry.other_order_id}; look at each:")
         _print_orders(candidate.orders)
     if not (report.adopted or report.absent or report.still_open):
         print("Nothing was open.")
     return UNKNOWN if report.still_open else OK
-
-
-def _in_words(reason: str) -> str:
-    return printable(in_commands(reason)) or ""
 
 
 async def open_orders(common: Common) -> int:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import IO, Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from mioesim_async.cli.writers import printable
 from mioesim_async.models.plain import to_dict
 
-__all__ = ["amount", "fixed", "moment", "number", "print_json", "print_lines", "print_table"]
+__all__ = [
+    "amount",
+    "fixed",
+    "moment",
+    "number",
+    "print_json",
+    "print_lines",
+    "print_table",
+    "printable",
+    "progress",
+]
 
 SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
 """Fields of models that hold the activation code, or lead to it."""
@@ -24,8 +34,17 @@ SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
 NARROWEST = 12
 """Characters that a column of text keeps, however narrow the terminal is."""
 
+HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 HARMFUL_IN_JSON = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 """What JSON takes as it is, and terminals and encoders don't."""
+
+
+def printable(text: str | None) -> str | None:
+    """Replace what no file or terminal should get: control characters and half characters."""
+    # Plain text is most of it, and the pattern takes twice as long to find nothing.
+    if text is None or (text.isascii() and text.isprintable()):
+        return text
+    return HARMFUL.sub("\ufffd", text)
 
 
 def fixed(title: str) -> Column:
@@ -70,9 +89,9 @@ def print_table(
     rows: Iterable[Sequence[Any]],
     *,
     title: str = "",
-    stderr: bool = False,
+    file: IO[str] | None = None,
 ) -> None:
-    """Print rows for people; what is not known is left empty.
+    """Print rows for people, to standard output or a file; what is not known is left empty.
 
     Where the terminal is too narrow, text is folded, and ids and numbers stay whole: then
     lines are longer than the terminal.
@@ -87,7 +106,7 @@ def print_table(
         cells = [cell_len(str(cell)) for cell in (column.header, *column.cells)]
         column.min_width = max(cells) if column.no_wrap else min(max(cells), NARROWEST)
         column.overflow = "fold"
-    console = Console(stderr=stderr)
+    console = Console(file=file)
     needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 2
     console.width = max(console.width, needed)
     if title:
@@ -103,6 +122,30 @@ def print_lines(entries: Iterable[tuple[str, Any]]) -> None:
     for label, value in known:
         line = Text(f"{label:{width}}", style="bold").append(f"  {value}", style="not bold")
         console.print(line, soft_wrap=True)
+
+
+@contextmanager
+def progress(
+    label: str, total: int | None, *, quiet: bool = False
+) -> Generator[Callable[[int, int | None], None]]:
+    """Show a progress bar on a terminal; yield what takes the count and, if it changed, the total.
+
+    Args:
+        label: Stands before the bar.
+        total: The count at its end, or None where nobody knows.
+        quiet: Show none: rows and a bar on one terminal would run into each other.
+    """
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda *_: None
+        return
+    # Only a terminal has one.
+    from rich.progress import MofNCompleteColumn, Progress
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count, total: bar.update(task, completed=count, total=total)
 
 
 def _cell(value: Any) -> str:

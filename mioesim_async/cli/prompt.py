@@ -6,8 +6,8 @@ import signal
 import sys
 from typing import IO, Any
 
+from mioesim_async.cli.printing import printable
 from mioesim_async.cli.signals import handled
-from mioesim_async.cli.writers import printable
 from mioesim_async.errors import InvalidRequest, MioEsimError
 
 __all__ = ["Declined", "Interrupted", "check_can_ask", "confirm"]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Literal
+from typing import IO, Annotated, Literal
 
 from attrs import Factory, define, frozen
 from cyclopts import Parameter
@@ -19,17 +19,15 @@ from rich.text import Text
 
 from mioesim_async import errors
 from mioesim_async.api.sweep import CardStream
-from mioesim_async.cli.accounts import ACCOUNT, AccountOptions, client_for
-from mioesim_async.cli.exit_status import FAILED, OK, NotLoggedIn
+from mioesim_async.cli.accounts import ACCOUNT, AccountOptions, client_for, logged_in
+from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.iccid_sources import Source, open_source
+from mioesim_async.cli.printing import amount, printable, progress
 from mioesim_async.cli.running import Flag, Positive, app, guarded
 from mioesim_async.cli.targets import target_of
-from mioesim_async.cli.writers import WRITERS, Writer, printable
+from mioesim_async.cli.writers import WRITERS, Writer
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 __all__ = ["Format", "QueryOptions", "query_cards"]
 
@@ -41,7 +39,6 @@ ENDINGS: dict[str, Format] = {
     ".table": "table",
     ".txt": "table",
 }
-REFRESH_SECONDS = 0.1
 
 
 @frozen
@@ -152,14 +149,10 @@ async def query_cards(options: QueryOptions) -> int:
         )
         started = time.monotonic()
         try:
-            await client.login()
+            await logged_in(client)
         except asyncio.CancelledError:
             Console(stderr=True).print("Interrupted during the login; nothing was asked.")
             raise
-        except errors.ConfigurationError:
-            raise
-        except errors.MioEsimError as error:
-            raise NotLoggedIn(f"not logged in: {error}") from None
         return await _sweep(options, source, client, stream, started)
 
 
@@ -178,7 +171,6 @@ async def _sweep(
     totals = Totals()
     ended = "Ended early"
     writes, to_file = options.writes, options.target is not None
-    # Rows and a progress bar on one terminal would run into each other.
     mixed = writes != "table" and not to_file and sys.stdout.isatty()
     with _opened(options.target) as file:
         writer = WRITERS[writes](file)
@@ -207,42 +199,15 @@ async def _sweep(
 async def _copy(
     stream: CardStream, writer: Writer, totals: Totals, total: int | None, *, quiet: bool
 ) -> None:
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
-        async for outcome in stream:
-            writer.write(outcome)
-            totals.add(outcome)
-        return
-    with _progress(console) as progress:
-        task = progress.add_task("Querying cards", total=total)
-        count, shown = 0, time.monotonic()
+    count = 0
+    with progress("Querying cards", total, quiet=quiet) as move:
         async for outcome in stream:
             writer.write(outcome)
             totals.add(outcome)
             count += 1
-            if count % 100 == 0 and time.monotonic() - shown > REFRESH_SECONDS:
-                shown = time.monotonic()
-                progress.update(task, completed=count)
-        progress.update(task, completed=count, total=count)
-
-
-def _progress(console: Console) -> Progress:
-    # Only a terminal has one.
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+            if count % 100 == 0:
+                move(count, None)
+        move(count, count)
 
 
 @contextmanager
@@ -275,8 +240,8 @@ def _print_summary(
         ("Cards found", f"{stats.found:,}"),
         ("Missing", f"{stats.missing:,}"),
         ("Failed", f"{stats.failed:,}"),
-        ("Data used", _size(totals.used_mb)),
-        ("Data remaining", _size(totals.remaining_mb)),
+        ("Data used", amount(totals.used_mb) or ""),
+        ("Data remaining", amount(totals.remaining_mb) or ""),
         ("Requests", f"{calls.requests:,}"),
         ("Logins", f"{calls.logins:,}"),
         ("Connections", f"{calls.connections:,}"),
@@ -290,10 +255,6 @@ def _print_summary(
     if totals.first_error is not None:
         first = printable(str(totals.first_error)) or ""
         console.print(f"First error: {first}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _size(megabytes: float) -> str:
-    return f"{megabytes / 1024:,.1f} GB" if megabytes >= 1024 else f"{megabytes:,.1f} MB"
 
 
 @app.command

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Coroutine
@@ -17,11 +16,11 @@ from cyclopts import App, CycloptsError, Parameter
 
 from mioesim_async import __version__, errors
 from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
+from mioesim_async.cli.printing import printable
 from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
-from mioesim_async.cli.words import in_commands
-from mioesim_async.cli.writers import printable
 from mioesim_async.transport.failures import meaning_of
+from mioesim_async.wording import in_words
 
 __all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
 
@@ -49,8 +48,24 @@ ALONE = {"query": "query", "sandbox": "sandbox"}
 """Commands that are started without the others: importing all takes a quarter of a second."""
 
 WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
-DIALECT = re.compile(r"Dialect\((\w+)=([^)]+)\)((?:, '\w+')*(?: and '\w+')?)")
-"""A setting, as programs make it, with other values to try."""
+
+COMMANDS = {
+    "call orders.reconcile()": "run: mioesim orders reconcile",
+    "take orders.new_reference() for": "take another reference for",
+    "read it with orders.get()": "read it with: mioesim orders show ORDER",
+    " (see .data)": "",
+    " (.report has what was read)": "",
+    "start": "--from",
+    "end": "--to",
+    "give other_order_id, start or end": "give --reference, --from or --to",
+    "pass assume_absent_after=": "pass --assume-absent-after",
+    "pass allow_insecure_http=True": "add --allow-insecure-http",
+    "Pass account=": "Set MIOESIM_ACCOUNT, or account in the profile, to ",
+    " or account=": " or to ",
+    "Pass iter(...)": "Give them in a file (-f)",
+    "Dialect({name}={value})": "{name} = {value} in the account's profile",
+}
+"""What messages tell a Python user to do, and how the command does it."""
 
 Flag = Parameter(negative="", show_default=False)
 """An option without a value, which has no ``--no-`` form."""
@@ -120,7 +135,6 @@ def _one_line(error: Exception) -> str:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
         text = ". ".join([str(error), *getattr(error, "__notes__", [])])
-    text = DIALECT.sub(r"\1 = \2\3 in the account's profile", " ".join(text.split()))
     return printable(text) or ""
 
 
@@ -135,7 +149,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def say(message: str) -> None:
     """Tell a person something that is no result, in one line, if anybody is left to read it."""
     with suppress(OSError):
-        print(f"mioesim: {printable(in_commands(' '.join(message.split())))}", file=sys.stderr)
+        print(f"mioesim: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
 def run(arguments: list[str]) -> int:
@@ -144,9 +158,10 @@ def run(arguments: list[str]) -> int:
     for module in (ALONE[first],) if first in ALONE else MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
-        result = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value"
-        )
+        with in_words(COMMANDS):
+            result = app(
+                arguments, exit_on_error=False, print_error=False, result_action="return_value"
+            )
     except CycloptsError as error:
         say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
         return USAGE

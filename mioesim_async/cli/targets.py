@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 from mioesim_async.errors import InvalidRequest
+from mioesim_async.private_file import new_beside
 
 __all__ = ["check_private", "open_private", "target_of"]
 
@@ -43,7 +43,7 @@ def check_private(target: Path) -> None:
         OSError: If it won't.
     """
     if target.is_file() or not target.exists():
-        handle, name = _made_beside(target)
+        handle, name = new_beside(target)
         os.close(handle)
         Path(name).unlink()
 
@@ -59,7 +59,7 @@ def open_private(target: Path) -> IO[str]:
     """
     if target.exists() and not target.is_file():
         return target.open("w", encoding="utf-8", newline="")
-    handle, name = _made_beside(target)
+    handle, name = new_beside(target)
     try:
         Path(name).replace(target)
     except BaseException:
@@ -68,12 +68,3 @@ def open_private(target: Path) -> IO[str]:
             Path(name).unlink()
         raise
     return os.fdopen(handle, "w", encoding="utf-8", newline="")
-
-
-def _made_beside(target: Path) -> tuple[int, str]:
-    try:
-        # It has mode 0600 from the start.
-        return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
-    except OSError as error:
-        why, code = error.strerror, error.errno
-    raise OSError(code, why, str(target))

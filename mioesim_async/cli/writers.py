@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import IO, Any, Generic, Protocol, TypeVar
 
 import orjson
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from mioesim_async.cli.printing import fixed, moment, number, print_table, printable
 from mioesim_async.models.cards import CardOutcome
 
-__all__ = ["WRITERS", "Writer", "inert", "printable"]
+__all__ = ["WRITERS", "Writer", "inert"]
 
 FIELDS = (
     "dp_status",
@@ -27,9 +24,9 @@ FIELDS = (
     "order_num",
     "sku_id",
 )
+COLUMNS = (fixed("ICCID"), "Status", number("Used MB"), number("Left MB"), "Ends (GMT+8)")
 V = TypeVar("V")
 MAX_TABLE_ROWS = 50
-HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Writer(Protocol):
@@ -62,14 +59,6 @@ def _record(outcome: CardOutcome) -> dict[str, Any]:
     return record
 
 
-def printable(text: str | None) -> str | None:
-    """Replace what no file or terminal should get: control characters and half characters."""
-    # Plain text is most of it, and the pattern takes twice as long to find nothing.
-    if text is None or (text.isascii() and text.isprintable()):
-        return text
-    return HARMFUL.sub("\ufffd", text)
-
-
 class CsvWriter:
     """CSV that spreadsheets read right: an ICCID is written as ``="898..."``, so it stays text.
 
@@ -82,8 +71,8 @@ class CsvWriter:
         self._write = file.write
         self._write(",".join(["iccid", "result", *FIELDS, "error"]) + "\n")
         self._status = _Last[str](_cell)
-        self._starts = _Last[datetime](_moment)
-        self._ends = _Last[datetime](_moment)
+        self._starts = _Last[datetime](str)
+        self._ends = _Last[datetime](str)
 
     def write(self, outcome: CardOutcome) -> None:
         """Write one row."""
@@ -127,10 +116,6 @@ class _Last(Generic[V]):
     def set(self, value: V | None) -> None:
         self.value = value
         self.cell = "" if value is None else self._to_cell(value)
-
-
-def _moment(moment: datetime) -> str:
-    return moment.isoformat(" ")
 
 
 def _cell(text: str | None) -> str:
@@ -205,31 +190,21 @@ class TableWriter:
             )
         if self._more or not self._rows:
             return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("ICCID", "Status"):
-            table.add_column(title, no_wrap=title == "ICCID", overflow="fold")
-        for title in ("Used MB", "Left MB"):
-            table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("Ends (GMT+8)")
-        for outcome in self._rows:
-            # Text, since the vendor's words are no markup.
-            table.add_row(*[Text(cell) for cell in _cells(outcome)])
-        console = Console(file=self._file)
-        console.print(table)
-        console.print()
+        print_table(COLUMNS, map(_cells, self._rows), file=self._file)
+        self._file.write("\n")
 
 
 def _cells(outcome: CardOutcome) -> tuple[str, ...]:
     card = outcome.card
     if card is None:
         why = "missing" if outcome.error is None else f"failed: {type(outcome.error).__name__}"
-        return (printable(outcome.iccid) or "", why, "", "", "")
+        return (outcome.iccid, why, "", "", "")
     return (
         outcome.iccid,
-        printable(card.dp_status) or "-",
+        card.dp_status or "-",
         _amount(card.used_mb),
         _amount(card.remaining_mb),
-        "-" if card.ends_at is None else f"{card.ends_at:%Y-%m-%d %H:%M}",
+        moment(card.ends_at) or "-",
     )
 
 

@@ -27,6 +27,7 @@ from mioesim_async.rows.layout import (
 )
 from mioesim_async.slices import Steps
 from mioesim_async.wire.depth import cut
+from mioesim_async.wire.dialect import setting
 from mioesim_async.wire.envelope import Envelope
 
 __all__ = [
@@ -403,6 +404,6 @@ def _check_count(count: int, most: int) -> None:
         raise ProtocolError(
             f"the reply has far more rows ({count:,}) than cards were asked for, and was not read; "
             "if they are about other cards, the host ignores which were meant: set "
-            "Dialect(batch_parameter=...)",
+            f"{setting('batch_parameter')}",
             "too_large",
         )

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import stat
-import tempfile
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import orjson
 from filelock import FileLock, Timeout
 
 from mioesim_async.errors import ConfigurationError
+from mioesim_async.private_file import replace_file
 from mioesim_async.tokens.store import (
     StoredToken,
     StoreUnavailable,
@@ -212,18 +212,7 @@ class FileTokenStore:
         records = self._read()
         records[key] = encode(token)
         with self._told():
-            # mkstemp gives mode 0600 from the start.
-            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(orjson.dumps(records))
-                    file.flush()
-                    # A file that a power cut left half written would be refused.
-                    os.fsync(file.fileno())
-                Path(name).replace(self.path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            replace_file(self.path, orjson.dumps(records))
 
 
 class _SignsOfLife:

@@ -25,7 +25,7 @@ from mioesim_async.errors import (
 )
 from mioesim_async.tokens.fallback import StoreFallback
 from mioesim_async.tokens.store import StoredToken, TokenStore
-from mioesim_async.wire.dialect import Dialect, ReadMethod
+from mioesim_async.wire.dialect import Dialect, ReadMethod, setting
 from mioesim_async.wire.endpoints import LOGIN
 from mioesim_async.wire.envelope import Envelope
 
@@ -61,7 +61,10 @@ CONTENTION = (
 )
 
 REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
-"""Errors that a login would meet again; anything else may pass."""
+"""Errors that a login would meet again; anything else may pass.
+
+``transport/failures.py`` says the same, but stands on a floor above; a test compares the two.
+"""
 
 DECIDED = ("signature", "login_encoding")
 """What of a dialect a login needs to know."""
@@ -363,7 +366,7 @@ def _most_telling(
 def _wrong_key(variants: list[Dialect], configured: Dialect) -> str:
     """Say what to do about a login that was refused as wrongly signed, by what was tried."""
     if fixed := [name for name in DECIDED if getattr(configured, name) is not None]:
-        set_ways = " and ".join(f"Dialect({name}={getattr(configured, name)!r})" for name in fixed)
+        set_ways = " and ".join(setting(name, repr(getattr(configured, name))) for name in fixed)
         return (
             f"nothing was tried but {set_ways}: check the secret key, or leave that out, so that "
             "all ways to sign and send a login are tried"

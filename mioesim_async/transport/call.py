@@ -14,7 +14,9 @@ from mioesim_async.tokens.store import StoredToken
 from mioesim_async.transport.attempt_timer import Progress
 from mioesim_async.transport.pace import Pace
 from mioesim_async.transport.read_method import MethodTrial
+from mioesim_async.wire.dialect import setting
 from mioesim_async.wire.endpoints import REFUND_ORDER, Endpoint, Safety
+from mioesim_async.wording import worded
 
 __all__ = [
     "Call",
@@ -141,7 +143,7 @@ def wrongly_signed(
             "leave it out, or write it with ASCII letters and digits alone"
         )
     elif call.endpoint.method == "GET":
-        hint += "; try to send reads as forms: Dialect(read_method='POST')"
+        hint += "; try to send reads as forms: " + setting("read_method", "'POST'")
     else:
         hint += "; ask the vendor how this call is signed"
     return errors.SignatureError(
@@ -156,7 +158,7 @@ def cut_short(call: Call) -> errors.MioEsimError:
         return unknown(call, late)
     return errors.OrderIncomplete(
         f"order {call.order_num} was placed, but the deadline passed before it was read whole; "
-        "read it with orders.get()",
+        f"{worded('read it with orders.get()')}",
         order_num=call.order_num,
         other_order_id=call.texts.get("otherOrderId"),
     ).at(call.endpoint.path)

@@ -1,4 +1,4 @@
-"""What each error means, in one table: is it repeated, whose fault is it, how does a command end.
+"""What each error means, in one table: repeated or not, whose fault, bought or not, exit status.
 
 Whether it is repeated depends on the safety of the call, too (``ACTIONS``): a purchase is never
 sent again once a byte may have left.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from mioesim_async import errors
 from mioesim_async.wire.endpoints import LOGIN, REFUSED_FOR_MONEY, Safety
@@ -18,6 +18,7 @@ __all__ = [
     "ACTIONS",
     "MEANINGS",
     "Action",
+    "Bought",
     "Failure",
     "Fault",
     "Meaning",
@@ -25,6 +26,7 @@ __all__ = [
     "is_fatal",
     "is_outage",
     "meaning_of",
+    "was_placed",
 ]
 
 
@@ -86,8 +88,17 @@ class Fault(enum.Enum):
     """Whose fault it is, and so what it says of other calls."""
 
     HOST = "the host's: it may pass"
-    CALL = "the call's own: another may do better"
+    CALL = "the call's own, or of what it is about: another may do better"
+    REQUEST = "the way the call was made: it says nothing of what the call is about"
     ACCOUNT = "the account's or a setting's: no other call can do better"
+
+
+class Bought(enum.Enum):
+    """What an error says of the purchase that it ended."""
+
+    NO = "nothing was bought, though it was sent"
+    NOT_IF_UNSENT = "nothing was bought if it was never sent; else nobody knows"
+    AS_IT_SAYS = "what the error's own ``was_placed`` says"
 
 
 @frozen
@@ -100,11 +111,13 @@ class Meaning:
         fault: Whose fault it is.
         exit_status: What a command ends with: 1 failed, 2 wrong usage, 3 not logged in, 4 may
             have been bought.
+        bought: What it says of a purchase; ``was_placed`` reads it.
     """
 
     failure: Failure
     fault: Fault
     exit_status: int = 1
+    bought: Bought = Bought.NOT_IF_UNSENT
 
 
 AT_LOGIN = "at login"
@@ -112,30 +125,33 @@ SERVER = "5xx"
 
 _UNREADABLE = Meaning(Failure.UNREADABLE, Fault.HOST)
 _LOST = Meaning(Failure.LOST, Fault.HOST)
-_REFUSED = Meaning(Failure.REFUSED, Fault.CALL)
+_RAISED = Meaning(Failure.REFUSED, Fault.CALL)
 _HOPELESS = Meaning(Failure.REFUSED, Fault.ACCOUNT)
-_LOGIN_REFUSED = Meaning(Failure.REFUSED, Fault.ACCOUNT, 3)
+_REFUSED = evolve(_RAISED, bought=Bought.NO)
+_BADLY_ASKED = evolve(_REFUSED, fault=Fault.REQUEST)
+_LOGIN_REFUSED = evolve(_REFUSED, fault=Fault.ACCOUNT, exit_status=3)
+_UNCLEAR = evolve(_RAISED, exit_status=4, bought=Bought.AS_IT_SAYS)
 
 MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
-    (errors.MioEsimError, ""): _REFUSED,
-    (errors.ConfigurationError, ""): Meaning(Failure.REFUSED, Fault.ACCOUNT, 2),
-    (errors.InvalidRequest, ""): Meaning(Failure.REFUSED, Fault.CALL, 2),
+    (errors.MioEsimError, ""): _RAISED,
+    (errors.ConfigurationError, ""): evolve(_HOPELESS, exit_status=2),
+    (errors.InvalidRequest, ""): Meaning(Failure.REFUSED, Fault.REQUEST, 2),
     (errors.ClientClosed, ""): _HOPELESS,
     (errors.WrongLoop, ""): _HOPELESS,
     # In a sweep the deadline starts with the slot: what took so long is the host.
     (errors.DeadlineExceeded, ""): Meaning(Failure.REFUSED, Fault.HOST),
-    (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST),
+    (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST, bought=Bought.NO),
     (errors.ProtocolError, ""): Meaning(Failure.UNREADABLE, Fault.CALL),
     (errors.ProtocolError, "html"): _UNREADABLE,
     (errors.ProtocolError, "empty"): _UNREADABLE,
     (errors.ProtocolError, "truncated"): _UNREADABLE,
     (errors.ProtocolError, "malformed"): _UNREADABLE,
     (errors.ProtocolError, "too_large"): Meaning(Failure.TOO_LARGE, Fault.CALL),
-    (errors.OutcomeUnknown, ""): Meaning(Failure.REFUSED, Fault.CALL, 4),
-    (errors.JournalUnavailable, ""): _HOPELESS,
-    (errors.OrderIncomplete, ""): Meaning(Failure.REFUSED, Fault.CALL, 4),
-    (errors.DuplicateOrder, ""): _REFUSED,
-    (errors.SpendLimitReached, ""): _REFUSED,
+    (errors.OutcomeUnknown, ""): _UNCLEAR,
+    (errors.JournalUnavailable, ""): evolve(_HOPELESS, bought=Bought.AS_IT_SAYS),
+    (errors.OrderIncomplete, ""): _UNCLEAR,
+    (errors.DuplicateOrder, ""): evolve(_RAISED, bought=Bought.AS_IT_SAYS),
+    (errors.SpendLimitReached, ""): _RAISED,
     (errors.TransportError, ""): _LOST,
     (errors.ConnectError, ""): Meaning(Failure.NOT_SENT, Fault.HOST),
     (errors.ConnectionLost, ""): _LOST,
@@ -146,15 +162,15 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.ApiError, ""): _REFUSED,
     (errors.AuthenticationError, ""): _LOGIN_REFUSED,
     # After a good login it is this endpoint that is closed, or one value that is signed otherwise.
-    (errors.PermissionDenied, ""): Meaning(Failure.REFUSED, Fault.CALL, 3),
+    (errors.PermissionDenied, ""): evolve(_REFUSED, exit_status=3),
     (errors.PermissionDenied, AT_LOGIN): _LOGIN_REFUSED,
-    (errors.SignatureError, ""): Meaning(Failure.REFUSED, Fault.CALL, 3),
+    (errors.SignatureError, ""): evolve(_BADLY_ASKED, exit_status=3),
     (errors.SignatureError, AT_LOGIN): _LOGIN_REFUSED,
     (errors.TokenExpired, ""): _REFUSED,
-    (errors.TokenContention, ""): _HOPELESS,
-    (errors.MissingParameter, ""): _REFUSED,
+    (errors.TokenContention, ""): evolve(_LOGIN_REFUSED, exit_status=1),
+    (errors.MissingParameter, ""): _BADLY_ASKED,
     (errors.NotFound, ""): _REFUSED,
-    (errors.QueryFailed, ""): _REFUSED,
+    (errors.QueryFailed, ""): _BADLY_ASKED,
     (errors.OrderStateError, ""): _REFUSED,
     (errors.NotYourOrder, ""): _REFUSED,
     (errors.PdfFailed, ""): _REFUSED,
@@ -188,6 +204,19 @@ def classify(error: errors.MioEsimError, safety: Safety, *, sent: bool) -> Failu
     if isinstance(error, errors.ApiError) and safety is Safety.MONEY:
         return failure if error.code in REFUSED_FOR_MONEY else Failure.UNCLEAR
     return failure
+
+
+def was_placed(error: errors.MioEsimError, *, sent: bool) -> bool | None:
+    """Say what a purchase came to that ended with an error; None where nobody knows.
+
+    Args:
+        error: The error.
+        sent: Whether a byte of the purchase may have left.
+    """
+    bought = meaning_of(error).bought
+    if bought is Bought.AS_IT_SAYS:
+        return error.was_placed
+    return None if sent and bought is Bought.NOT_IF_UNSENT else False
 
 
 def is_fatal(error: errors.MioEsimError) -> bool:

@@ -7,7 +7,9 @@ from typing import Literal, get_args
 
 from attrs import evolve, field, frozen, validators
 
-__all__ = ["Dialect", "LoginEncoding", "ReadMethod", "SignatureScheme"]
+from mioesim_async.wording import worded
+
+__all__ = ["Dialect", "LoginEncoding", "ReadMethod", "SignatureScheme", "setting"]
 
 SignatureScheme = Literal["plain", "encoded"]
 LoginEncoding = Literal["form", "query", "json"]
@@ -55,3 +57,8 @@ class Dialect:
         for encoding in encodings:
             for scheme in schemes:
                 yield evolve(self, signature=scheme, login_encoding=encoding)
+
+
+def setting(name: str, value: str = "...") -> str:
+    """Write a setting of the dialect as a message names it."""
+    return worded("Dialect({name}={value})", name=name, value=value)

@@ -10,6 +10,8 @@ from typing import Literal
 from attrs import field, frozen
 
 from mioesim_async import errors
+from mioesim_async.wire.dialect import setting
+from mioesim_async.wording import worded
 
 __all__ = [
     "ADD_ESIM_ORDER",
@@ -83,7 +85,7 @@ LOGIN_CODES: Mapping[int, type[errors.ApiError]] = {
 HINTS: Mapping[int, str] = {
     -1: "the token expired, or a later login on the account evicted it",
     -2: "a required parameter is missing; if it was sent, its name may differ here "
-    "(for card batches set Dialect(batch_parameter=...))",
+    "(for card batches set {batch})",
     -3: "nothing found, or the operation failed; check the ICCID or order number",
     -8: "the query failed; check its filters",
     -10: "dpId is missing",
@@ -96,7 +98,7 @@ HINTS: Mapping[int, str] = {
 LOGIN_HINTS: Mapping[int, str] = {
     -1: "check the phone number and the password",
     -2: "the vendor saw no user name or password; check both, and try "
-    "Dialect(login_encoding='form'), 'query' and 'json'",
+    "{login} with 'form', 'query' and 'json'",
     -3: "the account may not call the API; ask the vendor to enable it",
 }
 
@@ -192,7 +194,8 @@ class Endpoint:
     def hint_for(self, code: int | str | None) -> str:
         """Say what to do about a refusal here; ``None`` for one by HTTP status."""
         hint = self.hints.get(code, "") if isinstance(code, int) else ""
-        return "; ".join(part for part in (hint, self.refused_hint) if part)
+        named = worded(hint, batch=setting("batch_parameter"), login=setting("login_encoding"))
+        return "; ".join(part for part in (named, self.refused_hint) if part)
 
     def is_throttle(self, code: int | str, message: str) -> bool:
         """Tell whether an unlisted code of a read reads like a rate limit (assumed)."""

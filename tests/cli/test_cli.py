@@ -51,8 +51,8 @@ def test_the_main_job_needs_no_account_and_prints_every_line() -> None:
     assert statuses.keys() == {"Cards ACTIVE", "Cards Enable", "Cards Disable", "Cards Delete"}
     assert sum(map(int, statuses.values())) == 1000
     assert (rows["Cards found"], rows["Missing"], rows["Failed"]) == ("1,000", "0", "0")
-    assert re.fullmatch(r"[\d,]+\.\d GB", rows["Data used"])
-    assert re.fullmatch(r"[\d,]+\.\d GB", rows["Data remaining"])
+    assert re.fullmatch(r"[\d,]+(\.\d+)? GB", rows["Data used"])
+    assert re.fullmatch(r"[\d,]+(\.\d+)? GB", rows["Data remaining"])
     assert (rows["Requests"], rows["Logins"]) == ("11", "1")
     assert 1 <= int(rows["Connections"]) <= 11
     assert re.fullmatch(r"\d+\.\d\d s", rows["Time"])

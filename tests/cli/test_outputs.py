@@ -8,7 +8,8 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
-from mioesim_async.cli.writers import CsvWriter, inert, printable
+from mioesim_async.cli.printing import printable
+from mioesim_async.cli.writers import CsvWriter, inert
 from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.cards import CardOutcome, CardStatus, DpStatus

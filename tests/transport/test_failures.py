@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 from mioesim_async import errors
+from mioesim_async.cli import exit_status
+from mioesim_async.tokens.keeper import REFUSALS
 from mioesim_async.transport.failures import (
     ACTIONS,
     MEANINGS,
     Action,
+    Bought,
     Failure,
     Fault,
+    Meaning,
     classify,
     is_fatal,
     is_outage,
     meaning_of,
+    was_placed,
 )
 from mioesim_async.wire import endpoints
 from mioesim_async.wire.endpoints import LOGIN, REFUSED_FOR_MONEY, Endpoint, Safety
@@ -35,9 +40,67 @@ def tree(of: type[errors.MioEsimError]) -> Iterator[type[errors.MioEsimError]]:
             yield from tree(cls)
 
 
-@pytest.mark.parametrize("cls", [*dict.fromkeys(tree(errors.MioEsimError))])
+CLASSES = [*dict.fromkeys(tree(errors.MioEsimError))]
+
+
+def made(cls: type[errors.MioEsimError]) -> errors.MioEsimError:
+    """Make an error with nothing but what tells one of its class apart."""
+    error = cls.__new__(cls)
+    error.__dict__ |= {"status": 404, "reason": "shape", "code": 99, "last_error": None}
+    return error
+
+
+@pytest.mark.parametrize("cls", CLASSES)
 def test_every_class_of_error_has_a_row_of_its_own(cls: type[errors.MioEsimError]) -> None:
     assert (cls, "") in MEANINGS
+
+
+SAYS_ITSELF = {
+    errors.OutcomeUnknown, errors.OrderIncomplete, errors.JournalUnavailable, errors.DuplicateOrder,
+}  # fmt: skip
+"""Errors that are raised with ``was_placed`` as it is."""
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_purchase_that_never_left_was_not_placed(cls: type[errors.MioEsimError]) -> None:
+    error = made(cls)
+    error.was_placed = True
+    assert was_placed(error, sent=False) is (cls in SAYS_ITSELF)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_only_the_vendor_s_refusal_says_that_what_was_sent_was_not_placed(
+    cls: type[errors.MioEsimError],
+) -> None:
+    error = made(cls)
+    error.was_placed = True
+    refused = issubclass(cls, errors.ApiError | errors.RateLimited)
+    assert was_placed(error, sent=True) is (
+        False if refused else True if cls in SAYS_ITSELF else None
+    )
+
+
+@pytest.mark.parametrize("meaning", MEANINGS.values())
+def test_whatever_may_have_been_bought_ends_a_command_with_4(meaning: Meaning) -> None:
+    says = meaning.bought is Bought.AS_IT_SAYS
+    assert meaning.exit_status in {exit_status.FAILED, exit_status.USAGE, 3, 4}
+    assert says or meaning.exit_status != exit_status.UNKNOWN
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_a_login_remembers_the_refusals_that_no_other_call_can_change(
+    cls: type[errors.MioEsimError],
+) -> None:
+    error = made(cls).at(LOGIN.path)
+    assert isinstance(error, REFUSALS) is (isinstance(error, errors.ApiError) and is_fatal(error))
+
+
+@pytest.mark.parametrize("cls", [it for it in CLASSES if issubclass(it, errors.ApiError)])
+def test_a_refusal_that_blames_the_request_says_nothing_of_what_it_is_about(
+    cls: type[errors.ApiError],
+) -> None:
+    blames = cls in {errors.MissingParameter, errors.QueryFailed, errors.SignatureError}
+    assert (meaning_of(made(cls)).fault is Fault.REQUEST) is blames
 
 
 @pytest.mark.parametrize("failure", Failure)

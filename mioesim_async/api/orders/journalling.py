@@ -26,6 +26,7 @@ from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
 from mioesim_async.wire.account import other_labels
 from mioesim_async.wire.signing import canonical
+from mioesim_async.wording import worded
 
 __all__ = ["Journalling", "clash_of", "fingerprint_of", "reason_of"]
 
@@ -216,8 +217,8 @@ def clash_of(standing: JournalEntry, fingerprint: str) -> errors.DuplicateOrder 
         return None
     clash = errors.DuplicateOrder(
         f"reference {standing.other_order_id} was used before with other parameters "
-        f"(order {standing.order_num or 'not known'}); take orders.new_reference() "
-        "for another order",
+        f"(order {standing.order_num or 'not known'}); "
+        f"{worded('take orders.new_reference() for')} another order",
         other_order_id=standing.other_order_id,
         order_num=standing.order_num,
     )
@@ -245,6 +246,7 @@ def _another_account(account: str, labels: list[str]) -> errors.ConfigurationErr
     label, known = account.partition("@")[2], " and ".join(map(repr, labels))
     return errors.ConfigurationError(
         f"the order journal knows this phone number as account {known}, but not as {label!r}, "
-        f"which is what base_url says; nothing was sent. Pass account={labels[0]!r} if it is the "
-        f"same account, so that nothing is bought twice, or account={label!r} if it is another"
+        f"which is what base_url says; nothing was sent. {worded('Pass account=')}{labels[0]!r} "
+        "if it is the same account, so that nothing is bought twice,"
+        f"{worded(' or account=')}{label!r} if it is another"
     )

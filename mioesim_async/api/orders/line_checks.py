@@ -24,6 +24,7 @@ from mioesim_async.wire.endpoints import (
     Endpoint,
 )
 from mioesim_async.wire.signing import MOST_ITEMS, Value
+from mioesim_async.wording import worded
 
 __all__ = [
     "Purchase",
@@ -80,6 +81,10 @@ class Purchase:
 class _Faults(list[str]):
     """Collects what is wrong with a line."""
 
+    def say(self, fault: str, /, **values: object) -> None:
+        """Add a fault in the words of its reader, in which a ``{name}`` is a field or a value."""
+        self.append(worded(fault, **values))
+
     def of(self, check: Callable[[], object]) -> None:
         """Run a check that raises its faults."""
         try:
@@ -92,7 +97,7 @@ class _Faults(list[str]):
         if value is None and not required:
             return
         if type(value) is not int or value < 1:
-            self.append(f"{name} must be a whole number of 1 or more, not {value!r}")
+            self.append(f"{worded(name)} must be a whole number of 1 or more, not {value!r}")
 
     def text(
         self, name: str, value: object, *, most: int = MAX_TEXT, required: bool = False
@@ -100,13 +105,13 @@ class _Faults(list[str]):
         """Ask for text that is not blank."""
         if value is None:
             if required:
-                self.append(f"{name} is missing")
+                self.append(f"{worded(name)} is missing")
         elif not isinstance(value, str) or not value.strip():
-            self.append(f"{name} must be text that is not blank, not {value!r}")
+            self.append(f"{worded(name)} must be text that is not blank, not {value!r}")
         elif value != value.strip():
-            self.append(f"{name} must not begin or end with a space")
+            self.append(f"{worded(name)} must not begin or end with a space")
         elif len(value) > most or not value.isprintable():
-            self.append(f"{name} must be at most {most} printable characters")
+            self.append(f"{worded(name)} must be at most {most} printable characters")
 
 
 def of_today(now: float) -> date:
@@ -215,7 +220,7 @@ def _in_the_past(begin: date | None, today: date) -> str:
     """Say so if a day has passed. An order that was placed in time may still be asked for."""
     if not isinstance(begin, date) or isinstance(begin, datetime) or begin >= today:
         return ""
-    return f"begin_date {begin} is in the past: in GMT+8 it is {today}"
+    return f"{worded('begin_date')} {begin} is in the past: in GMT+8 it is {today}"
 
 
 def expected_price(line: Line) -> Decimal | None:
@@ -232,7 +237,7 @@ def _check_plan(line: Line, faults: _Faults, params: dict[str, Value]) -> bool:
     if line.api_code is not None:
         faults.text("api_code", line.api_code)
         if line.sku_id is not None or line.price_id is not None:
-            faults.append("give either api_code, or sku_id and price_id")
+            faults.say("give either {api_code}, or {sku_id} and {price_id}")
         params["apiCode"] = line.api_code
         return True
     faults.whole("sku_id", line.sku_id, required=True)
@@ -248,16 +253,15 @@ def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> 
     begin: object = line.begin_date
     is_day = isinstance(begin, date) and not isinstance(begin, datetime)
     if begin is not None and not is_day:
-        faults.append(
-            f"begin_date must be a datetime.date (a day in GMT+8), not {type(begin).__name__}"
-        )
+        kind = type(begin).__name__
+        faults.say("{begin_date} must be a datetime.date (a day in GMT+8), not {kind}", kind=kind)
     if line.customer_email is not None:
         faults.of(lambda: check_email(line.customer_email))
     send: object = line.send_email
     if type(send) is not bool:
-        faults.append(f"send_email must be True or False, not {send!r}")
+        faults.say("{send_email} must be True or False, not {sent!r}", sent=send)
     elif send and line.customer_email is None:
-        faults.append("send_email needs customer_email")
+        faults.say("{send_email} needs {customer_email}")
     params |= {
         "count": line.count,
         "beginDate": f"{begin:%m/%d/%Y}" if is_day else None,
@@ -272,10 +276,10 @@ def _check_physical(line: OrderLine, faults: _Faults) -> Steps[list[str]]:
     """Check the physical SIMs of an order, and return their ICCIDs."""
     if line.iccids is None:
         if line.dp_id is not None:
-            faults.append("dp_id is for physical SIMs: give their iccids as well")
+            faults.say("{dp_id} is for physical SIMs: give their {iccids} as well")
         return []
     if isinstance(line.iccids, str) or not isinstance(line.iccids, Iterable):
-        faults.append("iccids must be a list of ICCIDs")
+        faults.say("{iccids} must be a list of ICCIDs")
         return []
     try:
         iccids = yield from _some(line.iccids)
@@ -283,17 +287,18 @@ def _check_physical(line: OrderLine, faults: _Faults) -> Steps[list[str]]:
         faults.extend(error.faults)
         return []
     if line.dp_id is None:
-        faults.append("physical SIMs (iccids) need dp_id, their partner")
+        faults.say("physical SIMs ({iccids}) need {dp_id}, their partner")
     if len(iccids) != line.count:
-        faults.append(f"{len(iccids)} ICCIDs for count={line.count}; there must be as many")
+        wanted = f"{worded('count')}={line.count}"
+        faults.append(f"{len(iccids)} ICCIDs for {wanted}; there must be as many")
     if len(set(iccids)) != len(iccids):
-        faults.append("iccids names a card twice")
+        faults.say("{iccids} names a card twice")
     return iccids
 
 
 def _check_renewal(line: RenewalLine, faults: _Faults, params: dict[str, Value]) -> None:
     if (line.order_num is None) == (line.iccid is None):
-        faults.append("give exactly one of order_num and iccid")
+        faults.say("give exactly one of {order_num} and {iccid}")
     faults.text("order_num", line.order_num, most=64)
     iccid = None
     if line.iccid is not None:
@@ -309,21 +314,22 @@ def _check_package(line: Line, package: Package, faults: _Faults) -> None:
     for name in ("sku_id", "price_id", "api_code"):
         wanted, known = getattr(line, name), getattr(package, name)
         if wanted is not None and known is not None and wanted != known:
-            faults.append(f"{name} is {wanted!r}, but the package's is {known!r}")
+            faults.append(f"{worded(name)} is {wanted!r}, but the package's is {known!r}")
     days = line.daypass_days
     if package.is_day_pass and days is None:
-        faults.append("this package is a day pass: give daypass_days")
+        faults.say("this package is a day pass: give {daypass_days}")
     elif days is not None and not package.is_day_pass:
-        faults.append("this package is no day pass and takes no daypass_days")
+        faults.say("this package is no day pass and takes no {daypass_days}")
     elif type(days) is int:
         low, high = package.min_days or 1, package.max_days or None
         if days < low or (high is not None and days > high):
-            faults.append(f"daypass_days={days} is out of range: {low} to {high or 'any'}")
+            most = high or "any"
+            faults.append(f"{worded('daypass_days')}={days} is out of range: {low} to {most}")
     if isinstance(line, RenewalLine):
         if not package.is_renewable:
             faults.append("this package can't be renewed")
     elif package.needs_begin_date and line.begin_date is None:
-        faults.append("this package needs begin_date")
+        faults.say("this package needs {begin_date}")
 
 
 def check_email(address: object) -> None:
@@ -371,9 +377,9 @@ def check_days(start: object, end: object) -> None:
     """
     days = [day for day in (start, end) if day is not None]
     if any(isinstance(day, datetime) or not isinstance(day, date) for day in days):
-        raise InvalidRequest("start and end must be datetime.date, days in GMT+8")
+        raise InvalidRequest(worded("{start} and {end} must be datetime.date, days in GMT+8"))
     if isinstance(start, date) and isinstance(end, date) and start > end:
-        raise InvalidRequest(f"start {start} is after end {end}")
+        raise InvalidRequest(f"{worded('start')} {start} is after {worded('end')} {end}")
 
 
 def _some(iccids: Iterable[str]) -> Steps[list[str]]:
@@ -407,7 +413,7 @@ def check_cards(
         faults.extend(error.faults)
     else:
         if not cards:
-            faults.append("iccids is empty; name the cards")
+            faults.say("{iccids} is empty; name the cards")
     for check in checks:
         faults.of(check)
     if faults:

@@ -38,6 +38,7 @@ from mioesim_async.rows.orders import read_links, read_order, read_usage
 from mioesim_async.rows.subject import check_about, ids_named
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
+from mioesim_async.transport.failures import Fault, meaning_of, was_placed
 from mioesim_async.wire.endpoints import (
     GET_ORDER_INFO,
     HANDLER_ESIM_PDF_EMAIL,
@@ -47,6 +48,7 @@ from mioesim_async.wire.endpoints import (
     VERIFY_RESOURCE,
 )
 from mioesim_async.wire.signing import Value
+from mioesim_async.wording import worded
 
 __all__ = ["Orders"]
 
@@ -207,7 +209,7 @@ class Orders(Buying):
         try:
             return await self._refund(order_num, iccids, remark, deadline)
         except errors.MioEsimError as error:
-            error.was_placed = None if isinstance(error, errors.OutcomeUnknown) else False
+            error.was_placed = was_placed(error, sent=False)
             raise
 
     async def _refund(
@@ -291,7 +293,7 @@ class Orders(Buying):
         try:
             envelope = await self._caller.call(VERIFY_RESOURCE, params, deadline=deadline)
         except errors.ApiError as error:
-            if error.endpoint != VERIFY_RESOURCE.path or isinstance(error, NOT_ABOUT_STOCK):
+            if error.endpoint != VERIFY_RESOURCE.path or meaning_of(error).fault is not Fault.CALL:
                 raise
             return False
         try:
@@ -341,7 +343,7 @@ class Orders(Buying):
         """
         check_deadline(deadline)
         if other_order_id is None and start is None and end is None:
-            raise errors.InvalidRequest("give other_order_id, start or end")
+            raise errors.InvalidRequest(worded("give other_order_id, start or end"))
         gather(
             lambda: other_order_id is None or check_text("other_order_id", other_order_id),
             lambda: check_days(start, end),
@@ -430,11 +432,3 @@ class Orders(Buying):
             assume_absent_after=assume_absent_after,
             deadline=deadline,
         )
-
-
-NOT_ABOUT_STOCK = (
-    errors.MissingParameter,
-    errors.QueryFailed,
-    errors.SignatureError,
-    errors.TokenContention,
-)

@@ -20,18 +20,12 @@ from mioesim_async.rows.orders import (
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.call import Call
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.failures import Bought, meaning_of, was_placed
 from mioesim_async.wire.endpoints import GET_ORDER_INFO
 from mioesim_async.wire.envelope import Envelope
+from mioesim_async.wording import worded
 
 __all__ = ["Purchaser", "claim"]
-
-SAYS_ITSELF = (
-    errors.OutcomeUnknown,
-    errors.OrderIncomplete,
-    errors.JournalUnavailable,
-    errors.DuplicateOrder,
-)
-"""Errors that are raised with ``was_placed`` as it is."""
 
 
 class Purchaser:
@@ -72,7 +66,7 @@ class Purchaser:
         """Write on an error of a purchase its reference, and what the purchase came to."""
         if isinstance(reference, str):
             error.other_order_id = reference
-        if not isinstance(error, SAYS_ITSELF):
+        if meaning_of(error).bought is not Bought.AS_IT_SAYS:
             # It was refused or never sent. But an earlier order of its reference may stand.
             journalling = self.journalling
             stands = (
@@ -123,7 +117,7 @@ class Purchaser:
             if whole is not None:
                 return whole
             if placed.is_odd:
-                why = "but the reply has an unknown form (see .data)"
+                why = f"but the reply has an unknown form{worded(' (see .data)')}"
                 raise _incomplete(purchase, number, why, envelope)
             return await self._read_back(purchase, entry, call, number, order, envelope)
         except errors.MioEsimError as error:
@@ -167,8 +161,9 @@ class Purchaser:
         if standing.state is not EntryState.PLACED or standing.order_num is None:
             raise errors.OutcomeUnknown(
                 f"reference {reference} is {standing.state.value} in the order journal: it may "
-                "be under way or may have been placed, and was not sent again; call "
-                f"orders.reconcile() ({standing.reason or 'no answer was recorded'})",
+                "be under way or may have been placed, and was not sent again; "
+                f"{worded('call orders.reconcile()')} "
+                f"({standing.reason or 'no answer was recorded'})",
                 other_order_id=reference,
                 order_num=standing.order_num,
             ).at(purchase.endpoint.path)
@@ -228,7 +223,7 @@ def _came_to(error: BaseException, *, sent: bool) -> tuple[EntryState, str]:
     if not sent:
         return EntryState.NOT_SENT, reason
     # A code that proves nothing was made an OutcomeUnknown by transport/retry.py.
-    if isinstance(error, errors.RateLimited | errors.ApiError):
+    if isinstance(error, errors.MioEsimError) and was_placed(error, sent=True) is False:
         return EntryState.REFUSED, reason
     return EntryState.UNKNOWN, reason
 
@@ -251,8 +246,8 @@ def _no_number(purchase: Purchase, envelope: Envelope) -> errors.OutcomeUnknown:
     )
     return errors.OutcomeUnknown(
         f"{purchase.endpoint.path} answered success, but its reply does not say clearly which "
-        f"order it made (see .data); look for reference {purchase.other_order_id} before you "
-        "repeat it",
+        f"order it made{worded(' (see .data)')}; look for reference "
+        f"{purchase.other_order_id} before you repeat it",
         other_order_id=purchase.other_order_id,
         order_num=number,
         data=envelope.raw(),
@@ -267,7 +262,8 @@ def _incomplete(
     last_error: errors.MioEsimError | None = None,
 ) -> errors.OrderIncomplete:
     return errors.OrderIncomplete(
-        f"order {number} was placed, {why}; read it with orders.get(), and don't place it again",
+        f"order {number} was placed, {why}; {worded('read it with orders.get()')}, and don't "
+        "place it again",
         order_num=number,
         other_order_id=purchase.other_order_id,
         data=None if envelope is None else envelope.raw(),

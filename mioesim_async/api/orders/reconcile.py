@@ -22,6 +22,7 @@ from mioesim_async.models.orders import Order
 from mioesim_async.rows.orders import OrderPage, references_of, texts_of
 from mioesim_async.transport.failures import is_fatal
 from mioesim_async.wire.endpoints import RENEW_CARD, RENEW_CARD_BY_API_CODE
+from mioesim_async.wording import worded
 
 __all__ = ["Candidate", "ReconcileReport", "reconcile"]
 
@@ -186,8 +187,8 @@ class _Lookup:
         elif self.absent_after is None or self._age(entry) < self.absent_after:
             self._leave(
                 entry,
-                "no order carries its reference, but the search may not heed references; pass "
-                "assume_absent_after= if you are sure that it was not placed",
+                "no order carries its reference, but the search may not heed references; "
+                f"{worded('pass assume_absent_after=')} if you are sure that it was not placed",
             )
         elif doubt := _doubt_of_clocks(self.journalling.caller.clock_ahead):
             self._leave(entry, f"no order carries its reference, but {doubt}")

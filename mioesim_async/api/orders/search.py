@@ -26,6 +26,7 @@ from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.failures import is_fatal
 from mioesim_async.wire.endpoints import QUERY_ORDER
 from mioesim_async.wire.signing import Value
+from mioesim_async.wording import worded
 
 __all__ = ["MOST_ROWS", "OrderSearch", "ask_for_orders", "read_orders"]
 
@@ -50,7 +51,7 @@ DAY = timedelta(days=1)
 
 ADVICE = {
     True: "ask the vendor for the others",
-    False: "give both start and end, so that the days can be asked for apart",
+    False: "give both {start} and {end}, so that the days can be asked for apart",
 }
 """What to do about a reply that shows only a part, and whether it is of one day."""
 
@@ -273,7 +274,7 @@ class OrderSearch(Closing):
         is_day = days.start is not None and days.start == days.end
         await self._give_up(
             f"the search shows {told} of {days}, however many it is asked for{unsaid}; "
-            f"{ADVICE[is_day]}"
+            f"{worded(ADVICE[is_day])}"
         )
 
     async def _check_halves(self, days: _Days, page: OrderPage) -> None:
@@ -302,7 +303,9 @@ class OrderSearch(Closing):
         for days in self._todo:
             if days.page is not None:
                 self._take((await read_orders(days.page.rows))[0], [])
-        self._fault = errors.ProtocolError(f"{text} (.report has what was read)", "incomplete")
+        self._fault = errors.ProtocolError(
+            text + worded(" (.report has what was read)"), "incomplete"
+        )
         self._fault.at(QUERY_ORDER.path).report = [*self._orders]
 
     def _take(self, orders: list[Order], bad: list[errors.ProtocolError]) -> None:

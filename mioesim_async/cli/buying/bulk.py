@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from attrs import define, field, frozen
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.api.orders.planning import PlannedLine
-from mioesim_async.cli.accounts import client_for
-from mioesim_async.cli.buying.order import Manner, logged_in, with_codes
+from mioesim_async.cli.accounts import client_for, logged_in
+from mioesim_async.cli.buying.order import Manner, with_codes
 from mioesim_async.cli.buying.order_files import read_lines
 from mioesim_async.cli.buying.preview import money, show_plan, total_of
 from mioesim_async.cli.buying.results import (
@@ -32,11 +30,10 @@ from mioesim_async.cli.buying.results import (
     written,
 )
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
-from mioesim_async.cli.printing import print_json
+from mioesim_async.cli.printing import print_json, progress
 from mioesim_async.cli.running import say
 from mioesim_async.cli.signals import end_now
 from mioesim_async.cli.targets import check_private, open_private, target_of
-from mioesim_async.cli.words import in_commands
 from mioesim_async.client import MioEsimClient
 
 __all__ = ["BulkOptions", "buy_file"]
@@ -198,7 +195,8 @@ async def _place(
     stream = client.orders.place_many(
         [one.line for one in ready], max_spend=left, concurrency=options.concurrency
     )
-    with _progress(options, len(ready)) as advance:
+    done, quiet = 0, options.result is None and sys.stdout.isatty()
+    with progress("Buying", len(ready), quiet=quiet) as move:
         async with stream:
             async for outcome in stream:
                 one = ready[outcome.position]
@@ -207,7 +205,8 @@ async def _place(
                     tally.add(from_order(one, order))
                 elif outcome.error is not None:
                     tally.add(from_error(one, outcome.error))
-                advance()
+                done += 1
+                move(done, None)
 
 
 async def _of_before(client: MioEsimClient, one: PlannedLine, manner: Manner) -> Result:
@@ -256,24 +255,6 @@ def _opened(options: BulkOptions) -> Generator[ResultFile | None]:
         # Each row was flushed; one that could not be was told of then.
         with suppress(OSError):
             file.close()
-
-
-@contextmanager
-def _progress(options: BulkOptions, total: int) -> Generator[Callable[[], None]]:
-    console = Console(stderr=True)
-    # Rows and a progress bar on one terminal would run into each other.
-    if not console.is_terminal or (options.result is None and sys.stdout.isatty()):
-        yield lambda: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("Buying", total=total)
-        yield lambda: progress.advance(task)
 
 
 def _show(
@@ -326,7 +307,7 @@ def _dry_run(planned: Sequence[PlannedLine], manner: Manner) -> int:
                     "price": one.price,
                     "in_stock": one.in_stock,
                     "would_send": one.is_new and one.price is not None,
-                    "error": None if one.fault is None else in_commands(str(one.fault)),
+                    "error": None if one.fault is None else str(one.fault),
                 }
                 for one in planned
             ]

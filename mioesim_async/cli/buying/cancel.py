@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from mioesim_async import errors
-from mioesim_async.cli.accounts import client_for
-from mioesim_async.cli.buying.order import Manner, logged_in
+from mioesim_async.cli.accounts import client_for, logged_in
+from mioesim_async.cli.buying.order import Manner
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.buying.results import for_account, written
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
-from mioesim_async.cli.printing import print_json
+from mioesim_async.cli.printing import print_json, printable
 from mioesim_async.cli.running import say
 from mioesim_async.cli.signals import end_now
-from mioesim_async.cli.writers import printable
 from mioesim_async.client import MioEsimClient
 from mioesim_async.models.iccid import check_iccids
 from mioesim_async.models.orders import Order, OrderStatus

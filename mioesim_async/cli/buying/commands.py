@@ -13,10 +13,11 @@ from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.buying.bulk import BulkOptions, buy_file
 from mioesim_async.cli.buying.cancel import cancel_cards
 from mioesim_async.cli.buying.order import Manner, buy_one
+from mioesim_async.cli.buying.order_files import FIELDS
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.running import Flag, Positive, app, guarded
-from mioesim_async.cli.words import in_options
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
+from mioesim_async.wording import in_words
 
 __all__: list[str] = []
 
@@ -24,6 +25,18 @@ File = Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
 Days = Parameter(name=["--days", "--daypass-days"])
 AT_ONCE = 4
 EachIccid = Parameter(name="--iccid", negative="")
+
+OPTIONS = {
+    **{name: f"--{name.replace('_', '-')}" for name in (*FIELDS[OrderLine], *FIELDS[RenewalLine])},
+    "sku_id": "SKU_ID",
+    "price_id": "PRICE_ID",
+    "daypass_days": "--days",
+    "iccids": "--iccid",
+    "order_num": "--order",
+    "other_order_id": "--reference",
+    "other_item_id": "--item-reference",
+}
+"""How messages name the fields of one line; in a file they are the names of its columns."""
 
 
 @app.command
@@ -256,11 +269,8 @@ async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Man
         if not {"sku_id", "price_id", "api_code"} & values.keys():
             raise errors.InvalidRequest("give SKU_ID and PRICE_ID, or --api-code, or --file")
         values.setdefault("other_order_id", new_reference())
-        try:
+        with in_words(OPTIONS):
             return await buy_one(kind(**values), manner)
-        except errors.InvalidRequest as error:
-            faults = error.faults
-        raise errors.InvalidRequest(*map(in_options, faults))
     if values:
         raise errors.InvalidRequest(f"with --file, these go into its columns: {', '.join(values)}")
     concurrency = AT_ONCE if bulk.concurrency is None else bulk.concurrency

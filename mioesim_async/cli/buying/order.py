@@ -11,7 +11,7 @@ from attrs import fields, frozen
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.api.orders.planning import PlannedLine, check_plan
-from mioesim_async.cli.accounts import client_for
+from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money, show_plan
 from mioesim_async.cli.buying.results import (
     Result,
@@ -22,7 +22,7 @@ from mioesim_async.cli.buying.results import (
     show,
     written,
 )
-from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN, NotLoggedIn
+from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.options import Common
 from mioesim_async.cli.printing import print_json
 from mioesim_async.cli.prompt import check_can_ask, confirm
@@ -32,7 +32,7 @@ from mioesim_async.client import MioEsimClient
 from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order
 
-__all__ = ["Manner", "buy_one", "logged_in", "with_codes"]
+__all__ = ["Manner", "buy_one", "with_codes"]
 
 
 @frozen
@@ -68,21 +68,6 @@ class Manner:
         """
         if not self.yes:
             confirm(question)
-
-
-async def logged_in(client: MioEsimClient) -> None:
-    """Log in, before anything is asked or sent.
-
-    Raises:
-        NotLoggedIn: If that failed, whatever the reason.
-        ConfigurationError: If a setting can't work.
-    """
-    try:
-        await client.login()
-    except errors.ConfigurationError:
-        raise
-    except errors.MioEsimError as error:
-        raise NotLoggedIn(f"not logged in: {error}") from None
 
 
 async def buy_one(line: Line, manner: Manner) -> int:

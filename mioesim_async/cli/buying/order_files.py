@@ -22,7 +22,7 @@ from mioesim_async.cli.iccid_sources import SEPARATORS, unquoted
 from mioesim_async.models.iccid import clean_iccid, shown
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
 
-__all__ = ["read_lines"]
+__all__ = ["FIELDS", "read_lines"]
 
 REFERENCE = "other_order_id"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
@@ -10,8 +11,7 @@ from rich.table import Column
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.api.orders.planning import PlannedLine
-from mioesim_async.cli.printing import amount, fixed, number, print_table
-from mioesim_async.cli.writers import printable
+from mioesim_async.cli.printing import amount, fixed, number, print_table, printable
 from mioesim_async.models.api_code import ApiCode
 
 __all__ = ["money", "show_plan", "total_of"]
@@ -40,7 +40,7 @@ def show_plan(lines: Sequence[PlannedLine], *, stock: bool = False) -> None:
     print_table(
         [*columns, fixed("Stock")] if stock else columns,
         [_row(group, stock=stock) for group in _grouped(lines)],
-        stderr=True,
+        file=sys.stderr,
     )
 
 

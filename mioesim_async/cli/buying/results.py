@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import IO, Any
 
@@ -14,10 +14,9 @@ from attrs import define, field
 from mioesim_async import errors
 from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.buying.preview import money
-from mioesim_async.cli.printing import print_lines
+from mioesim_async.cli.printing import print_lines, printable
 from mioesim_async.cli.running import say
-from mioesim_async.cli.words import in_commands
-from mioesim_async.cli.writers import inert, printable
+from mioesim_async.cli.writers import inert
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
@@ -41,7 +40,11 @@ UNKNOWN = "unknown"
 INCOMPLETE = "placed, not read"
 NOT_SENT = "not sent"
 
-UNCLEAR = frozenset({UNKNOWN, INCOMPLETE})
+STATUSES: Mapping[type[errors.MioEsimError], str] = {
+    errors.OutcomeUnknown: UNKNOWN,
+    errors.OrderIncomplete: INCOMPLETE,
+}
+UNCLEAR = frozenset(STATUSES.values())
 """A person has to look before anything is repeated."""
 
 COLUMNS = ("line", "reference", "status", "order_num", "iccids", "price", "error")
@@ -97,16 +100,9 @@ def from_order(planned: PlannedLine, order: Order) -> Result:
 
 def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
     """Tell of an error."""
-    status = (
-        UNKNOWN
-        if isinstance(error, errors.OutcomeUnknown)
-        else INCOMPLETE
-        if isinstance(error, errors.OrderIncomplete)
-        else FAILED
-    )
-    result = _result(planned, status)
+    result = _result(planned, STATUSES.get(type(error), FAILED))
     result.order_num = getattr(error, "order_num", None)
-    result.error = printable(in_commands(" ".join(str(error).split())))
+    result.error = printable(" ".join(str(error).split()))
     return result
 
 
