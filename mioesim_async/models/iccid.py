@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import TypeGuard, cast
 
@@ -12,8 +12,8 @@ from mioesim_async.errors import InvalidRequest
 from mioesim_async.slices import Steps, at_once
 
 __all__ = [
-    "are_clean", "check_iccids", "check_in_steps", "clean_iccid", "iccid_in", "iccid_or_none",
-    "is_clean", "names_another", "shown",
+    "are_clean", "check_iccids", "check_in_steps", "clean_iccid", "iccid_or_none",
+    "is_clean", "shown",
 ]  # fmt: skip
 
 MIN_DIGITS, MAX_DIGITS = 16, 22
@@ -24,9 +24,6 @@ LONGEST = 1000
 
 PIECE, FEW = 1000, 100
 """So many items are checked at once, and so many where some are not clean."""
-
-SPELLINGS = ("iccid", "ICCID", "iccId", "Iccid", "iccID", "icc_id")
-"""Of the field that names the card of a row."""
 
 # White space, hyphens and dashes, and the invisible marks that spreadsheets paste along.
 NOISE = re.compile(r"[\s\-\u2010-\u2015\u2212\u200b\u200e\u200f\u2060\ufeff]+")
@@ -75,21 +72,6 @@ def iccid_or_none(raw: object) -> str | None:
         return raw
     text = NOISE.sub("", raw).rstrip("Ff")
     return text if _is_digits(text) and MIN_DIGITS <= len(text) <= MAX_DIGITS else None
-
-
-def iccid_in(row: Mapping[str, object]) -> object:
-    """Return the ICCID that a row of the vendor's is about, as it came; None if it names none."""
-    for spelling in SPELLINGS:
-        value = row.get(spelling)
-        if value is not None and value != "":
-            return value
-    return None
-
-
-def names_another(row: Mapping[str, object], iccid: object) -> bool:
-    """Tell whether a row says that it is about another card than the one it is filed under."""
-    named = iccid_or_none(iccid_in(row))
-    return named is not None and named != iccid_or_none(iccid)
 
 
 def is_clean(raw: object) -> TypeGuard[str]:

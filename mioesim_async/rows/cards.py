@@ -12,7 +12,7 @@ from attrs import Factory, define, evolve
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.activation import ActivationCode, trimmed
 from mioesim_async.models.cards import CardDetail, CardStatus, DpStatus, PastPlan
-from mioesim_async.models.iccid import iccid_in, iccid_or_none, names_another
+from mioesim_async.models.iccid import iccid_or_none
 from mioesim_async.rows import scalars
 from mioesim_async.rows.layout import (
     LAYOUTS,
@@ -21,10 +21,12 @@ from mioesim_async.rows.layout import (
     Wire,
     clean_rows,
     is_wrapper,
+    normalised,
     reader_of,
     report_once,
     structure,
 )
+from mioesim_async.rows.subject import iccid_in, names_another
 from mioesim_async.slices import Steps
 from mioesim_async.wire.depth import cut
 from mioesim_async.wire.dialect import setting
@@ -79,7 +81,7 @@ def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
     Fields that say the same are used up; where one says something else, they stay in
     ``extra``.
     """
-    keys = {key.replace("_", "").lower(): key for key in extra}
+    keys = {normalised(key): key for key in extra}
     found = {name: extra[keys[name]] for name in ACTIVATION_FIELDS if name in keys}
     texts = {name: trimmed(text) for name, text in found.items() if isinstance(text, str)}
     taken: tuple[tuple[str, ...], ActivationCode] | None = None
@@ -166,6 +168,13 @@ CARD = {
     "sku_id": Wire(("skuId",), scalars.integer),
 }  # fmt: skip
 
+CARD_KEYS = frozenset(
+    normalised(name)
+    for wire in CARD.values()
+    for name, _ in wire.readers()
+    if name not in ("iccid", "data", "remaining")
+)
+"""Fields that only cards have."""
 
 LAYOUTS.update(
     {
@@ -372,15 +381,23 @@ def _named_rows(data: Any, most: int) -> Steps[Named]:
     return rows
 
 
+def _is_card(data: Any) -> bool:
+    """Tell whether something has a field that only cards have, whichever card it is about."""
+    return isinstance(data, dict) and any(normalised(key) in CARD_KEYS for key in data)
+
+
 def _collect(data: Any, rows: Named, depth: int, most: int) -> Steps[None]:
+    """Add the rows of a reply, or of what is in it; one that names no card has None.
+
+    An object in a list is a row. An object elsewhere is one if it names a card, is filed under
+    an ICCID, or has a field that only cards have.
+    """
     _check_count(len(rows) + len(data) if isinstance(data, list) else len(rows), most)
     yield
     if isinstance(data, list):
-        for item in data:
-            if isinstance(item, dict):
-                rows.append((iccid_in(item), item))
-            elif item is not None and iccid_or_none(item) is None:
-                rows.append((None, item))
+        # A bare ICCID in a list says nothing of its card.
+        items = [item for item in data if item is not None and iccid_or_none(item) is None]
+        rows += [(iccid_in(item) if isinstance(item, dict) else None, item) for item in items]
         return
     if (iccid := iccid_in(data)) is not None:
         rows.append((iccid, data))
@@ -393,10 +410,13 @@ def _collect(data: Any, rows: Named, depth: int, most: int) -> Steps[None]:
         _check_count(len(rows) + len(several), most)
         rows.extend((key, row) for row in several if row is not None)
         yield
-    if not keyed and depth:
-        for value in data.values():
-            if isinstance(value, list | dict):
-                yield from _collect(value, rows, depth - 1, most)
+    if keyed:
+        rows.extend((None, row) for key, row in data.items() if key not in keyed and _is_card(row))
+    elif nested := [value for value in data.values() if isinstance(value, list | dict)]:
+        for value in nested if depth else ():
+            yield from _collect(value, rows, depth - 1, most)
+    elif _is_card(data):
+        rows.append((None, data))
 
 
 def _check_count(count: int, most: int) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "Wire",
     "clean_rows",
     "is_wrapper",
+    "normalised",
     "reader_of",
     "report_once",
     "rows_of",
@@ -106,7 +107,8 @@ def report_once(model: str, name: str, problem: str) -> None:
         logger.warning("%s: %s %s; kept in extra, reported once", model, name, problem)
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
+    """Return the name of a field without what the vendor's spellings of it differ in."""
     return name.replace("_", "").lower()
 
 
@@ -118,13 +120,13 @@ class Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
 
     def __init__(self, fields: Mapping[str, Wire]) -> None:
         self._known = {
-            _normalised(name): (field, read, wire.strict, rank)
+            normalised(name): (field, read, wire.strict, rank)
             for field, wire in fields.items()
             for rank, (name, read) in enumerate(wire.readers())
         }
 
     def __missing__(self, key: str) -> tuple[str, Reader, bool, int] | None:
-        found = self._known.get(_normalised(key))
+        found = self._known.get(normalised(key))
         if len(self) < MAX_SPELLINGS:
             self[key] = found
         return found

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import define, field
 
 from mioesim_async.errors import ProtocolError
-from mioesim_async.models.iccid import clean_iccid, names_another
+from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.models.orders import (
     Order,
     OrderCard,
@@ -27,12 +27,13 @@ from mioesim_async.rows.layout import (
     LAYOUTS,
     Layout,
     Wire,
+    normalised,
     rows_of,
     sort_in_steps,
     structure_in_steps,
     structure_rows,
 )
-from mioesim_async.rows.subject import check_about
+from mioesim_async.rows.subject import check_about, iccid_in, names_another
 from mioesim_async.slices import Steps
 from mioesim_async.wire.depth import cut
 
@@ -107,7 +108,7 @@ def _reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
     """Read our reference. A number in its place is the vendor's own (observed), and is kept."""
     for wanted in REFERENCES:
         for key, value in list(extra.items()):
-            if key.replace("_", "").lower() == wanted and isinstance(value, str) and value:
+            if normalised(key) == wanted and isinstance(value, str) and value:
                 values["other_order_id"] = value
                 del extra[key]
                 return
@@ -117,7 +118,7 @@ def _cards(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
     """Read all cards of an order; one that can't be read is kept, with its row."""
     cards: list[OrderCard] = []
     known: set[str] = set()
-    for name in [name for name in extra if name.replace("_", "").lower() in CARD_LISTS]:
+    for name in [name for name in extra if normalised(name) in CARD_LISTS]:
         rows = extra[name]
         if isinstance(rows, dict):
             rows = [_named(iccid, row) for iccid, row in rows.items()]
@@ -136,7 +137,7 @@ def _named(iccid: str, row: Any) -> Any:
     """Return a row of a map by ICCID; bare text in it is taken for the activation code."""
     if not isinstance(row, dict):
         return {"iccid": iccid, "code": row}
-    if not row.get("iccid"):
+    if iccid_in(row) is None:
         return row | {"iccid": iccid}
     # Whose code is in a row that says it is about another card can't be told.
     return [iccid, row] if names_another(row, iccid) else row
@@ -413,7 +414,7 @@ def references_of(order: Order) -> set[str]:
     spelled = {
         value
         for key, value in order.extra.items()
-        if _plain(key) in REFERENCES and isinstance(value, str)
+        if normalised(key) in REFERENCES and isinstance(value, str)
     }
     return spelled | ({order.other_order_id} if order.other_order_id else set())
 
@@ -435,7 +436,7 @@ def _is_filled_list(name: str, value: Any) -> bool:
     """Tell whether a field lists renewals of an order, and has any."""
     if isinstance(value, str):
         value = value.strip(" []")
-    return _plain(name) == "renewordernum" and bool(value)
+    return normalised(name) == "renewordernum" and bool(value)
 
 
 def _collect(data: Any, found: set[str], main: set[str], depth: int) -> bool:
@@ -447,7 +448,7 @@ def _collect(data: Any, found: set[str], main: set[str], depth: int) -> bool:
     lists_renewals = False
     if isinstance(data, dict):
         for key, value in data.items():
-            name = _plain(key)
+            name = normalised(key)
             if name in ("ordernum", "mainordernum"):
                 number = _bare_number(value)
                 (found if name == "ordernum" else main).update({number} if number else ())
@@ -477,10 +478,6 @@ def _collect_from_text(text: str, found: set[str], main: set[str]) -> bool:
             (found if before["main"] is None else main).add(number)
     found.update(match["number"] for match in BARE_IN_TEXT.finditer(text))
     return RENEWALS_IN_TEXT.search(text) is not None
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()
 
 
 def _kind(data: Any) -> str:

@@ -6,14 +6,15 @@ host that ignores a parameter. What names nothing is taken, since replies may le
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.iccid import iccid_or_none
 from mioesim_async.rows import scalars
+from mioesim_async.rows.layout import normalised
 
-__all__ = ["cards_named", "check_about", "ids_named"]
+__all__ = ["cards_named", "check_about", "iccid_in", "ids_named", "names_another"]
 
 
 def check_about(what: str, asked: Collection[str], named: Iterable[str]) -> None:
@@ -32,6 +33,21 @@ def check_about(what: str, asked: Collection[str], named: Iterable[str]) -> None
         raise ProtocolError(f"the reply is about another {what} than the one that was asked for")
 
 
+def iccid_in(row: Mapping[str, object]) -> object:
+    """Return the ICCID that a row of the vendor's is about, as it came; None if it names none."""
+    value = row.get("iccid")
+    if value is None or value == "":
+        others = [value for key, value in row.items() if normalised(key) == "iccid"]
+        value = next((other for other in others if other is not None and other != ""), None)
+    return value
+
+
+def names_another(row: Mapping[str, object], iccid: object) -> bool:
+    """Tell whether a row says that it is about another card than the one it is filed under."""
+    named = iccid_or_none(iccid_in(row))
+    return named is not None and named != iccid_or_none(iccid)
+
+
 def cards_named(row: Any) -> list[str]:
     """Return the ICCIDs that a row, or a map by ICCID, says that it is about."""
     if not isinstance(row, dict):
@@ -48,7 +64,7 @@ def ids_named(row: Any, name: str) -> list[str]:
 
 
 def _values(row: dict[str, Any], name: str) -> list[Any]:
-    return [value for key, value in row.items() if key.replace("_", "").lower() == name]
+    return [value for key, value in row.items() if normalised(key) == name]
 
 
 def _iccid(raw: object) -> str:

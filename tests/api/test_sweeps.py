@@ -336,6 +336,35 @@ async def test_a_row_of_nobody_makes_the_lacking_cards_fail_not_missing(
 
 
 @pytest.mark.parametrize(
+    "data",
+    ['[{"iccid":"%s"},{"simNo":"%s","dpStatus":"ACTIVE"}]',
+     '{"0":{"iccid":"%s"},"1":{"simNo":"%s","dpStatus":"ACTIVE"}}',
+     '{"list":[{"iccid":"%s"}],"card":{"simNo":"%s","usedMB":"1"}}',
+     '{"%s":{"usedMB":"1"},"card":{"simNo":"%s","usedMB":"1"}}'],
+    ids=["list", "object", "beside a list", "beside a map"],
+)  # fmt: skip
+async def test_a_card_in_a_field_that_nobody_knows_fails_and_is_not_missing(
+    sandbox: Sandbox, client: MioEsimClient, data: str
+) -> None:
+    one, two = sandbox.iccids[:2]
+    sandbox.faults.add(
+        Fault.replaced(b'{"code":0,"data":%s}' % (data % (one, two)).encode()), QUERY
+    )
+    report = await client.cards.query_all([one, two])
+    assert (report.missing, [*report.cards], [*report.failed]) == ([], [one], [two])
+
+
+async def test_what_is_no_card_beside_the_rows_leaves_the_lacking_cards_missing(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    one, two = sandbox.iccids[:2]
+    body = f'{{"code":0,"data":{{"list":[{{"iccid":"{one}"}}],"page":{{"total":1,"pageNo":1}}}}}}'
+    sandbox.faults.add(Fault.replaced(body.encode()), QUERY)
+    report = await client.cards.query_all([one, two])
+    assert (report.missing, [*report.cards], report.failed) == ([two], [one], {})
+
+
+@pytest.mark.parametrize(
     "fault",
     [Fault.http(502), Fault.http(429, retry_after="3"), Fault.lose_request(), Fault.html(),
      Fault.cut()],

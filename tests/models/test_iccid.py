@@ -249,6 +249,7 @@ MAP = {ICCID: {"usedMB": "1"}, OTHER: {"usedMB": "2"}}
         {"data": {"records": [ONE, TWO]}},
         [{"ICCID": ICCID, "usedMb": 1}, {"iccId": OTHER, "usedMb": 2}],
         [{"iccid": int(ICCID), "usedMb": 1}, {"iccid": f"{OTHER}F", "usedMb": 2}],
+        {"0": {"IccId": ICCID, "usedMb": 1}, "1": {"I_CCID": OTHER, "usedMb": 2}},
     ],
 )
 def test_every_shape_of_a_batch_gives_the_same_cards(data: Any) -> None:

@@ -109,16 +109,18 @@ async def test_an_order_under_way_survives_a_callback_that_raises(
     assert "on_late_order raised" in caplog.text
 
 
+@pytest.mark.parametrize("field", ["iccid", "ICCID", "icc_id"])
 async def test_the_card_of_an_order_that_is_filed_under_another_card_has_no_activation_code(
-    sandbox: Sandbox, client: MioEsimClient
+    sandbox: Sandbox, client: MioEsimClient, field: str
 ) -> None:
     other = "8985000000000000002"
-    cards = {CARD["iccid"]: CARD | {"iccid": other}, other: {"code": CARD["code"]}}
+    row = {name: value for name, value in CARD.items() if name != "iccid"} | {field: other}
+    cards = {CARD["iccid"]: row, other: {"code": CARD["code"]}}
     sandbox.faults.add(answer({"orderNum": NUMBER, "cardApiDtoList": cards}), "getOrderInfo")
     order = await client.orders.get(NUMBER)
     first, second = order.cards
     assert (first.iccid, first.activation) == ("", None)
-    assert first.extra["unreadable"] == [CARD["iccid"], CARD | {"iccid": other}]
+    assert first.extra["unreadable"] == [CARD["iccid"], row]
     assert (second.iccid, str(second.activation)) == (other, CARD["code"])
 
 
