@@ -83,7 +83,7 @@ class Cards(Group):
         if not asked:
             return []
         reply = await query_cards(self._caller, asked, self._doubt, deadline=deadline)
-        unread = len(reply.bad) + reply.nameless
+        unread = len(reply.bad) + reply.without_iccid
         if unread:
             first = next(iter(reply.bad.values()), None)
             if not reply.cards:

@@ -84,7 +84,7 @@ async def test_no_row_of_a_reply_with_far_too_many_is_read(
     def read(rows: list[Any], _: type | None = None) -> None:
         raise AssertionError(f"{len(rows)} rows were read")
 
-    monkeypatch.setattr(cards, "clean_rows", read)
+    monkeypatch.setattr(cards, "read_clean_rows", read)
     monkeypatch.setattr(cards, "reader_of", lambda _: read)
     sandbox.faults.add(answer(rows(MOST + 1)), QUERY)
     with pytest.raises(errors.ProtocolError, match="far more rows"):
