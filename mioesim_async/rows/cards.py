@@ -243,7 +243,7 @@ def read_any_batch(envelope: Envelope, asked: Mapping[str, object]) -> Steps[Bat
     rows = yield from _rows_with_iccids(envelope.data, most)
     if _has_rounded_iccid(rows):
         yield
-        rows = yield from _rows_with_iccids((yield from envelope.exact_in_steps()), most)
+        rows = yield from _rows_with_iccids((yield from envelope.exact_data_in_steps()), most)
     reader = _BatchReader(asked)
     for raw, row in rows:
         reader.add(raw, row)
@@ -342,7 +342,7 @@ def detail_row(envelope: Envelope, iccid: str) -> Steps[Any]:
     rows = yield from _rows_with_iccids(data, MAX_ROWS)
     if _has_rounded_iccid(rows):
         yield
-        data = yield from envelope.exact_in_steps()
+        data = yield from envelope.exact_data_in_steps()
         rows = yield from _rows_with_iccids(data, MAX_ROWS)
     return _only_row(data, rows, iccid)
 

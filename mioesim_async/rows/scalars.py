@@ -42,6 +42,7 @@ TIMESTAMP = re.compile(
     re.ASCII,
 )
 US_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:\s*\(GMT\+8\))?", re.ASCII)
+NOT_READ = datetime.min.replace(tzinfo=GMT8)
 DAY_END = time(23, 59, 59, 999999)
 
 Reader = Callable[[Any], Any]
@@ -220,11 +221,10 @@ def _read_time(value: object, time_if_missing: time) -> datetime | None:
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            pass
-        else:
-            if moment.tzinfo is None:
-                # combine() is faster than replace(tzinfo=) in Python 3.11.
-                return datetime.combine(moment, moment.time(), GMT8)
+            moment = NOT_READ
+        if moment.tzinfo is None:
+            # combine() is faster than replace(tzinfo=) in Python 3.11.
+            return datetime.combine(moment, moment.time(), GMT8)
     if value is None or value == "":
         return None
     if not isinstance(value, str):

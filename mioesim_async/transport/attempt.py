@@ -257,7 +257,7 @@ async def _read(call: Call, request: Request, reply: RawReply) -> Envelope:
         if size <= SMALL_BODY:
             return parse_envelope(reply.body, exact=exact)
         most = call.endpoint.max_values(call.items, size)
-        return await in_slices(parse_in_steps(reply.body, exact=exact, most_values=most))
+        return await in_slices(parse_in_steps(reply.body, exact=exact, max_values=most))
     except errors.ProtocolError as error:
         if request.is_purchase:
             # It may have been paid for: whatever can be told from it must not be lost.
