@@ -7,7 +7,7 @@ from typing import Any
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.catalogue import Package, Partner, Sku, SkuGroup, SkuPackages
-from mioesim_async.models.coverage import load_in_steps, read_countries
+from mioesim_async.models.coverage import load_tables_in_steps, read_countries
 from mioesim_async.rows import scalars
 from mioesim_async.rows.layout import (
     LAYOUTS,
@@ -72,7 +72,7 @@ def _is_day_pass_code(api_code: str | None) -> bool:
 
 def _read_packages(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
     """Read the packages from both lists that may hold them."""
-    yield from load_in_steps()
+    yield from load_tables_in_steps()
     _read_coverage(values, extra)
     packages: list[Package] = []
     bad: list[ProtocolError] = []

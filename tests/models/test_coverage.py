@@ -186,7 +186,7 @@ def test_without_pycountry_coverage_has_names_and_a_code_says_what_to_install() 
     )
     read = "['Japan', 'UAE'] [['Japan', 'UAE'], ['China.HongKong']] ['supportCountry']"
     hint = "country codes need pycountry; install it with: pip install 'mioesim_async[coverage]'"
-    assert done.stderr == f"{hint} (until then, coverage has the vendor's names)\n"
+    assert done.stderr == f"{hint} (without it, coverage has the vendor's names)\n"
     assert done.stdout.splitlines() == [read, read, "None None", hint, hint, "True"]
 
 
@@ -268,9 +268,9 @@ def test_days_that_are_no_whole_number_are_refused(days: Any) -> None:
 
 def test_the_tables_are_loaded_in_steps_and_once() -> None:
     coverage._tables.cache_clear()
-    assert len([*coverage.load_in_steps()]) >= 5
+    assert len([*coverage.load_tables_in_steps()]) >= 5
     assert coverage._tables.cache_info().currsize == 1
-    assert [*coverage.load_in_steps()] == []
+    assert [*coverage.load_tables_in_steps()] == []
     assert alpha2("Japan") == "JP"
 
 

@@ -242,7 +242,7 @@ def test_a_plan_costs_its_price_and_its_fee_once() -> None:
 @pytest.mark.parametrize(
     ("fields", "days", "problem"),
     [
-        ({"price": None}, None, "named no price"),
+        ({"price": None}, None, "gave no price"),
         ({}, 3, "is no day pass"),
         ({"supportDaypass": 1}, None, "needs days="),
         ({"supportDaypass": 1}, 0, "out of range"),
