@@ -1,4 +1,4 @@
-"""What is opened is closed, in the event loop that opened it."""
+"""The base class of what must be closed, and the check for a running asyncio loop."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def running_loop() -> asyncio.AbstractEventLoop:
     except RuntimeError:
         pass
     raise WrongLoop(
-        "mioesim_async works on asyncio only, and this is no asyncio task (trio?); call it from "
-        "asyncio.run(), or from a thread that runs an asyncio event loop"
+        "mioesim_async works on asyncio only, and no asyncio task is running (trio?); call it "
+        "from asyncio.run(), or from a thread that runs an asyncio event loop"
     )
 
 
 class Closing(abc.ABC):
-    """An async context manager that closes itself."""
+    """An async context manager that calls ``aclose`` at its end."""
 
     @abc.abstractmethod
     async def aclose(self) -> None:
-        """Close it; may be called again."""
+        """Close it; may be called more than once."""
 
     async def __aenter__(self) -> Self:
         """Return the object itself."""
