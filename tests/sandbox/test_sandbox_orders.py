@@ -1,4 +1,4 @@
-"""The sandbox's order book: what is bought there exists, and nothing else happens."""
+"""The sandbox's orders: what is bought there exists, and nothing else happens."""
 
 from __future__ import annotations
 
