@@ -9,7 +9,7 @@ from typing import Self
 
 from mioesim_async.errors import WrongLoop
 
-__all__ = ["Closing", "running_loop"]
+__all__ = ["Closing", "is_being_cancelled", "running_loop"]
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -27,6 +27,12 @@ def running_loop() -> asyncio.AbstractEventLoop:
         "mioesim_async works on asyncio only, and no asyncio task is running (trio?); call it "
         "from asyncio.run(), or from a thread that runs an asyncio event loop"
     )
+
+
+def is_being_cancelled() -> bool:
+    """Tell whether the running task itself was asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Closing(abc.ABC):

@@ -399,10 +399,10 @@ class CardStream(Closing, Generic[C]):
         while True:
             for outcome in self._ready:
                 return outcome
+            if self._batches.is_unchecked:
+                await self._batches.check()
             try:
                 batch = await self._batches.__anext__()
-            except errors.InvalidRequest:
-                raise
             except errors.MioEsimError as error:
                 tally = error.tally = evolve(self.stats)
                 error.add_note(

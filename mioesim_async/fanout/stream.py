@@ -14,9 +14,9 @@ from attrs import define
 
 from mioesim_async import errors
 from mioesim_async.clock import Clock, SystemClock
-from mioesim_async.closing import Closing, running_loop
+from mioesim_async.closing import Closing, is_being_cancelled, running_loop
 from mioesim_async.fanout.outage import HostHealth
-from mioesim_async.fanout.source import Checked, Source, is_being_cancelled
+from mioesim_async.fanout.source import Checked, Source
 from mioesim_async.slices import shared_slice
 from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace

@@ -169,9 +169,9 @@ CARD_FIELDS = {
 
 ONLY_CARD_KEYS = frozenset(
     normalised(name)
-    for wire in CARD_FIELDS.values()
-    for name, _ in wire.readers()
-    if name not in ("iccid", "data", "remaining")
+    for field in ("dp_status", "used_mb", "remaining_mb", "total_mb")
+    for name, _ in CARD_FIELDS[field].readers()
+    if name not in ("data", "remaining")
 )
 """Normalised names of fields that only cards have."""
 
@@ -412,10 +412,13 @@ def _add_rows(data: Any, rows: RowsWithIccids, depth: int, most: int) -> Steps[N
         yield
     if keyed:
         rows.extend((None, row) for key, row in data.items() if key not in keyed and _is_card(row))
-    elif nested := [value for value in data.values() if isinstance(value, list | dict)]:
-        for value in nested if depth else ():
-            yield from _add_rows(value, rows, depth - 1, most)
-    elif _is_card(data):
+        return
+    before = len(rows)
+    nested = [value for value in data.values() if isinstance(value, list | dict) and value]
+    for value in nested if depth else ():
+        yield from _add_rows(value, rows, depth - 1, most)
+    # What is nested too deeply to be looked at may be a card's row, too.
+    if len(rows) == before and (_is_card(data) or (nested and not depth)):
         rows.append((None, data))
 
 

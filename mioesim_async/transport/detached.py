@@ -68,13 +68,17 @@ class Detached:
 
     @property
     def are_under_way(self) -> bool:
-        """Whether any call is under way."""
-        return bool(self._tasks)
+        """Whether any call is under way, beside the task that asks."""
+        return bool(self._others())
 
     async def wait(self) -> None:
         """Wait for all calls; each ends by its own time-out."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while tasks := self._others():
+            await asyncio.wait(tasks)
+
+    def _others(self) -> set[asyncio.Task[Any]]:
+        # ``on_late_order`` may close the client, and its task must not wait for itself.
+        return {task for task in self._tasks if task is not asyncio.current_task()}
 
     def _on_cancelled_caller(self, call: Call, task: asyncio.Task[Any]) -> None:
         if task.done() or call.was_sent:

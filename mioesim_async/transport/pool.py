@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from mioesim_async._version import __version__
-from mioesim_async.closing import Closing, running_loop
+from mioesim_async.closing import Closing, is_being_cancelled, running_loop
 from mioesim_async.config import PoolLimits, Timeouts
 from mioesim_async.errors import (
     ClientClosed,
@@ -43,6 +43,8 @@ MAX_UNASKED = 20
 """How many connections in a row may hold unrequested bytes before the attempt fails."""
 
 UNASKED_BYTES = "the host sends bytes before it gets a request, so nothing was sent"
+CLOSED = "closed while a call was under way"
+AIOHTTP_ERRORS = (aiohttp.ClientError, OSError, RuntimeError, UnicodeError)
 NEVER_SENT = (ConnectError, ConfigurationError, WrongLoop)
 NO_REPORTS = (
     f"aiohttp {aiohttp.__version__} does not report when it sends a request, so a purchase could "
@@ -166,11 +168,11 @@ class SessionManager(Closing):
         """
         self.check_closable()
         self._closed = True
-        sessions = (self._session, self._reserved_session)
-        self._session = self._reserved_session = None
-        for session in sessions:
+        # They stay known until each is closed, so that a second call closes what this one didn't.
+        for session in (self._session, self._reserved_session):
             if session is not None:
                 await session.close()
+        self._session = self._reserved_session = None
 
     def check_closable(self) -> None:
         """Check that closing is possible here.
@@ -244,10 +246,7 @@ class SessionManager(Closing):
                         return RawReply(status, wait, body, headers.get("Date"))
                 except _UnaskedBytes:
                     progress.sent = False
-                except asyncio.CancelledError as error:
-                    # Drop the traceback: aiohttp's frames hold password and token.
-                    raise error.with_traceback(None)
-                except (aiohttp.ClientError, OSError, RuntimeError, UnicodeError) as error:
+                except (asyncio.CancelledError, *AIOHTTP_ERRORS) as error:
                     fault = self._explain(error, session, request, progress)
                     break
         finally:
@@ -261,12 +260,18 @@ class SessionManager(Closing):
 
     def _explain(
         self,
-        error: aiohttp.ClientError | OSError | RuntimeError | UnicodeError,
+        error: asyncio.CancelledError | aiohttp.ClientError | OSError | RuntimeError | UnicodeError,
         session: aiohttp.ClientSession,
         request: Request,
         progress: Progress,
     ) -> MioEsimError:
         """Make an error of the SDK from one of aiohttp; raise errors that are not aiohttp's."""
+        if isinstance(error, asyncio.CancelledError):
+            if (self._closed or session.closed) and not is_being_cancelled():
+                # aiohttp cancels the calls that wait for a connection when it is closed.
+                return ClientClosed(CLOSED)
+            # Drop the traceback: aiohttp's frames hold password and token.
+            raise error.with_traceback(None)
         if isinstance(error, UnicodeError):
             return ConfigurationError("the host name in base_url is not valid")
         if isinstance(error, aiohttp.InvalidURL) and not progress.was_reported:
@@ -276,7 +281,7 @@ class SessionManager(Closing):
         if "different loop" in str(error):
             return WrongLoop("the aiohttp session that was passed in belongs to another event loop")
         if self._closed or session.closed:
-            return ClientClosed("closed while a call was under way")
+            return ClientClosed(CLOSED)
         raise error
 
     def _may_send_purchases(self) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shopping import PLAN
 from stepping import Steps, is_locked
 from waiting import until
 
@@ -295,7 +296,8 @@ async def test_an_aclose_cancelled_at_any_await_can_be_called_again(
     sandbox.faults.add(Fault.slow(3600), "queryIccidInformation", times=None)
     for number in range(1, MOST_STEPS):
         client = sandbox.client(max_in_flight=SLOTS)
-        await client.login()
+        await client.orders.place(**PLAN, count=1)
+        sessions = client._manager._session, client._manager._reserved_session
         sandbox.requests.clear()
         reading = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
         sweeping = asyncio.create_task(client.cards.query_all(sandbox.iccids[:5]))
@@ -309,6 +311,7 @@ async def test_an_aclose_cancelled_at_any_await_can_be_called_again(
                 with pytest.raises(ClientClosed):
                     await work
             await assert_nothing_leaked(client, steps)
+        assert all(session is not None and session.closed for session in sessions)
         if not steps.reached:
             return
     pytest.fail("aclose never came to its end")
