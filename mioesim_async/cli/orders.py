@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from mioesim_async import errors
-from mioesim_async.api.orders.purchase import claim
+from mioesim_async.api.orders.purchase import set_reference
 from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
@@ -141,7 +141,7 @@ async def show_order(order_num: str, common: Common, *, show_activation: bool) -
         await logged_in(client)
         order = await client.orders.get(order_num)
         if (entry := await client.orders.entry_of_order(order.order_num)) is not None:
-            claim(order, entry.other_order_id)
+            set_reference(order, entry.other_order_id)
         try:
             usage = (await client.orders.usage(order_num=order_num)).rows
         except errors.MioEsimError as error:

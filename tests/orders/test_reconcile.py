@@ -81,7 +81,7 @@ async def test_a_search_without_references_leaves_entries_open_with_candidates(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b'{"total":3,"rows":[]}', "more orders than it shows"),
+        (b'{"total":3,"rows":[]}', "more orders than its search shows"),
         (b'{"rows":[7]}', "can't be read"),
         (b'{"rows":[{"orderNum":"EP20200101000001","purchaseDate":"2020-01-01"}]}', "without ref"),
     ],
