@@ -38,7 +38,7 @@ __all__ = [
 
 
 COMMAND_SECONDS = 30.0
-"""How long a command may take to print a secret; it may ask a person first."""
+"""How long a ``password_command`` may take; it may ask a person for a passphrase."""
 
 ROOT = 0
 SECRETS = ("password", "secret_key")
@@ -50,14 +50,14 @@ DIALECT = ("signature", "login_encoding", "read_method", "batch_parameter")
 @Parameter(name="*")
 @frozen
 class AccountOptions:
-    """Which account, and how its host is reached.
+    """Which account to use, and how to reach its host.
 
     Attributes:
-        profile: The account of this name in profiles.toml.
-        proxy: URL of an HTTP proxy, such as http://proxy:3128; else MIOESIM_PROXY, else that of
-            the profile.
-        allow_insecure_http: Allow a host by http:// that is not this machine. Password, token
-            and activation codes then travel in clear.
+        profile: Name of the account in profiles.toml.
+        proxy: URL of an HTTP proxy, such as http://proxy:3128. Without it, MIOESIM_PROXY or the
+            profile's proxy is used.
+        allow_insecure_http: Allow an http:// host other than this machine. Password, token and
+            activation codes are then sent unencrypted.
     """
 
     profile: str | None = None
@@ -66,24 +66,25 @@ class AccountOptions:
 
 
 ACCOUNT = AccountOptions()
-"""The options, none of them given."""
+"""The options if none is given."""
 
 
 def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     """Make a client that shares its token and its journal with other runs on this machine.
 
-    The account is that of the profile, else of the profile that ``MIOESIM_PROFILE`` names,
-    else of the environment, else of the default profile. Token and journal keep accounts apart.
+    The account comes from ``options.profile``, else from the profile that ``MIOESIM_PROFILE``
+    names, else from the environment, else from the default profile. Token store and journal keep
+    accounts apart.
 
     Args:
         options: Which account.
-        **arguments: Of ``MioEsimClient``, which win.
+        **arguments: Arguments of ``MioEsimClient``; they override everything else.
 
     Raises:
-        ConfigurationError: If no account is configured, or it can't work.
+        ConfigurationError: If no account is configured, or one of its settings can't work.
     """
     if "order_journal" not in arguments:
-        # SQLite takes as long to start as the smallest of the commands that need none.
+        # Imported late: a command without a journal would wait for it.
         from mioesim_async.journal.sqlite import OrderJournal
 
         arguments["order_journal"] = OrderJournal(journal_path())
@@ -93,7 +94,7 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     proxy = options.proxy
     if (name := _chosen(options.profile)) is not None:
         profile = read_profile(name)
-        # All of it, so that nothing of the environment's account gets mixed in.
+        # All settings of the profile, so that none comes from the environment's account.
         arguments.setdefault("credentials", profile.credentials)
         arguments.setdefault("base_url", profile.base_url)
         arguments.setdefault("account", profile.account)
@@ -108,10 +109,10 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
 
 
 async def logged_in(client: MioEsimClient) -> None:
-    """Log in, before anything is asked or sent.
+    """Log in, before the command sends anything else.
 
     Raises:
-        NotLoggedIn: If that failed, whatever the reason.
+        NotLoggedIn: If the login failed, for any reason.
         ConfigurationError: If a setting can't work.
     """
     try:
@@ -123,13 +124,13 @@ async def logged_in(client: MioEsimClient) -> None:
 
 
 def journal_path() -> Path:
-    """Return where the journal of orders is."""
+    """Return the path of the order journal."""
     return platformdirs.user_state_path("mioesim_async") / "orders.db"
 
 
 def _chosen(profile: str | None) -> str | None:
     if profile is not None and not profile.strip():
-        # Most likely a variable of the shell that is not set: any other account is the wrong one.
+        # Most likely an unset shell variable. Any other account would be the wrong one.
         raise ConfigurationError("--profile has no name; name an account, or leave it out")
     name = profile or os.environ.get("MIOESIM_PROFILE")
     if name or any(os.environ.get(variable) for variable in ENVIRONMENT.values()):
@@ -144,15 +145,15 @@ def _chosen(profile: str | None) -> str | None:
 
 @frozen
 class Profile:
-    """One account of the file.
+    """One account of profiles.toml.
 
     Attributes:
-        credentials: The account, its secrets fetched.
-        base_url: Its host.
-        account: What it is called in token store and journal, or None.
+        credentials: Phone number, password and secret key.
+        base_url: The host.
+        account: Label of the account in token store and journal, or None.
         proxy: URL of an HTTP proxy, or None. Left out of ``repr``: it may hold a password.
         allow_insecure_http: Allow ``http://`` to another machine.
-        dialect: How its host wants to be spoken to, as far as the profile says.
+        dialect: The settings of ``Dialect`` that the profile names.
     """
 
     credentials: Credentials
@@ -164,7 +165,7 @@ class Profile:
 
 
 def profiles_path() -> Path:
-    """Return where profiles are: ``MIOESIM_PROFILES``, else the user's config directory."""
+    """Return the path of profiles.toml: ``MIOESIM_PROFILES``, else in the user's config folder."""
     named = os.environ.get("MIOESIM_PROFILES")
     if named:
         return Path(named).expanduser()
@@ -172,7 +173,7 @@ def profiles_path() -> Path:
 
 
 def default_profile() -> str | None:
-    """Return the name of the profile that the file makes the default, or None.
+    """Return the name of the default profile, or None.
 
     Raises:
         ConfigurationError: If the file is there and can't be used.
@@ -182,7 +183,7 @@ def default_profile() -> str | None:
 
 
 def read_profile(name: str) -> Profile:
-    """Read one profile and fetch its secrets; a command that prints one is run now.
+    """Read one profile, and fetch its secrets from the environment or from commands.
 
     Raises:
         ConfigurationError: If there is no such profile, or it can't be used. No message
@@ -216,7 +217,7 @@ def read_profile(name: str) -> Profile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read the file, unless others may."""
+    """Read the file; refuse it if other users can read it or own it."""
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if os.name == "posix":
@@ -228,12 +229,14 @@ def _read(path: Path) -> dict[str, Any]:
     _refuse_unknown(document, ("default", "profiles"), str(path))
     profiles = document.get("profiles", {})
     if not isinstance(profiles, dict) or not isinstance(document.get("default", ""), str):
-        raise ConfigurationError(f"{path} has [profiles.NAME] tables, and perhaps default = 'NAME'")
+        raise ConfigurationError(
+            f"{path} must have [profiles.NAME] tables, and may have default = 'NAME'"
+        )
     return document
 
 
 def _check_access(path: Path, found: os.stat_result) -> None:
-    """Refuse a file that others may read, or that somebody else may have written."""
+    """Refuse a file that other users can read, or that another user owns."""
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise ConfigurationError(
             f"other users may read {path}, which holds secrets; "
@@ -247,7 +250,7 @@ def _check_access(path: Path, found: os.stat_result) -> None:
 
 
 def _checked(row: Any, at: str) -> tuple[dict[str, str], dict[str, bool]]:
-    """Check the keys of a profile and what each holds; return its texts and its flags."""
+    """Check the keys and values of a profile; return its texts and its flags."""
     if not isinstance(row, dict):
         raise ConfigurationError(f"{at} must be a table")
     ways = [secret + way for secret in SECRETS for way in WAYS]
@@ -281,7 +284,7 @@ def _secret(secret: str, row: Mapping[str, str], at: str) -> str:
 def _from_environment(name: str, at: str) -> str:
     value = os.environ.get(name)
     if not value:
-        # The name is not repeated: who mistakes the key writes the secret there.
+        # The name is not repeated: the user may have written the secret itself here.
         raise ConfigurationError(f"{at} names an environment variable that is not set")
     return value
 
@@ -320,4 +323,4 @@ WAYS: Mapping[str, Callable[[str, str], str]] = {
     "_env": _from_environment,
     "_command": _from_command,
 }
-"""How a profile may give a secret, by the end of its key."""
+"""How to get a secret, by the ending of its key in the profile."""

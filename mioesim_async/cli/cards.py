@@ -1,4 +1,4 @@
-"""``mioesim card``, ``history``, ``qr`` and ``pdf``: one card, and what its customer gets."""
+"""``mioesim card``, ``history``, ``qr`` and ``pdf``: one card, and what to give its customer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENDINGS = {".svg": "svg", ".png": "png", ".html": "html", ".htm": "html", ".txt"
 
 
 class NothingToShow(MioEsimError):
-    """There is no activation code, or none that can be drawn: no fault of the user's."""
+    """No card has an activation code that can be shown; the command line itself is right."""
 
 
 @app.command
@@ -83,7 +83,7 @@ def _lines(found: CardDetail, *, show_activation: bool) -> list[tuple[str, Any]]
 
 @app.command
 def history(iccid: str, *, common: Common = COMMON) -> int:
-    """List the plans that a card had.
+    """List the plans that a card has had.
 
     Args:
         iccid: The card.
@@ -135,17 +135,17 @@ def qr(
 ) -> int:
     """Show the QR code of a card, or of each card of an order, for the customer to scan.
 
-    Whoever sees it can use the eSIM. A file holds the code, also without
-    --show-activation, and gets mode 0600.
+    Whoever sees it can use the eSIM. A file gets the code even without --show-activation, and
+    has mode 0600.
 
     Args:
-        card_or_order: An ICCID, or an order number, which starts with a letter.
-        output: Write to a file: .svg or .png for one card's QR code, .html for the
-            customer's page, .txt for the customer's text.
-        text: Make the customer's text instead: codes and links; to print it, add
+        card_or_order: An ICCID or an order number. Order numbers start with a letter.
+        output: Write to a file: .svg or .png for one card's QR code, .html for a page for the
+            customer, .txt for a text for the customer.
+        text: Make a text for the customer, with codes and links. To print it, add
             --show-activation.
-        html: Make the customer's page instead; to print it, add --show-activation.
-        show_activation: Print activation codes as text, too.
+        html: Make a page for the customer. To print it, add --show-activation.
+        show_activation: Print activation codes as text too.
         common: Options of every command.
     """
 
@@ -176,15 +176,15 @@ def qr(
 
 
 def _kind(output: Path | None, *, text: bool, html: bool) -> str | None:
-    """Tell what is to be made; None for a QR code in the terminal."""
+    """Return what to make; None for a QR code in the terminal."""
     if text and html:
-        raise InvalidRequest("--text and --html exclude each other")
+        raise InvalidRequest("--text and --html can't be used together; give one of them")
     asked = "text" if text else "html" if html else None
     if output is None or asked is not None:
         return asked
     ending = output.suffix.lower()
     if ending not in ENDINGS:
-        raise InvalidRequest(f"{output.name} ends in none of {', '.join(ENDINGS)}")
+        raise InvalidRequest(f"{output.name} must end in one of {', '.join(ENDINGS)}")
     return ENDINGS[ending]
 
 
@@ -235,7 +235,7 @@ CONTENTS: dict[str, Callable[[CardDetail | Order], str | bytes]] = {
     "html": customer_html,
     "text": customer_text,
 }
-"""How to make what is asked for."""
+"""Makes the content, by its kind."""
 
 
 def _print_qr(sheet: CustomerSheet, *, show_activation: bool) -> None:
@@ -266,15 +266,15 @@ def pdf(
 ) -> int:
     """Print links to the PDFs of an order's cards, or have the vendor mail them.
 
-    Whoever opens a link or gets the mail sees the activation code and can use the eSIM. The
-    links are printed whole, with --json too. A mail is asked for before it is sent, and never
-    sent twice.
+    Whoever opens a link or gets the mail sees the activation code and can use the eSIM. Links
+    are printed in full, with --json too. The command asks before it has a mail sent, and never
+    sends it twice.
 
     Args:
         order_num: The order.
-        iccids: Only of these cards.
-        email: Have them mailed to this address.
-        yes: Don't ask.
+        iccids: Only the PDFs of these cards.
+        email: Have the vendor mail the PDFs to this address.
+        yes: Mail without asking.
         common: Options of every command.
     """
 

@@ -9,9 +9,9 @@ FAILED = 1
 USAGE = 2
 NOT_LOGGED_IN = 3
 UNKNOWN = 4
-"""Something may have been bought, or was bought and not read back: look before you repeat."""
+"""A purchase may have happened, or the order could not be read: check before you repeat it."""
 INTERRUPTED = 130
 
 
 class NotLoggedIn(MioEsimError):
-    """The login did not succeed, for whatever reason."""
+    """The login failed, for any reason."""

@@ -1,4 +1,4 @@
-"""ICCIDs from arguments, text files, CSV columns and standard input, in flat memory."""
+"""ICCIDs from arguments, text files, CSV columns and standard input, read piece by piece."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Source:
 
     Attributes:
         items: The ICCIDs as they were written.
-        total: How many there are at most, or None where nobody knows.
-        close: Closes the file, also if nothing was read of it.
+        total: How many there are at most, or None if that is not known.
+        close: Closes the file, also if nothing was read.
     """
 
     items: Iterable[str] | AsyncIterator[str]
@@ -41,7 +41,7 @@ class Source:
 
 
 def open_source(iccids: tuple[str, ...], file: Path | None, column: str | None) -> Source:
-    """Choose the source: arguments, a file, or standard input.
+    """Open the source: arguments, a file, or standard input.
 
     Raises:
         InvalidRequest: If there is none, or more than one, or no such column.
@@ -83,7 +83,7 @@ def _text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
 
 def _decoded(line: bytes, name: object) -> str:
     if line.isascii():
-        # The codec that knows byte order marks is Python code, and slow.
+        # utf-8-sig, which removes a byte order mark, is a slow codec.
         return line.decode("ascii")
     try:
         return line.decode("utf-8-sig")
@@ -105,7 +105,7 @@ def _count_lines(file: Path) -> int | None:
 def _items_of(
     raw: IO[bytes] | BinaryIO, column: str | None, *, csv_file: bool, name: str
 ) -> Iterator[str]:
-    """Yield the ICCIDs; the header is read, and refused, before the first is asked for."""
+    """Return the ICCIDs, after the header of a CSV file was read and checked."""
     if not csv_file:
         return _items_of_text(raw)
     lines = _text(raw)
@@ -134,12 +134,12 @@ def _items_of_text(raw: IO[bytes] | BinaryIO) -> Iterator[str]:
                 for line in lines:
                     yield from _items_of_line(_decoded(line, name))
             else:
-                # Nothing but ICCIDs, a line each, as most files are: taken apart in one go.
+                # Only ICCIDs, one a line, as in most files: split at once, which is faster.
                 yield from block.decode("ascii").split()
 
 
 def _blocks(raw: IO[bytes] | BinaryIO) -> Iterator[list[bytes]]:
-    """Give lines in blocks; one by one where the next may be long in coming."""
+    """Yield lines in blocks; one by one if the input may have to be waited for."""
     if stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
         while lines := raw.readlines(BLOCK):
             yield lines
@@ -157,7 +157,7 @@ def _items_of_line(line: str) -> list[str]:
 
 
 def _column_of(header: str, column: str | None, name: str) -> tuple[str, int]:
-    """Return the separator, and where the column with the ICCIDs is."""
+    """Return the separator, and the index of the column with the ICCIDs."""
     separator = max(SEPARATORS, key=header.count)
     names = [cell.strip() for cell in next(csv.reader([header], delimiter=separator), [])]
     folded = [cell.lower() for cell in names]
@@ -172,7 +172,7 @@ def _column_of(header: str, column: str | None, name: str) -> tuple[str, int]:
 
 
 def unquoted(cell: str) -> str:
-    """Take off what makes a spreadsheet keep an ICCID as text: ``="898..."`` or ``'898...``."""
+    """Remove what makes a spreadsheet keep an ICCID as text: ``="898..."`` or ``'898...``."""
     text = cell.strip()
     if text.startswith("=") and text.endswith('"'):
         text = text[1:]

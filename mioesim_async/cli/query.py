@@ -43,7 +43,7 @@ ENDINGS: dict[str, Format] = {
 
 @frozen
 class QueryOptions:
-    """What was asked for on the command line."""
+    """The options of the command line."""
 
     iccids: tuple[str, ...]
     file: Path | None
@@ -56,7 +56,7 @@ class QueryOptions:
 
     @property
     def writes(self) -> Format:
-        """The format: as named, or as the output file's ending says, or a table."""
+        """The format: ``--format``, else by the output file's ending, else a table."""
         if self.format is not None:
             return self.format
         if self.output is None or self.output == Path("-"):
@@ -64,7 +64,7 @@ class QueryOptions:
         ending = self.output.suffix.lower()
         if ending not in ENDINGS:
             raise errors.InvalidRequest(
-                f"{self.output.name} ends in none of {', '.join(ENDINGS)}; name the --format"
+                f"{self.output.name} ends in none of {', '.join(ENDINGS)}; choose a --format"
             )
         return ENDINGS[ending]
 
@@ -78,7 +78,7 @@ class QueryOptions:
 
 @define
 class Totals:
-    """What the cards add up to."""
+    """Totals over all cards."""
 
     statuses: Counter[str] = Factory(Counter)
     used_mb: float = 0.0
@@ -96,7 +96,7 @@ class Totals:
         if card.dp_status is not self._status:
             self._status = card.dp_status
             self._name = str(self._status or "(none)")
-        # By plain text, since an enum's members hash slowly.
+        # Counted by text, since enum members hash slowly.
         self.statuses[self._name] += 1
         self.used_mb += card.used_mb or 0.0
         self.remaining_mb += card.remaining_mb or 0.0
@@ -109,18 +109,18 @@ async def query_cards(options: QueryOptions) -> int:
         MioEsimError: If the sweep ended early.
         OSError: If a file can't be read or written.
     """
-    _ = options.writes, options.target  # Wrong usage starts nothing.
+    _ = options.writes, options.target  # Refuses wrong usage before anything starts.
     if options.sandbox is not None and options.account != ACCOUNT:
         raise errors.InvalidRequest(
-            "--sandbox has an account of its own: leave --profile, --proxy and "
-            "--allow-insecure-http out, or --sandbox"
+            "--sandbox has an account of its own; it can't be used with --profile, --proxy or "
+            "--allow-insecure-http"
         )
     if options.sandbox is not None and options.column is not None and options.file is None:
         raise errors.InvalidRequest("--column needs a CSV file or standard input")
     async with AsyncExitStack() as stack:
         named = options.iccids or options.file
         if options.sandbox is not None:
-            # A server takes longer to import than the rest of the command.
+            # Imported late: the server takes longer to import than the rest of the command.
             from mioesim_async.sandbox import Sandbox
 
             sandbox = Sandbox(options.sandbox, record=False)
@@ -143,7 +143,7 @@ async def query_cards(options: QueryOptions) -> int:
                 )
             )
         stack.callback(source.close)
-        # Entering it checks what was given, before the login sends a byte.
+        # This checks the ICCIDs before the login sends anything.
         stream = await stack.enter_async_context(
             client.cards.query_many(source.items, concurrency=options.concurrency)
         )
@@ -151,13 +151,13 @@ async def query_cards(options: QueryOptions) -> int:
         try:
             await logged_in(client)
         except asyncio.CancelledError:
-            Console(stderr=True).print("Interrupted during the login; nothing was asked.")
+            Console(stderr=True).print("Interrupted during the login; no card was queried.")
             raise
         return await _sweep(options, source, client, stream, started)
 
 
 def _slots_for(concurrency: int) -> int:
-    """Return how many slots a client needs for a sweep of this concurrency, and some to spare."""
+    """Return a ``max_in_flight`` that is enough for a sweep of this concurrency."""
     return max(32, 2 * concurrency)
 
 
@@ -275,7 +275,7 @@ def query(
 ) -> int:
     """Query status and usage of any number of cards.
 
-    Takes ICCIDs from the arguments, else from --file, else from standard input. The account
+    ICCIDs come from the arguments, else from --file, else from standard input. The account
     comes from --profile, else from MIOESIM_PHONE_NUMBER, MIOESIM_PASSWORD, MIOESIM_SECRET_KEY
     and MIOESIM_BASE_URL.
 
@@ -286,10 +286,10 @@ def query(
         iccids: ICCIDs to query.
         file: A text file with one ICCID per line, or a CSV file.
         column: The CSV column that holds the ICCIDs.
-        sandbox: Start a sandbox with that many cards and query it; no account, no network.
-        output: Write the result to a file; its ending chooses the format.
-        format: How to write the result.
-        concurrency: How many batches of 100 are under way at once.
+        sandbox: Start a sandbox with this many cards and query it, without account or network.
+        output: Write the result to this file; its ending chooses the format.
+        format: Format of the result.
+        concurrency: How many batches of 100 ICCIDs to ask for at once.
         account: Options of the account.
         debug: Show logs and tracebacks.
     """

@@ -1,4 +1,4 @@
-"""The app, how its commands run, their exit statuses, and how errors look to a person."""
+"""Runs a command line: the app, exit statuses, and errors as one line."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
 
 app = App(
     name="mioesim",
-    help="eSIMs and physical SIMs of the MIOeSIM reseller API: what is sold, bought and used.",
+    help="Query, buy and manage eSIMs and physical SIMs of the MIOeSIM reseller API.",
     version=__version__,
 )
 
 app.register_install_completion_command(
-    help="Install completion for bash, zsh, fish or PowerShell (--shell names another)."
+    help="Install completion for bash, zsh, fish or PowerShell (--shell chooses another shell)."
 )
 
 MODULES = (
@@ -42,10 +42,10 @@ MODULES = (
     "orders",
     "sandbox",
 )
-"""Importing one registers its commands."""
+"""Modules that register commands when they are imported."""
 
 ALONE = {"query": "query", "sandbox": "sandbox"}
-"""Commands that are started without the others: importing all takes a quarter of a second."""
+"""Commands whose module is imported alone: importing all takes a quarter of a second."""
 
 WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -65,10 +65,10 @@ COMMANDS = {
     "Pass iter(...)": "Give them in a file (-f)",
     "Dialect({name}={value})": "{name} = {value} in the account's profile",
 }
-"""What messages tell a Python user to do, and how the command does it."""
+"""Texts in messages that name Python code, and what the command says instead."""
 
 Flag = Parameter(negative="", show_default=False)
-"""An option without a value, which has no ``--no-`` form."""
+"""An option without a value and without a ``--no-`` form."""
 Positive = Parameter(validator=lambda _, value: _check_positive(value))
 Port = Parameter(validator=lambda _, value: _check_port(value))
 
@@ -84,18 +84,18 @@ def _check_positive(value: Any) -> None:
 
 
 def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
-    """Run a command, and turn what goes wrong into one line and an exit status."""
+    """Run a command, and turn an error into one line and an exit status."""
     if debug:
         logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     elif logging.lastResort is not None:
-        # Looks sys.stderr up each time, so that warnings stand above a progress bar.
+        # It looks up sys.stderr at each warning, so that warnings appear above a progress bar.
         logging.getLogger("mioesim_async").addHandler(logging.lastResort)
     try:
         return _in_a_loop(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as head does.
+        # The reader of the output has ended, such as head.
         return FAILED
     except (errors.MioEsimError, OSError) as error:
         if debug:
@@ -113,7 +113,7 @@ def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
 
 
 def _drop_what_cannot_be_written() -> None:
-    """Keep the interpreter from failing over what is still buffered when it ends."""
+    """Throw away buffered output that can't be written, so that the interpreter ends cleanly."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -147,7 +147,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def say(message: str) -> None:
-    """Tell a person something that is no result, in one line, if anybody is left to read it."""
+    """Print one line on standard error; ignore it if that is closed."""
     with suppress(OSError):
         print(f"mioesim: {printable(' '.join(message.split()))}", file=sys.stderr)
 
@@ -166,7 +166,7 @@ def run(arguments: list[str]) -> int:
         say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
         return USAGE
     except OSError as error:
-        # Of installing the completion, the one command that runs without guarded().
+        # From installing the completion, the only command that runs without guarded().
         say(_one_line(error))
         return _status_of(error)
     return result if isinstance(result, int) else OK

@@ -1,4 +1,4 @@
-"""Ctrl-C, a terminal that goes away, and being told to end: a command is cancelled, not killed."""
+"""Signals: at Ctrl-C, SIGTERM or SIGHUP a command is cancelled and can clean up."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if ha
 """Signals that ask a command to end."""
 
 PATIENCE = 2
-"""So many of them cancel the command: the first what it does, the second its waiting."""
+"""Signals that cancel the command: the first its work, the second its clean-up. A third ends it."""
 
 
 @contextmanager
 def handled(handler: Any) -> Generator[None]:
-    """Handle these signals, but those that the process was started to ignore, as by nohup."""
+    """Handle these signals, except those that the process was started to ignore, as by nohup."""
     before = {one: signal.getsignal(one) for one in STOPS}
     taken = {one: known for one, known in before.items() if known is not signal.SIG_IGN}
     try:
@@ -34,7 +34,7 @@ def handled(handler: Any) -> Generator[None]:
 
 
 async def stoppable(work: Coroutine[Any, Any, int]) -> int:
-    """Run a command; a signal cancels it, and a second one cancels it once more."""
+    """Run a command; each of the first two signals cancels it, a third interrupts it."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     count = 0
 
@@ -44,7 +44,7 @@ async def stoppable(work: Coroutine[Any, Any, int]) -> int:
         if count > PATIENCE or task is None:
             raise KeyboardInterrupt
         task.cancel()
-        # The loop may be asleep.
+        # Wakes the loop up, if it waits for events.
         loop.call_soon_threadsafe(lambda: None)
 
     with handled(stop):
@@ -52,13 +52,13 @@ async def stoppable(work: Coroutine[Any, Any, int]) -> int:
 
 
 async def end_now(client: MioEsimClient) -> bool:
-    """End what is under way without waiting for it; the journal notes what was sent.
+    """Cancel all other tasks and close the client; the journal keeps what was sent.
 
     Returns:
-        Whether anything was under way.
+        Whether there were other tasks.
     """
     for one in STOPS:
-        # What is left to do takes no time, and must be told.
+        # The rest is quick, and must not be interrupted before the result is printed.
         signal.signal(one, signal.SIG_IGN)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:

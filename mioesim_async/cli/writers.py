@@ -1,4 +1,4 @@
-"""Outcomes written as CSV, JSON, JSON Lines or a table, one by one."""
+"""Writes outcomes one by one, as CSV, JSON, JSON Lines or a table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Writer(Protocol):
         """Write one outcome."""
 
     def close(self) -> None:
-        """Write what comes last; the file stays open."""
+        """Write the end of the document; the file stays open."""
 
 
 def _result(outcome: CardOutcome) -> str:
@@ -60,10 +60,9 @@ def _record(outcome: CardOutcome) -> dict[str, Any]:
 
 
 class CsvWriter:
-    """CSV that spreadsheets read right: an ICCID is written as ``="898..."``, so it stays text.
+    """CSV for spreadsheets: an ICCID is written as ``="898..."``, so that it stays text.
 
-    Most cells need no quotes, and the csv module takes longer to find that out than to read the
-    card: rows are put together here, in half the time.
+    It builds the rows itself, in half the time of the csv module.
     """
 
     def __init__(self, file: IO[str]) -> None:
@@ -100,11 +99,11 @@ class CsvWriter:
         )
 
     def close(self) -> None:
-        """Do nothing: each row is whole."""
+        """Do nothing: each row is complete."""
 
 
 class _Last(Generic[V]):
-    """The last value of a column and its cell: cards in a row often have one in common."""
+    """The last value of a column and its cell, since cards often repeat it."""
 
     __slots__ = ("_to_cell", "cell", "value")
 
@@ -128,7 +127,7 @@ def _cell(text: str | None) -> str:
 
 
 def inert(cell: str | None) -> str | None:
-    """Keep a spreadsheet from running text of the vendor's as a formula."""
+    """Keep a spreadsheet from running the vendor's text as a formula."""
     return f"'{cell}" if cell and cell[0] in "=+-@\t\r" else cell
 
 
@@ -144,11 +143,11 @@ class JsonLinesWriter:
         self._file.write(orjson.dumps(_record(outcome)).decode() + "\n")
 
     def close(self) -> None:
-        """Do nothing: each line is whole."""
+        """Do nothing: each line is complete."""
 
 
 class JsonWriter:
-    """One JSON array, written as it comes."""
+    """One JSON array, written element by element."""
 
     def __init__(self, file: IO[str]) -> None:
         """Open the array."""
@@ -166,10 +165,10 @@ class JsonWriter:
 
 
 class TableWriter:
-    """The first cards as a table for people."""
+    """A table of the first cards."""
 
     def __init__(self, file: IO[str]) -> None:
-        """Collect rows: for a terminal as many as a person reads, else all."""
+        """Collect rows: at most ``MAX_TABLE_ROWS`` for standard output, else all."""
         self._file = file
         self._most = MAX_TABLE_ROWS if file is sys.stdout else sys.maxsize
         self._rows: list[CardOutcome] = []
@@ -183,7 +182,7 @@ class TableWriter:
             self._more += 1
 
     def close(self) -> None:
-        """Print the rows, unless there are more than a person reads."""
+        """Print the rows, or only their number if there are more than ``MAX_TABLE_ROWS``."""
         if self._more:
             self._file.write(
                 f"{len(self._rows) + self._more:,} cards; write them all with -o cards.csv\n\n"

@@ -43,16 +43,16 @@ SHOWN = 10
 
 @frozen
 class BulkOptions:
-    """What was asked for on the command line.
+    """The options of the command line.
 
     Attributes:
         file: The CSV file.
-        kind: What its lines are.
-        max_spend: Most that all lines may cost, as it was written, or None.
+        kind: The class of its lines.
+        max_spend: Most that all lines may cost, as the user wrote it, or None.
         result: The result file, or None for standard output.
-        batch: Goes into the references; None for the file's name.
+        batch: Part of the references that are made; None for the file's name.
         concurrency: Most orders under way at once.
-        manner: How to go about it.
+        manner: Whether to ask, to buy, and to show codes.
     """
 
     file: Path
@@ -87,16 +87,16 @@ class BulkOptions:
 
 @define
 class _Tally:
-    """Takes each result to where it belongs."""
+    """Collects the results, and writes each one to the result file."""
 
     file: ResultFile | None
     done: dict[int, Result] = field(factory=dict)
 
     def add(self, result: Result) -> None:
-        """Write a result at once, so that a killed run keeps it.
+        """Write a result at once, so that it isn't lost if the process is killed.
 
         Raises:
-            OSError: If it can't be written; then no later one is.
+            OSError: If it can't be written; then no later result is written.
         """
         self.done[result.number] = result
         if self.file is not None:
@@ -109,7 +109,7 @@ async def buy_file(options: BulkOptions) -> int:
     """Run ``mioesim order --file`` or ``mioesim renew --file``, and return the exit status.
 
     Raises:
-        MioEsimError: If it ended early, and no outcome is unknown.
+        MioEsimError: If it ended early and no outcome is unknown.
         OSError: If a file can't be read or written.
     """
     limit, manner = options.limit, options.manner
@@ -133,7 +133,7 @@ async def buy_file(options: BulkOptions) -> int:
             tally = _Tally(file)
             ended = await _buy(client, options, limit, planned, tally)
             if ended is not None:
-                # Purchases that were sent go on; what they come to stands in the journal.
+                # Purchases that were sent go on; the journal gets their outcomes.
                 with suppress(asyncio.CancelledError):
                     await client.aclose()
                 await end_now(client)
@@ -157,7 +157,7 @@ async def _buy(
     planned: list[PlannedLine],
     tally: _Tally,
 ) -> BaseException | None:
-    """Buy what can be bought, and return what ended it early."""
+    """Buy what can be bought; return the error that ended it early, or None."""
     try:
         await _place(client, options, limit, planned, tally)
     except errors.MioEsimError as error:
@@ -210,7 +210,7 @@ async def _place(
 
 
 async def _of_before(client: MioEsimClient, one: PlannedLine, manner: Manner) -> Result:
-    """Tell of a line that an earlier run sent."""
+    """Return the result of a line that an earlier run sent."""
     result = from_journal(one, one.entry, reason="no answer was recorded")
     if result.order is not None:
         result.order = await with_codes(client, result.order, manner)
@@ -237,7 +237,7 @@ def _check_result(options: BulkOptions) -> None:
         return
     if result.exists() and result.samefile(options.file):
         raise errors.InvalidRequest("--result would overwrite --file; name another")
-    # Found out before anybody is asked; what it holds stays until the answer is yes.
+    # Checked before the question; the file is replaced only after the answer yes.
     check_private(target_of(result, "--result"))
 
 
@@ -252,7 +252,7 @@ def _opened(options: BulkOptions) -> Generator[ResultFile | None]:
     try:
         yield ResultFile(file, show_activation=show_activation)
     finally:
-        # Each row was flushed; one that could not be was told of then.
+        # Each row was flushed, and an error was reported when it happened.
         with suppress(OSError):
             file.close()
 
@@ -269,9 +269,9 @@ def _show(
     refused = [one for one in planned if one.fault is not None and one.is_first]
     unpriced = [one for one in planned if one.is_new and one.price is None]
     notes = (
-        (before, "placed before, and not bought again (another --batch would)"),
+        (before, "placed before, and not bought again (give another --batch to buy again)"),
         (unclear, "open in the journal, and not sent again (run: mioesim orders reconcile)"),
-        (unpriced, "of unknown price, and not sent, since --max-spend could not be kept"),
+        (unpriced, "of unknown price, and not sent, since --max-spend could be exceeded"),
         (refused, "that can't be bought"),
     )
     for lines, note in notes:
@@ -292,7 +292,7 @@ def _question(
 ) -> str:
     cost = f"{_counted(len(new))} for {money(total_of(new))}"
     if limit is not None and _spent(planned) + total_of(new) > limit:
-        return f"Buy {cost}, as far as {money(limit)} go?"
+        return f"Buy {cost}, until {money(limit)} is spent?"
     return f"Buy {cost}?"
 
 
@@ -341,13 +341,15 @@ def _summarised(
             say(f"line {result.number} is {result.status}: reference {result.reference}{number}")
         account = for_account(options.manner.common.profile)
         say(
-            "don't repeat these under other references. What is unknown is found out with: "
-            f"mioesim orders reconcile{account}; what was placed is read with: "
+            "don't repeat these under other references. For what is unknown, run: "
+            f"mioesim orders reconcile{account}; for what was placed, run: "
             f"mioesim orders show ORDER{account}"
         )
         return UNKNOWN
     if not is_written and any(result.is_done for result in results):
-        say("these were bought. Run the same file again to have all results: it buys none twice")
+        say(
+            "these were bought. Run the same file again to get all results; nothing is bought twice"
+        )
         return UNKNOWN
     if ended is not None and not isinstance(ended, errors.SpendLimitReached):
         raise ended

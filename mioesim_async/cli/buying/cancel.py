@@ -20,13 +20,13 @@ from mioesim_async.models.orders import Order, OrderStatus
 __all__ = ["cancel_cards"]
 
 GIVEN_BACK = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
-"""All cards of such an order were given back, or are about to be."""
+"""All cards of an order with one of these statuses are cancelled, or soon will be."""
 
 
 async def cancel_cards(
     order_num: str, iccids: tuple[str, ...], manner: Manner, *, all_cards: bool, remark: str | None
 ) -> int:
-    """Run the command and return its exit status.
+    """Run ``mioesim cancel`` and return its exit status.
 
     Raises:
         MioEsimError: If nothing was cancelled.
@@ -46,7 +46,7 @@ async def cancel_cards(
             cards = _cards(order, named)
             _show(order, cards)
             if order.status in GIVEN_BACK:
-                say("it was cancelled before, as its status says; nothing is asked for again")
+                say("its status says that it was cancelled before; nothing was sent")
                 return FAILED
             if manner.dry_run:
                 say("dry run: nothing was cancelled")
@@ -57,7 +57,7 @@ async def cancel_cards(
     except errors.OutcomeUnknown as error:
         return _unclear(manner, order_num, cards, error)
     except asyncio.CancelledError:
-        # The client has waited for what was sent, unless it was interrupted once more.
+        # The client has waited for what was sent, unless it was interrupted again.
         was_cut = await end_now(client) and asked
         if was_cut and not late:
             late.append(errors.OutcomeUnknown("interrupted while the cancellation was under way"))
@@ -77,7 +77,7 @@ async def _ask(
     try:
         return await client.orders.cancel(order_num, cards, remark=remark)
     except asyncio.CancelledError:
-        say(f"interrupted; waiting for what becomes of the cancellation of order {order_num}")
+        say(f"interrupted; waiting for the answer to the cancellation of order {order_num}")
         raise
 
 
@@ -110,7 +110,7 @@ def _unclear(manner: Manner, order_num: str, cards: list[str], error: errors.Out
     _print(manner, order_num, cards, "unknown", None)
     account = for_account(manner.common.profile)
     say(str(error))
-    say(f"it may have happened. Find out with: mioesim orders show {order_num}{account}")
+    say(f"it may have happened. To find out, run: mioesim orders show {order_num}{account}")
     return UNKNOWN
 
 
@@ -125,7 +125,7 @@ def _print(
             print_json(told | {"answer": printable(answer)})
         elif status == "asked":
             print(f"A{asked_for}{f': {printable(answer)}' if answer else ''}")
-            print(f"What becomes of it: mioesim orders show {order_num}")
+            print(f"To see its status later, run: mioesim orders show {order_num}")
 
     if not written(tell) and status == "asked":
         say(f"a{asked_for}")

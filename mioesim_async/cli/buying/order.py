@@ -1,4 +1,4 @@
-"""One order or one renewal: show it, ask, buy it, say what came of it."""
+"""One order or one renewal: show it, ask, buy it, print the result."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ __all__ = ["Manner", "buy_one", "with_codes"]
 
 @frozen
 class Manner:
-    """How a command that costs money goes about it.
+    """Options of the commands that cost money.
 
     Attributes:
         common: Options of every command.
-        yes: Don't ask.
-        dry_run: Show it, and send nothing that costs money.
+        yes: Go on without asking.
+        dry_run: Show what would be done, and send nothing that costs money.
         show_activation: Print activation codes.
     """
 
@@ -52,7 +52,7 @@ class Manner:
     show_activation: bool = False
 
     def check(self) -> None:
-        """Refuse to begin what nobody could be asked about.
+        """Check that there is a terminal to ask on, if it will be needed.
 
         Raises:
             InvalidRequest: If there is no terminal, and no ``--yes``.
@@ -61,7 +61,7 @@ class Manner:
             check_can_ask()
 
     def confirm(self, question: str) -> None:
-        """Ask, unless told not to.
+        """Ask, unless ``--yes`` was given.
 
         Raises:
             Declined: If the answer is no.
@@ -103,8 +103,8 @@ async def buy_one(line: Line, manner: Manner) -> int:
 async def _left_behind(
     client: MioEsimClient, under_way: list[PlannedLine], late: list[Any]
 ) -> Result | None:
-    """Tell what became of a purchase whose command was interrupted; None if nothing was sent."""
-    # The client has waited for what was sent, unless it was interrupted once more.
+    """Return the result of a purchase that was interrupted; None if nothing was bought."""
+    # The client has waited for what was sent, unless it was interrupted again.
     await end_now(client)
     if not under_way:
         return None
@@ -121,7 +121,7 @@ async def _bought(
     """Ask, and buy.
 
     Raises:
-        InvalidRequest: If the price is unknown, and there shall be no question.
+        InvalidRequest: If the price is unknown and ``--yes`` was given.
     """
     reference = planned.line.other_order_id
     if planned.is_open:
@@ -132,10 +132,10 @@ async def _bought(
         _show(planned)
         if planned.price is None and manner.yes:
             raise errors.InvalidRequest(
-                "--yes can't mean a price that nobody knows; leave it out, and answer the question"
+                "--yes can't be used if the price is unknown; leave it out, and answer the question"
             )
         manner.confirm(_question(planned))
-    # Before it is sent: whoever loses this terminal can still look for it.
+    # Printed before the order is sent, so that the user can look for it if the command is killed.
     say(f"the reference is {reference}")
     under_way.append(planned)
     try:
@@ -143,13 +143,13 @@ async def _bought(
     except (errors.OutcomeUnknown, errors.OrderIncomplete) as error:
         return from_error(planned, error)
     except asyncio.CancelledError:
-        say(f"interrupted; waiting for what becomes of reference {reference}")
+        say(f"interrupted; waiting for the outcome of reference {reference}")
         raise
     return from_order(planned, await with_codes(client, order, manner))
 
 
 async def with_codes(client: MioEsimClient, order: Order, manner: Manner) -> Order:
-    """Read an order again that came from the journal, which keeps no activation codes."""
+    """Read an order from the vendor if its codes shall be shown: the journal has none."""
     if not manner.show_activation or any(card.activation for card in order.cards):
         return order
     try:
@@ -167,7 +167,7 @@ def _show(planned: PlannedLine, *, stock: bool = False) -> None:
         say(
             "the price is unknown: "
             + (
-                "a code may be that of several SKUs; give SKU_ID as well"
+                "several SKUs may have this code; give SKU_ID as well"
                 if planned.line.api_code
                 else "the catalogue does not have this plan, or names no price"
             )

@@ -1,4 +1,4 @@
-"""What became of purchases: for people, for programs, and for the result file."""
+"""Results of purchases: printed, as JSON, and in the result file."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ STATUSES: Mapping[type[errors.MioEsimError], str] = {
     errors.OrderIncomplete: INCOMPLETE,
 }
 UNCLEAR = frozenset(STATUSES.values())
-"""A person has to look before anything is repeated."""
+"""Statuses after which the user has to check before anything is repeated."""
 
 COLUMNS = ("line", "reference", "status", "order_num", "iccids", "price", "error")
 
 
 @define
 class Result:
-    """What became of one purchase.
+    """The result of one purchase.
 
     Attributes:
-        number: Its line in the file, from 1; 0 where there is no file.
-        reference: Our reference of it.
-        status: One of the words above.
+        number: Its line in the file, from 1; 0 without a file.
+        reference: Our reference.
+        status: ``PLACED`` or one of the other texts above.
         order_num: The vendor's order number, or None.
-        iccids: Its cards, as far as they are known.
-        price: What it should cost in all, or None.
+        iccids: Its cards that are known.
+        price: The expected total price, or None.
         error: Why there is no order, or None.
-        order: The order, where it was read.
+        order: The order, if it was read.
     """
 
     number: int
@@ -81,17 +81,17 @@ class Result:
 
     @property
     def is_unclear(self) -> bool:
-        """Whether a person has to look before anything is repeated."""
+        """Whether the user has to check before anything is repeated."""
         return self.status in UNCLEAR
 
     def record(self) -> dict[str, Any]:
-        """Return it for ``print_json``."""
+        """Return the result as a dict for ``print_json``."""
         record = {name: getattr(self, name) for name in COLUMNS[1:]} | {"order": self.order}
         return {"line": self.number, **record} if self.number else record
 
 
 def from_order(planned: PlannedLine, order: Order) -> Result:
-    """Tell of an order."""
+    """Return the result of a line that became an order."""
     result = _result(planned, BEFORE if planned.was_placed else PLACED)
     result.order_num, result.order = order.order_num, order
     result.iccids = [card.iccid for card in order.cards]
@@ -99,7 +99,7 @@ def from_order(planned: PlannedLine, order: Order) -> Result:
 
 
 def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
-    """Tell of an error."""
+    """Return the result of a line that failed."""
     result = _result(planned, STATUSES.get(type(error), FAILED))
     result.order_num = getattr(error, "order_num", None)
     result.error = printable(" ".join(str(error).split()))
@@ -107,7 +107,7 @@ def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
 
 
 def from_journal(planned: PlannedLine, entry: JournalEntry | None, *, reason: str) -> Result:
-    """Tell what the journal knows of a line whose answer nobody waited for."""
+    """Return the result of a line by its journal entry."""
     if entry is not None and entry.state is EntryState.PLACED:
         result = _result(planned, BEFORE if planned.was_placed else PLACED)
         result.order_num = entry.order_num
@@ -127,7 +127,7 @@ def _result(planned: PlannedLine, status: str) -> Result:
 
 
 def show(result: Result, *, show_activation: bool) -> None:
-    """Print a purchase for a person."""
+    """Print a result as text."""
     order = result.order
     entries: list[tuple[str, object]] = [
         ("Order", result.order_num),
@@ -146,7 +146,7 @@ def show(result: Result, *, show_activation: bool) -> None:
 
 
 def for_account(profile: str | None) -> str:
-    """Return what a command needs to work for the same account."""
+    """Return the option that makes another command use the same account."""
     return f" --profile {shlex.quote(profile)}" if profile else ""
 
 
@@ -155,13 +155,13 @@ def advise(result: Result, profile: str | None) -> None:
     account = for_account(profile)
     if result.status == INCOMPLETE:
         say(
-            f"it was bought; don't repeat it. Read it with: mioesim orders show "
+            f"it was bought; don't repeat it. To read it, run: mioesim orders show "
             f"{result.order_num}{account}"
         )
     elif result.status == UNKNOWN:
         say(
             f"it may have been bought; don't repeat it under another reference. Its reference is "
-            f"{result.reference}. Find out with: mioesim orders reconcile{account}"
+            f"{result.reference}. To find out, run: mioesim orders reconcile{account}"
         )
 
 
@@ -177,7 +177,7 @@ def written(tell: Callable[[], object]) -> bool:
 
 
 class ResultFile:
-    """One row for each line, as CSV that spreadsheets read right; each row is flushed."""
+    """One row for each line, as CSV for spreadsheets; each row is flushed."""
 
     def __init__(self, file: IO[str], *, show_activation: bool) -> None:
         """Write the header."""
@@ -206,5 +206,5 @@ class ResultFile:
 
 
 def _cell(iccids: list[str]) -> str:
-    # A lone ICCID would be taken for a number.
+    # A spreadsheet would read a single ICCID as a number.
     return f'="{iccids[0]}"' if len(iccids) == 1 and iccids[0].isdigit() else " ".join(iccids)
