@@ -278,7 +278,7 @@ class Orders(Buying):
         """Tell whether the vendor has enough cards in stock.
 
         Source: ``verifyResource``, observed. Which code means too few cards is not known: every
-        refusal counts as that, unless it is about the request or the account (assumed).
+        refusal counts as that, unless it is about the request or the login (assumed).
 
         Raises:
             InvalidRequest: If an argument can't be used.
