@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from mioesim_async.api.orders.line_checks import check_email, check_text, gather
+from mioesim_async.api.orders.line_checks import check_email, check_text, run_checks
 from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import amount, fixed, moment, print_json, print_lines, print_table
@@ -300,7 +300,7 @@ def pdf(
         return OK
 
     def first() -> None:
-        gather(
+        run_checks(
             partial(check_text, ORDER, order_num),
             *[partial(clean_iccid, iccid) for iccid in iccids],
             *[partial(check_email, address) for address in (email,) if address is not None],

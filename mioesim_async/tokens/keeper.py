@@ -366,7 +366,6 @@ def _most_helpful(
 
 
 def _wrong_key_hint(variants: list[Dialect], configured: Dialect) -> str:
-    """Return a hint for a login whose signature was refused."""
     if fixed := [name for name in LOGIN_SETTINGS if getattr(configured, name) is not None]:
         set_ways = " and ".join(setting(name, repr(getattr(configured, name))) for name in fixed)
         return (

@@ -429,6 +429,5 @@ def check_deadline(deadline: object) -> None:
 
 
 def _is_throttle(failed: errors.MioEsimError) -> bool:
-    """Tell whether the host asks for fewer requests."""
     busy = isinstance(failed, errors.HttpStatusError) and failed.status == 503
     return busy or isinstance(failed, errors.RateLimited)

@@ -17,7 +17,7 @@ from mioesim_async.api.orders.line_checks import (
     Purchase,
     check_all,
     check_in_steps,
-    of_today,
+    day_in_gmt8,
 )
 from mioesim_async.api.orders.planning import (
     CheckStock,
@@ -311,7 +311,7 @@ class OrderStream(Closing):
         return self._signed_wrongly >= REFUSALS_IN_A_ROW and not self.stats.placed
 
     def _today(self) -> date:
-        return of_today(self._purchaser.caller.clock.time())
+        return day_in_gmt8(self._purchaser.caller.clock.time())
 
 
 def _check_limit(limit: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line, check_in_steps, of_today
+from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import running_loop
 from mioesim_async.journal.entry import Journal, JournalEntry
@@ -260,7 +260,7 @@ class Buying:
     async def _buy(self, line: Line, deadline: float | None) -> Order:
         try:
             self._caller.check_usable()
-            today = of_today(self._caller.clock.time())
+            today = day_in_gmt8(self._caller.clock.time())
             purchase = await in_slices(check_in_steps(line, today=today))
         except errors.MioEsimError as error:
             await self._purchaser.tell_of(error, line.other_order_id)

@@ -36,11 +36,11 @@ __all__ = [
     "check_line",
     "check_page_size",
     "check_text",
+    "day_in_gmt8",
     "expected_price",
-    "gather",
-    "of_package",
-    "of_today",
     "pdf_params",
+    "run_checks",
+    "with_package",
 ]
 
 WHOLE_ORDER = 1
@@ -81,7 +81,7 @@ class Purchase:
 class _Faults(list[str]):
     """Collects the faults of a line."""
 
-    def say(self, fault: str, /, **values: object) -> None:
+    def add(self, fault: str, /, **values: object) -> None:
         """Add a fault; see ``worded`` for what a ``{name}`` in it stands for."""
         self.append(worded(fault, **values))
 
@@ -114,7 +114,7 @@ class _Faults(list[str]):
             self.append(f"{worded(name)} must be at most {most} printable characters")
 
 
-def of_today(now: float) -> date:
+def day_in_gmt8(now: float) -> date:
     """Return today's date in GMT+8, from seconds since the epoch (UTC)."""
     return datetime.fromtimestamp(now, GMT8).date()
 
@@ -195,7 +195,7 @@ def check_all(
     return checked
 
 
-def of_package(purchase: Purchase, line: Line) -> Purchase:
+def with_package(purchase: Purchase, line: Line) -> Purchase:
     """Return the purchase of a checked line that now has its package.
 
     Raises:
@@ -237,7 +237,7 @@ def _check_plan(line: Line, faults: _Faults, params: dict[str, Value]) -> bool:
     if line.api_code is not None:
         faults.text("api_code", line.api_code)
         if line.sku_id is not None or line.price_id is not None:
-            faults.say("give either {api_code}, or {sku_id} and {price_id}")
+            faults.add("give either {api_code}, or {sku_id} and {price_id}")
         params["apiCode"] = line.api_code
         return True
     faults.whole("sku_id", line.sku_id, required=True)
@@ -254,14 +254,14 @@ def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> 
     is_day = isinstance(begin, date) and not isinstance(begin, datetime)
     if begin is not None and not is_day:
         kind = type(begin).__name__
-        faults.say("{begin_date} must be a datetime.date (a day in GMT+8), not {kind}", kind=kind)
+        faults.add("{begin_date} must be a datetime.date (a day in GMT+8), not {kind}", kind=kind)
     if line.customer_email is not None:
         faults.of(lambda: check_email(line.customer_email))
     send: object = line.send_email
     if type(send) is not bool:
-        faults.say("{send_email} must be True or False, not {sent!r}", sent=send)
+        faults.add("{send_email} must be True or False, not {sent!r}", sent=send)
     elif send and line.customer_email is None:
-        faults.say("{send_email} needs {customer_email}")
+        faults.add("{send_email} needs {customer_email}")
     params |= {
         "count": line.count,
         "beginDate": f"{begin:%m/%d/%Y}" if is_day else None,
@@ -276,29 +276,29 @@ def _check_physical(line: OrderLine, faults: _Faults) -> Steps[list[str]]:
     """Check the physical SIMs of an order, and return their ICCIDs."""
     if line.iccids is None:
         if line.dp_id is not None:
-            faults.say("{dp_id} is for physical SIMs: give their {iccids} as well")
+            faults.add("{dp_id} is for physical SIMs: give their {iccids} as well")
         return []
     if isinstance(line.iccids, str) or not isinstance(line.iccids, Iterable):
-        faults.say("{iccids} must be a list of ICCIDs")
+        faults.add("{iccids} must be a list of ICCIDs")
         return []
     try:
-        iccids = yield from _some(line.iccids)
+        iccids = yield from _check_iccids(line.iccids)
     except InvalidRequest as error:
         faults.extend(error.faults)
         return []
     if line.dp_id is None:
-        faults.say("physical SIMs ({iccids}) need {dp_id}, their partner")
+        faults.add("physical SIMs ({iccids}) need {dp_id}, their partner")
     if len(iccids) != line.count:
         wanted = f"{worded('count')}={line.count}"
         faults.append(f"{len(iccids)} ICCIDs for {wanted}; there must be as many")
     if len(set(iccids)) != len(iccids):
-        faults.say("{iccids} names a card twice")
+        faults.add("{iccids} names a card twice")
     return iccids
 
 
 def _check_renewal(line: RenewalLine, faults: _Faults, params: dict[str, Value]) -> None:
     if (line.order_num is None) == (line.iccid is None):
-        faults.say("give exactly one of {order_num} and {iccid}")
+        faults.add("give exactly one of {order_num} and {iccid}")
     faults.text("order_num", line.order_num, most=64)
     iccid = None
     if line.iccid is not None:
@@ -317,9 +317,9 @@ def _check_package(line: Line, package: Package, faults: _Faults) -> None:
             faults.append(f"{worded(name)} is {wanted!r}, but the package's is {known!r}")
     days = line.daypass_days
     if package.is_day_pass and days is None:
-        faults.say("this package is a day pass: give {daypass_days}")
+        faults.add("this package is a day pass: give {daypass_days}")
     elif days is not None and not package.is_day_pass:
-        faults.say("this package is no day pass and takes no {daypass_days}")
+        faults.add("this package is no day pass and takes no {daypass_days}")
     elif type(days) is int:
         low, high = package.min_days or 1, package.max_days or None
         if days < low or (high is not None and days > high):
@@ -329,7 +329,7 @@ def _check_package(line: Line, package: Package, faults: _Faults) -> None:
         if not package.is_renewable:
             faults.append("this package can't be renewed")
     elif package.needs_begin_date and line.begin_date is None:
-        faults.say("this package needs {begin_date}")
+        faults.add("this package needs {begin_date}")
 
 
 def check_email(address: object) -> None:
@@ -356,7 +356,7 @@ def check_text(name: str, value: str) -> str:
     return value
 
 
-def gather(*checks: Callable[[], object]) -> None:
+def run_checks(*checks: Callable[[], object]) -> None:
     """Run checks, and raise one error for the faults of all.
 
     Raises:
@@ -382,7 +382,7 @@ def check_days(start: object, end: object) -> None:
         raise InvalidRequest(f"{worded('start')} {start} is after {worded('end')} {end}")
 
 
-def _some(iccids: Iterable[str]) -> Steps[list[str]]:
+def _check_iccids(iccids: Iterable[str]) -> Steps[list[str]]:
     cleaned = [*chain.from_iterable((yield from iccids_in_steps(iccids)))]
     if len(cleaned) > MAX_ITEMS:
         raise InvalidRequest(
@@ -408,12 +408,12 @@ def check_cards(
     faults.of(lambda: check_text("order_num", order_num))
     cards: list[str] = []
     try:
-        cards = yield from _some([iccids] if isinstance(iccids, str) else iccids)
+        cards = yield from _check_iccids([iccids] if isinstance(iccids, str) else iccids)
     except InvalidRequest as error:
         faults.extend(error.faults)
     else:
         if not cards:
-            faults.say("{iccids} is empty; name the cards")
+            faults.add("{iccids} is empty; name the cards")
     for check in checks:
         faults.of(check)
     if faults:
@@ -445,7 +445,7 @@ def pdf_params(
     """
     cards: list[str] | None = None
     if iccids is None:
-        gather(lambda: check_text("order_num", order_num), *checks)
+        run_checks(lambda: check_text("order_num", order_num), *checks)
     else:
         cards = yield from check_cards(order_num, iccids, *checks)
     # The parameter orderId takes the order number (vendor-documented).

@@ -19,9 +19,9 @@ from mioesim_async.api.orders.line_checks import (
     check_line,
     check_page_size,
     check_text,
-    gather,
-    of_today,
+    day_in_gmt8,
     pdf_params,
+    run_checks,
 )
 from mioesim_async.api.orders.planning import PackageFinder, PlannedLine, plan_lines
 from mioesim_async.api.orders.reconcile import ReconcileReport, reconcile
@@ -278,7 +278,7 @@ class Orders(Buying):
         """Tell whether the vendor has enough cards in stock.
 
         Source: ``verifyResource``, observed. Which code means too few cards is not known: every
-        refusal counts as that, unless it is about the request or the account (assumed).
+        refusal counts as that, unless it is about the request or the login (assumed).
 
         Raises:
             InvalidRequest: If an argument can't be used.
@@ -287,7 +287,7 @@ class Orders(Buying):
         """
         check_line(
             OrderLine(sku_id=sku_id, price_id=price_id, count=count),
-            today=of_today(self._caller.clock.time()),
+            today=day_in_gmt8(self._caller.clock.time()),
         )
         params = {"skuid": sku_id, "priceid": price_id, "count": count}
         try:
@@ -343,7 +343,7 @@ class Orders(Buying):
         check_deadline(deadline)
         if other_order_id is None and start is None and end is None:
             raise errors.InvalidRequest(worded("give other_order_id, start or end"))
-        gather(
+        run_checks(
             lambda: other_order_id is None or check_text("other_order_id", other_order_id),
             lambda: check_days(start, end),
             lambda: check_page_size(page_size),

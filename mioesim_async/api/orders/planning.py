@@ -18,8 +18,8 @@ from mioesim_async.api.orders.line_checks import (
     Purchase,
     check_all,
     check_in_steps,
-    of_package,
-    of_today,
+    day_in_gmt8,
+    with_package,
 )
 from mioesim_async.api.partners import Partners
 from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry
@@ -105,7 +105,7 @@ def check_plan(line: Line, *, now: float) -> Purchase:
     Raises:
         InvalidRequest: If the line has faults; it lists all.
     """
-    return at_once(_check_in_steps(line, today=of_today(now)))
+    return at_once(_check_in_steps(line, today=day_in_gmt8(now)))
 
 
 def _check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
@@ -144,7 +144,7 @@ async def plan_lines(
         InvalidRequest: If any line has a fault; it lists all faults of all lines.
         MioEsimError: If a call to the vendor or the journal fails.
     """
-    check = partial(_check_in_steps, today=of_today(now))
+    check = partial(_check_in_steps, today=day_in_gmt8(now))
     await in_slices(check_all(lines, check, first=1))
     refused = await _read_catalogue(finder, lines)
 
@@ -197,7 +197,7 @@ async def plan_line(
             line = evolve(line, price_id=package.price_id, api_code=None)
             purchase.params["priceId"] = package.price_id
         one.line = line if package is line.package else evolve(line, package=package)
-        purchase = of_package(purchase, one.line)
+        purchase = with_package(purchase, one.line)
         if entry_of is not None and purchase.passed_day and one.is_first:
             raise errors.InvalidRequest(purchase.passed_day)
         one.price = purchase.price

@@ -223,7 +223,6 @@ class _Lookup:
         return [listed, asked]
 
     async def _list(self, first: date, last: date) -> _Found:
-        """Search all orders of some days."""
         replies: list[OrderPage] = []
         search = OrderSearch(
             self.journalling.caller, None, first, last,

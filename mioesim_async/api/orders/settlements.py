@@ -273,7 +273,6 @@ class Settlements:
             _with_unwritten.discard(self)
 
     async def _try_all(self) -> None:
-        """Try to write all outcomes."""
         # Concurrently, since each may wait for a locked journal.
         await asyncio.gather(*map(self._try, [*self._unwritten.values()]))
 
