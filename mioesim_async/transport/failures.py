@@ -162,7 +162,7 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.ApiError, ""): _REFUSED,
     (errors.AuthenticationError, ""): _LOGIN_REFUSED,
     # If the login succeeded, only this endpoint is closed, or one value is signed differently.
-    (errors.PermissionDenied, ""): evolve(_REFUSED, exit_status=3),
+    (errors.PermissionDenied, ""): evolve(_REQUEST_REFUSED, exit_status=3),
     (errors.PermissionDenied, AT_LOGIN): _LOGIN_REFUSED,
     (errors.SignatureError, ""): evolve(_REQUEST_REFUSED, exit_status=3),
     (errors.SignatureError, AT_LOGIN): _LOGIN_REFUSED,

@@ -12,6 +12,7 @@ from typing import Any, Self
 from attrs import define, evolve, field
 
 from mioesim_async import errors
+from mioesim_async.api.orders.journalling import open_error
 from mioesim_async.api.orders.line_checks import (
     Line,
     Purchase,
@@ -29,7 +30,7 @@ from mioesim_async.api.orders.planning import (
 )
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import Closing
-from mioesim_async.fanout import BatchStream
+from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW
 from mioesim_async.fanout.source import Checked
 from mioesim_async.models.catalogue import Package
@@ -210,9 +211,22 @@ class OrderStream(Closing):
             await self._batches.check()
         try:
             batch = await self._batches.__anext__()
+        except StopAsyncIteration:
+            # It came with the last line, so no later line met it.
+            fatal, self._fatal = self._fatal, None
+            if fatal is None:
+                raise
         except errors.MioEsimError as error:
+            self._fatal = None
             error.tally = evolve(self.stats)
             raise
+        else:
+            return self._outcome_of(batch)
+        fatal.tally = evolve(self.stats)
+        raise fatal
+
+    @staticmethod
+    def _outcome_of(batch: BatchOutcome[Planned, LineOutcome]) -> LineOutcome:
         if batch.result is None:
             raise batch.error or RuntimeError("a line ended with neither outcome nor error")
         return batch.result
@@ -287,7 +301,9 @@ class OrderStream(Closing):
         outcome = LineOutcome(one.number - 1, one.line, error=one.fault, price=one.price)
         try:
             if purchase is not None and self._dry_run:
-                await ask_stock(self._check_stock, [one])
+                if one.is_open and one.entry is not None:
+                    raise open_error(one.entry, purchase.endpoint)
+                await ask_stock(self._check_stock, [one] if one.is_new else [])
                 outcome.in_stock = one.in_stock
             elif purchase is not None:
                 outcome.order = await self._purchaser.buy(purchase, self._deadline)

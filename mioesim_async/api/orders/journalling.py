@@ -25,10 +25,11 @@ from mioesim_async.journal.order_record import recorded
 from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
 from mioesim_async.wire.account import other_labels
+from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.signing import canonical
 from mioesim_async.wording import worded
 
-__all__ = ["Journalling", "duplicate_error", "fingerprint_of", "reason_of"]
+__all__ = ["Journalling", "duplicate_error", "fingerprint_of", "open_error", "reason_of"]
 
 KEPT_PARAMETERS = frozenset(
     {
@@ -41,6 +42,8 @@ KEPT_PARAMETERS = frozenset(
 LONGEST_LOOKUP = 1.0
 """Seconds that a failed purchase waits to look up its reference in the journal."""
 
+_under_way: set[str] = set()
+
 
 class Journalling:
     """Records the purchases of one client.
@@ -49,7 +52,7 @@ class Journalling:
         caller: Sends the client's calls.
         journal: The journal.
         settlements: Outcomes that may not be in the journal yet.
-        under_way: Ids of this client's attempts that have not ended.
+        under_way: Ids of this process's attempts that have not ended, of all its clients.
     """
 
     def __init__(self, caller: Caller, journal: Journal) -> None:
@@ -57,7 +60,7 @@ class Journalling:
         self.caller = caller
         self.journal = journal
         self.settlements = Settlements(journal, caller.clock)
-        self.under_way: set[str] = set()
+        self.under_way = _under_way
         self._is_label_known = caller.is_account_named
         self._has_begun = False
 
@@ -224,6 +227,17 @@ def duplicate_error(existing: JournalEntry, fingerprint: str) -> errors.Duplicat
     )
     error.was_placed = False if existing.state in REPEATABLE else None
     return error
+
+
+def open_error(existing: JournalEntry, endpoint: Endpoint) -> errors.OutcomeUnknown:
+    """Make the error for a reference whose entry in the journal is open."""
+    return errors.OutcomeUnknown(
+        f"reference {existing.other_order_id} is {existing.state.value} in the order journal: it "
+        "may be under way or may have been placed, and was not sent again; "
+        f"{worded('call orders.reconcile()')} ({existing.reason or 'no answer was recorded'})",
+        other_order_id=existing.other_order_id,
+        order_num=existing.order_num,
+    ).at(endpoint.path)
 
 
 def reason_of(error: BaseException) -> str:

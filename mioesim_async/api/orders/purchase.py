@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from mioesim_async import errors
-from mioesim_async.api.orders.journalling import Journalling, duplicate_error, reason_of
+from mioesim_async.api.orders.journalling import Journalling, duplicate_error, open_error, reason_of
 from mioesim_async.api.orders.line_checks import Purchase
 from mioesim_async.journal.entry import EntryState, Journal, JournalEntry
 from mioesim_async.journal.order_record import order_of
@@ -160,16 +160,8 @@ class Purchaser:
 
     async def _answer_again(self, purchase: Purchase, existing: JournalEntry, call: Call) -> Order:
         """Return the order of a reference that was used before, without buying again."""
-        reference = purchase.other_order_id
         if existing.state is not EntryState.PLACED or existing.order_num is None:
-            raise errors.OutcomeUnknown(
-                f"reference {reference} is {existing.state.value} in the order journal: it may "
-                "be under way or may have been placed, and was not sent again; "
-                f"{worded('call orders.reconcile()')} "
-                f"({existing.reason or 'no answer was recorded'})",
-                other_order_id=reference,
-                order_num=existing.order_num,
-            ).at(purchase.endpoint.path)
+            raise open_error(existing, purchase.endpoint)
         if existing.order is not None:
             return order_of(existing.order)
         number = call.order_num = existing.order_num
