@@ -217,7 +217,6 @@ def read_profile(name: str) -> Profile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read the file; refuse it if other users can read it or own it."""
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if os.name == "posix":
@@ -250,7 +249,6 @@ def _check_access(path: Path, found: os.stat_result) -> None:
 
 
 def _checked(row: Any, at: str) -> tuple[dict[str, str], dict[str, bool]]:
-    """Check the keys and values of a profile; return its texts and its flags."""
     if not isinstance(row, dict):
         raise ConfigurationError(f"{at} must be a table")
     ways = [secret + way for secret in SECRETS for way in SECRET_READERS]

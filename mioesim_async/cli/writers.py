@@ -118,7 +118,6 @@ class _LastCell(Generic[V]):
 
 
 def _cell(text: str | None) -> str:
-    """Write a cell of text."""
     shown = without_formula(printable(text)) or ""
     if "," in shown or '"' in shown:
         doubled = shown.replace('"', '""')

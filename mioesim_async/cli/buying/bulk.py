@@ -210,7 +210,6 @@ async def _place(
 
 
 async def _earlier_result(client: MioEsimClient, one: PlannedLine, mode: Mode) -> Result:
-    """Return the result of a line that an earlier run sent."""
     result = from_journal(one, one.entry, reason="no answer was recorded")
     if result.order is not None:
         result.order = await with_codes(client, result.order, mode)
@@ -227,7 +226,6 @@ async def _earlier_result(client: MioEsimClient, one: PlannedLine, mode: Mode) -
 
 
 def _spent(planned: Sequence[PlannedLine]) -> Decimal:
-    """Add up what earlier runs spent on these lines."""
     return sum((one.spent for one in planned), Decimal(0))
 
 

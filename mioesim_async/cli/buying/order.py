@@ -221,7 +221,6 @@ def _result_of(planned: PlannedLine, late: Any) -> Result:
 
 
 def _report(result: Result, mode: Mode) -> int:
-    """Print a result, and return the exit status."""
     is_told = try_print(lambda: _print(result, mode))
     if not is_told and result.order_num:
         say(f"reference {result.reference} is {result.status}: order {result.order_num}")
