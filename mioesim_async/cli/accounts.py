@@ -217,7 +217,6 @@ def read_profile(name: str) -> Profile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read the file; refuse it if other users can read it or own it."""
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if os.name == "posix":
@@ -250,10 +249,9 @@ def _check_access(path: Path, found: os.stat_result) -> None:
 
 
 def _checked(row: Any, at: str) -> tuple[dict[str, str], dict[str, bool]]:
-    """Check the keys and values of a profile; return its texts and its flags."""
     if not isinstance(row, dict):
         raise ConfigurationError(f"{at} must be a table")
-    ways = [secret + way for secret in SECRETS for way in WAYS]
+    ways = [secret + way for secret in SECRETS for way in SECRET_READERS]
     _refuse_unknown(row, ("phone_number", *PLAIN, *ways, *DIALECT, *FLAGS), at)
     texts = {key: value for key, value in row.items() if key not in FLAGS}
     if wrong := [key for key, value in texts.items() if not isinstance(value, str) or not value]:
@@ -272,13 +270,13 @@ def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], at: str) -
 
 
 def _secret(secret: str, row: Mapping[str, str], at: str) -> str:
-    given = [secret + way for way in WAYS if secret + way in row]
+    given = [secret + way for way in SECRET_READERS if secret + way in row]
     if len(given) != 1:
         found = f"has {' and '.join(given)}" if given else f"has no {secret}"
-        choices = ", ".join(secret + way for way in WAYS)
+        choices = ", ".join(secret + way for way in SECRET_READERS)
         raise ConfigurationError(f"{at} {found}; it needs one of {choices}")
     (key,) = given
-    return WAYS[key.removeprefix(secret)](row[key], f"{key} of {at}")
+    return SECRET_READERS[key.removeprefix(secret)](row[key], f"{key} of {at}")
 
 
 def _from_environment(name: str, at: str) -> str:
@@ -318,7 +316,7 @@ def _from_command(command: str, at: str) -> str:
     raise ConfigurationError(f"{at} {reason}") from None
 
 
-WAYS: Mapping[str, Callable[[str, str], str]] = {
+SECRET_READERS: Mapping[str, Callable[[str, str], str]] = {
     "": lambda value, _: value,
     "_env": _from_environment,
     "_command": _from_command,

@@ -170,7 +170,7 @@ def qr(
         else:
             for sheet in sheets:
                 _print_qr(sheet, show_activation=show_activation)
-        return _tell_of_problems(sheets)
+        return _report_problems(sheets)
 
     return common.run(work)
 
@@ -217,7 +217,7 @@ def _only_code(source: CardDetail | Order) -> ActivationCode:
     return sheet.activation
 
 
-def _tell_of_problems(sheets: list[CustomerSheet]) -> int:
+def _report_problems(sheets: list[CustomerSheet]) -> int:
     """Name the cards without a QR code, and return the exit status."""
     with_problems = [sheet for sheet in sheets if sheet.problem]
     for what, cards in (

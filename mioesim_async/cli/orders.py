@@ -35,7 +35,7 @@ __all__ = ["open_orders", "reconcile_orders", "search_orders", "show_order"]
 group = App(name="orders", help="Look up orders, and find out what happened to open ones.")
 app.command(group)
 
-JOURNALS_OWN = ("account", "attempt", "fingerprint")
+INTERNAL_FIELDS = ("account", "attempt", "fingerprint")
 """Fields of an entry that only the journal needs; they are not printed."""
 
 
@@ -293,7 +293,7 @@ async def open_orders(common: Common) -> int:
     async with client_for(common) as client:
         entries = await client.orders.open_entries()
     if common.json:
-        print_json([_without_own(to_dict(one)) for one in entries])
+        print_json([_without_internal(to_dict(one)) for one in entries])
     elif not entries:
         print("Nothing is open.")
     else:
@@ -305,8 +305,8 @@ async def open_orders(common: Common) -> int:
     return OK
 
 
-def _without_own(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name not in JOURNALS_OWN}
+def _without_internal(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in INTERNAL_FIELDS}
 
 
 def _open_row(entry: JournalEntry) -> tuple[str, ...]:

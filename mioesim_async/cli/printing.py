@@ -31,11 +31,11 @@ __all__ = [
 SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
 """Fields of models that hold the activation code, or a link to it."""
 
-NARROWEST = 12
+MIN_TEXT_WIDTH = 12
 """Least width of a column of text, in characters."""
 
-HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-HARMFUL_IN_JSON = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+UNPRINTABLE_IN_JSON = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
 """Characters that JSON leaves as they are and that terminals or encoders can't take."""
 
 
@@ -44,7 +44,7 @@ def printable(text: str | None) -> str | None:
     # Faster than the pattern, and enough for most texts.
     if text is None or (text.isascii() and text.isprintable()):
         return text
-    return HARMFUL.sub("\ufffd", text)
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def fixed(title: str) -> Column:
@@ -81,7 +81,7 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
     """
     data = to_dict(value)
     text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
-    print(HARMFUL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_table(
@@ -104,7 +104,7 @@ def print_table(
         table.add_row(*[Text(_cell(cell)) for cell in row])
     for column in table.columns:
         cells = [cell_len(str(cell)) for cell in (column.header, *column.cells)]
-        column.min_width = max(cells) if column.no_wrap else min(max(cells), NARROWEST)
+        column.min_width = max(cells) if column.no_wrap else min(max(cells), MIN_TEXT_WIDTH)
         column.overflow = "fold"
     console = Console(file=file)
     needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 2

@@ -7,7 +7,7 @@ import sys
 from typing import IO, Any
 
 from mioesim_async.cli.printing import printable
-from mioesim_async.cli.signals import handled
+from mioesim_async.cli.signals import handling_signals
 from mioesim_async.errors import InvalidRequest, MioEsimError
 
 __all__ = ["Declined", "Interrupted", "check_can_ask", "confirm"]
@@ -55,7 +55,7 @@ def _is_terminal(stream: IO[Any] | None) -> bool:
 def _answer(question: str) -> str:
     # The event loop's handler would run only after the line has been read.
     try:
-        with handled(signal.default_int_handler):
+        with handling_signals(signal.default_int_handler):
             print(question, end="", file=sys.stderr, flush=True)
             answer = sys.stdin.readline()
     except UnicodeDecodeError:

@@ -44,7 +44,7 @@ MODULES = (
 )
 """Modules that register commands when they are imported."""
 
-ALONE = {"query": "query", "sandbox": "sandbox"}
+IMPORTED_ALONE = {"query": "query", "sandbox": "sandbox"}
 """Commands whose module is imported alone: importing all takes a quarter of a second."""
 
 WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -104,7 +104,7 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
             say(_one_line(error))
         return _status_of(error)
     finally:
-        _drop_what_cannot_be_written()
+        _discard_unwritten_output()
 
 
 def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -112,7 +112,7 @@ def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
         return runner.run(stoppable(work()))
 
 
-def _drop_what_cannot_be_written() -> None:
+def _discard_unwritten_output() -> None:
     """Throw away buffered output that can't be written, so that the interpreter ends cleanly."""
     try:
         sys.stdout.flush()
@@ -155,7 +155,7 @@ def say(message: str) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
     first = arguments[0] if arguments else ""
-    for module in (ALONE[first],) if first in ALONE else MODULES:
+    for module in (IMPORTED_ALONE[first],) if first in IMPORTED_ALONE else MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
         with in_words(COMMANDS):

@@ -10,19 +10,21 @@ from typing import Any
 
 from mioesim_async.client import MioEsimClient
 
-__all__ = ["STOPS", "end_now", "handled", "stoppable"]
+__all__ = ["SIGNALS", "cancel_and_close", "handling_signals", "stoppable"]
 
-STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 """Signals that ask a command to end."""
 
-PATIENCE = 2
+MAX_CANCELS = 2
 """Signals that cancel the command: the first its work, the second its clean-up. A third ends it."""
 
 
 @contextmanager
-def handled(handler: Any) -> Generator[None]:
+def handling_signals(handler: Any) -> Generator[None]:
     """Handle these signals, except those that the process was started to ignore, as by nohup."""
-    before = {one: signal.getsignal(one) for one in STOPS}
+    before = {one: signal.getsignal(one) for one in SIGNALS}
     taken = {one: known for one, known in before.items() if known is not signal.SIG_IGN}
     try:
         for one in taken:
@@ -41,23 +43,23 @@ async def stoppable(work: Coroutine[Any, Any, int]) -> int:
     def stop(*_: object) -> None:
         nonlocal count
         count += 1
-        if count > PATIENCE or task is None:
+        if count > MAX_CANCELS or task is None:
             raise KeyboardInterrupt
         task.cancel()
         # Wakes the loop up, if it waits for events.
         loop.call_soon_threadsafe(lambda: None)
 
-    with handled(stop):
+    with handling_signals(stop):
         return await work
 
 
-async def end_now(client: MioEsimClient) -> bool:
+async def cancel_and_close(client: MioEsimClient) -> bool:
     """Cancel all other tasks and close the client; the journal keeps what was sent.
 
     Returns:
         Whether there were other tasks.
     """
-    for one in STOPS:
+    for one in SIGNALS:
         # The rest is quick, and must not be interrupted before the result is printed.
         signal.signal(one, signal.SIG_IGN)
     others = asyncio.all_tasks() - {asyncio.current_task()}

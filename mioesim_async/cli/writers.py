@@ -12,7 +12,7 @@ import orjson
 from mioesim_async.cli.printing import fixed, moment, number, print_table, printable
 from mioesim_async.models.cards import CardOutcome
 
-__all__ = ["WRITERS", "Writer", "inert"]
+__all__ = ["WRITERS", "Writer", "without_formula"]
 
 FIELDS = (
     "dp_status",
@@ -69,9 +69,9 @@ class CsvWriter:
         """Write the header."""
         self._write = file.write
         self._write(",".join(["iccid", "result", *FIELDS, "error"]) + "\n")
-        self._status = _Last[str](_cell)
-        self._starts = _Last[datetime](str)
-        self._ends = _Last[datetime](str)
+        self._status = _LastCell[str](_cell)
+        self._starts = _LastCell[datetime](str)
+        self._ends = _LastCell[datetime](str)
 
     def write(self, outcome: CardOutcome) -> None:
         """Write one row."""
@@ -102,7 +102,7 @@ class CsvWriter:
         """Do nothing: each row is complete."""
 
 
-class _Last(Generic[V]):
+class _LastCell(Generic[V]):
     """The last value of a column and its cell, since cards often repeat it."""
 
     __slots__ = ("_to_cell", "cell", "value")
@@ -118,15 +118,14 @@ class _Last(Generic[V]):
 
 
 def _cell(text: str | None) -> str:
-    """Write a cell of text."""
-    shown = inert(printable(text)) or ""
+    shown = without_formula(printable(text)) or ""
     if "," in shown or '"' in shown:
         doubled = shown.replace('"', '""')
         return f'"{doubled}"'
     return str(shown)
 
 
-def inert(cell: str | None) -> str | None:
+def without_formula(cell: str | None) -> str | None:
     """Keep a spreadsheet from running the vendor's text as a formula."""
     return f"'{cell}" if cell and cell[0] in "=+-@\t\r" else cell
 
@@ -170,13 +169,13 @@ class TableWriter:
     def __init__(self, file: IO[str]) -> None:
         """Collect rows: at most ``MAX_TABLE_ROWS`` for standard output, else all."""
         self._file = file
-        self._most = MAX_TABLE_ROWS if file is sys.stdout else sys.maxsize
+        self._max_rows = MAX_TABLE_ROWS if file is sys.stdout else sys.maxsize
         self._rows: list[CardOutcome] = []
         self._more = 0
 
     def write(self, outcome: CardOutcome) -> None:
         """Keep one row."""
-        if len(self._rows) < self._most:
+        if len(self._rows) < self._max_rows:
             self._rows.append(outcome)
         else:
             self._more += 1

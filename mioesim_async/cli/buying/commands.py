@@ -12,7 +12,7 @@ from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.buying.bulk import BulkOptions, buy_file
 from mioesim_async.cli.buying.cancel import cancel_cards
-from mioesim_async.cli.buying.order import Manner, buy_one
+from mioesim_async.cli.buying.order import Mode, buy_one
 from mioesim_async.cli.buying.order_files import FIELDS
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.running import Flag, Positive, app, guarded
@@ -23,7 +23,7 @@ __all__: list[str] = []
 
 File = Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
 Days = Parameter(name=["--days", "--daypass-days"])
-AT_ONCE = 4
+DEFAULT_CONCURRENCY = 4
 EachIccid = Parameter(name="--iccid", negative="")
 
 OPTIONS = {
@@ -130,9 +130,9 @@ def order(
     }
     if count is None and iccids:
         given["count"] = len(iccids)
-    manner = Manner(common, yes, dry_run, show_activation)
+    mode = Mode(common, yes, dry_run, show_activation)
     bulk = _Bulk(file, max_spend, result, batch, concurrency)
-    return guarded(lambda: _buy(OrderLine, given, bulk, manner), debug=common.debug)
+    return guarded(lambda: _buy(OrderLine, given, bulk, mode), debug=common.debug)
 
 
 @app.command
@@ -211,9 +211,9 @@ def renew(
         "other_order_id": reference,
         "other_item_id": item_reference,
     }
-    manner = Manner(common, yes, dry_run, show_activation)
+    mode = Mode(common, yes, dry_run, show_activation)
     bulk = _Bulk(file, max_spend, result, batch, concurrency)
-    return guarded(lambda: _buy(RenewalLine, given, bulk, manner), debug=common.debug)
+    return guarded(lambda: _buy(RenewalLine, given, bulk, mode), debug=common.debug)
 
 
 @app.command
@@ -244,9 +244,9 @@ def cancel(
         dry_run: Show the order, and cancel nothing.
         common: Options of every command.
     """
-    manner = Manner(common, yes, dry_run)
+    mode = Mode(common, yes, dry_run)
     return guarded(
-        lambda: cancel_cards(order_num, iccids, manner, all_cards=all_cards, remark=remark),
+        lambda: cancel_cards(order_num, iccids, mode, all_cards=all_cards, remark=remark),
         debug=common.debug,
     )
 
@@ -259,7 +259,7 @@ class _Bulk(NamedTuple):
     concurrency: int | None
 
 
-async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Manner) -> int:
+async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, mode: Mode) -> int:
     values = {name: value for name, value in given.items() if value is not None}
     if bulk.file is None:
         if any(option is not None for option in bulk):
@@ -270,11 +270,11 @@ async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Man
             raise errors.InvalidRequest("give SKU_ID and PRICE_ID, or --api-code, or --file")
         values.setdefault("other_order_id", new_reference())
         with in_words(OPTIONS):
-            return await buy_one(kind(**values), manner)
+            return await buy_one(kind(**values), mode)
     if values:
         raise errors.InvalidRequest(f"with --file, these go into its columns: {', '.join(values)}")
-    concurrency = AT_ONCE if bulk.concurrency is None else bulk.concurrency
+    concurrency = DEFAULT_CONCURRENCY if bulk.concurrency is None else bulk.concurrency
     options = BulkOptions(
-        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, concurrency, manner
+        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, concurrency, mode
     )
     return await buy_file(options)

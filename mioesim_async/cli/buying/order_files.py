@@ -75,7 +75,7 @@ FIELDS: Mapping[type[Line], Mapping[str, Reader]] = {
     },
     RenewalLine: {**COMMON, "order_num": str, "iccid": str},
 }
-ALSO = {"reference": REFERENCE, "days": "daypass_days", "email": "customer_email"}
+COLUMN_ALIASES = {"reference": REFERENCE, "days": "daypass_days", "email": "customer_email"}
 """Other names of columns."""
 
 
@@ -150,7 +150,7 @@ def _folded(name: str) -> str:
 def _columns(path: Path, kind: type[Line], header: list[str]) -> list[str]:
     """Return the field of each column; case, spaces and dashes in names don't matter."""
     known = {_folded(name): name for name in FIELDS[kind]}
-    known |= {name: field for name, field in ALSO.items() if field in FIELDS[kind]}
+    known |= {name: field for name, field in COLUMN_ALIASES.items() if field in FIELDS[kind]}
     columns = [known.get(_folded(name), "") for name in header]
     unknown = [
         shown(name.strip()) for name, field in zip(header, columns, strict=True) if not field

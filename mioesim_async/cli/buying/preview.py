@@ -67,7 +67,6 @@ def _row(group: list[PlannedLine], *, stock: bool) -> list[str]:
 
 
 def _described(line: Line) -> list[str]:
-    """Return a plan's name, ids, data and days."""
     package = line.package
     ids = line.api_code or f"{line.sku_id} / {line.price_id}"
     if package is None:

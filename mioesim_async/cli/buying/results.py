@@ -16,7 +16,7 @@ from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.printing import print_lines, printable
 from mioesim_async.cli.running import say
-from mioesim_async.cli.writers import inert
+from mioesim_async.cli.writers import without_formula
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
@@ -30,11 +30,11 @@ __all__ = [
     "from_journal",
     "from_order",
     "show",
-    "written",
+    "try_print",
 ]
 
 PLACED = "placed"
-BEFORE = "placed before"
+PLACED_BEFORE = "placed before"
 FAILED = "failed"
 UNKNOWN = "unknown"
 INCOMPLETE = "placed, not read"
@@ -77,7 +77,7 @@ class Result:
     @property
     def is_done(self) -> bool:
         """Whether there is an order."""
-        return self.status in (PLACED, BEFORE)
+        return self.status in (PLACED, PLACED_BEFORE)
 
     @property
     def is_unclear(self) -> bool:
@@ -92,7 +92,7 @@ class Result:
 
 def from_order(planned: PlannedLine, order: Order) -> Result:
     """Return the result of a line that became an order."""
-    result = _result(planned, BEFORE if planned.was_placed else PLACED)
+    result = _result(planned, PLACED_BEFORE if planned.was_placed else PLACED)
     result.order_num, result.order = order.order_num, order
     result.iccids = [card.iccid for card in order.cards]
     return result
@@ -109,7 +109,7 @@ def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
 def from_journal(planned: PlannedLine, entry: JournalEntry | None, *, reason: str) -> Result:
     """Return the result of a line by its journal entry."""
     if entry is not None and entry.state is EntryState.PLACED:
-        result = _result(planned, BEFORE if planned.was_placed else PLACED)
+        result = _result(planned, PLACED_BEFORE if planned.was_placed else PLACED)
         result.order_num = entry.order_num
         if entry.order is not None:
             result.order = order_of(entry.order)
@@ -165,7 +165,7 @@ def advise(result: Result, profile: str | None) -> None:
         )
 
 
-def written(tell: Callable[[], object]) -> bool:
+def try_print(tell: Callable[[], object]) -> bool:
     """Print a result; if that fails, as on a full disk, say so and return False."""
     try:
         tell()
@@ -191,16 +191,16 @@ class ResultFile:
         """Write one row."""
         row = [
             result.number,
-            inert(result.reference),
+            without_formula(result.reference),
             result.status,
-            inert(printable(result.order_num)),
+            without_formula(printable(result.order_num)),
             _cell(result.iccids),
             None if result.price is None else money(result.price).replace(",", ""),
-            inert(result.error),
+            without_formula(result.error),
         ]
         if self._show_activation:
             codes = [card.activation for card in result.order.cards] if result.order else []
-            row.append(inert(printable(" ".join(str(code) for code in codes if code))))
+            row.append(without_formula(printable(" ".join(str(code) for code in codes if code))))
         self._csv.writerow(row)
         self._file.flush()
 
