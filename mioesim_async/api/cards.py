@@ -32,6 +32,7 @@ from mioesim_async.wire.endpoints import (
     GET_ICCID_SUPPORT_PACKAGE_INFO,
     GET_ICCID_SUPPORT_SKU,
     MAX_ICCIDS_PER_QUERY,
+    QUERY_ICCID_INFORMATION,
 )
 
 __all__ = ["Cards", "Iccids"]
@@ -46,8 +47,8 @@ class Cards(Group):
     """Queries about cards; ``client.cards``.
 
     ICCIDs are text. Spaces, dashes and a trailing ``F`` are removed. A ``str`` is one ICCID. Every
-    coroutine takes ``deadline=``, in seconds, for the whole call with its retries, and raises
-    the errors of ``mioesim_async.errors``.
+    coroutine takes ``deadline=``, in seconds, for the whole call: waiting for a slot, logging in
+    and retries included. It raises the errors of ``mioesim_async.errors``.
     """
 
     def __init__(self, caller: Caller) -> None:
@@ -85,12 +86,12 @@ class Cards(Group):
         reply = await query_cards(self._caller, asked, self._parameter_check, deadline=deadline)
         unread = len(reply.bad) + reply.without_iccid
         if unread:
-            first = next(iter(reply.bad.values()), None)
+            without_iccid = ProtocolError("no row of the reply has an ICCID")
+            first = next(iter(reply.bad.values()), without_iccid)
             if not reply.cards:
-                raise (first or ProtocolError("no row of the reply has an ICCID")).at(
-                    "/api_esim/queryIccidInformation"
-                )
-            logger.warning("%d rows of a reply can't be read and were left out: %s", unread, first)
+                raise first.at(QUERY_ICCID_INFORMATION.path)
+            why = first if reply.bad else "they have no ICCID"
+            logger.warning("%d row(s) of a reply can't be read and were left out: %s", unread, why)
         return [*reply.cards.values()]
 
     def query_many(

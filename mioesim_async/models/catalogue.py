@@ -129,9 +129,10 @@ class Package:
             raise InvalidRequest(f"this package {need}")
         if days is not None and type(days) is not int:
             raise InvalidRequest(f"days must be a whole number, not {days!r}")
-        low, high = self.min_days or 1, self.max_days or days
+        low, high = self.min_days or 1, self.max_days
         if days is not None and not (low <= days <= (high or days)):
-            raise InvalidRequest(f"days={days} is out of range: {low} to {high}")
+            allowed = f"{low} or more" if high is None else f"{low} to {high}"
+            raise InvalidRequest(f"days={days} is out of range: {allowed}")
         return self.price * (1 if days is None else days) + (self.open_card_fee or 0)
 
 

@@ -118,7 +118,7 @@ async def test_rows_that_can_t_be_read_are_reported_and_left_out_or_raised_if_al
     bad = {"iccid": two, "usedMB": "lots"}
     sandbox.faults.add(reply([{"iccid": one}, bad]), QUERY)
     assert [card.iccid for card in await client.cards.query([one, two])] == [one]
-    assert "1 rows of a reply can't be read" in caplog.text
+    assert "1 row(s) of a reply can't be read" in caplog.text
     sandbox.faults.add(reply([bad]), QUERY)
     with pytest.raises(errors.ProtocolError, match="usedMB"):
         await client.cards.query([one, two])
