@@ -17,11 +17,12 @@ from attrs import field, frozen
 from cyclopts import Parameter
 
 from mioesim_async.cli.exit_status import NotLoggedIn
-from mioesim_async.cli.running import Flag
+from mioesim_async.cli.running import AboveZero, Flag
 from mioesim_async.client import ENVIRONMENT, MioEsimClient
-from mioesim_async.config import DEFAULT_BASE_URL, Credentials
+from mioesim_async.config import DEFAULT_BASE_URL, Credentials, Timeouts
 from mioesim_async.errors import ConfigurationError, MioEsimError
 from mioesim_async.tokens.file import FileTokenStore
+from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wire.dialect import Dialect
 
 __all__ = [
@@ -56,12 +57,14 @@ class AccountOptions:
         profile: The account of this name in profiles.toml.
         proxy: URL of an HTTP proxy, such as http://proxy:3128; else MIOESIM_PROXY, else that of
             the profile.
+        timeout: Seconds that the host may be silent; it has twice as long for a whole reply.
         allow_insecure_http: Allow a host by http:// that is not this machine. Password, token
             and activation codes then travel in clear.
     """
 
     profile: str | None = None
     proxy: str | None = None
+    timeout: Annotated[float | None, AboveZero] = None
     allow_insecure_http: Annotated[bool, Flag] = False
 
 
@@ -90,6 +93,8 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     if not os.environ.get("MIOESIM_TOKEN_STORE"):
         path = platformdirs.user_state_path("mioesim_async") / "tokens.json"
         arguments.setdefault("token_store", FileTokenStore(path))
+    if options.timeout is not None:
+        arguments["timeouts"] = Timeouts(read=options.timeout, attempt=2 * options.timeout)
     proxy = options.proxy
     if (name := _chosen(options.profile)) is not None:
         profile = read_profile(name)
@@ -119,7 +124,9 @@ async def logged_in(client: MioEsimClient) -> None:
     except ConfigurationError:
         raise
     except MioEsimError as error:
-        raise NotLoggedIn(f"not logged in: {error}") from None
+        failed = NotLoggedIn(meaning_of(error).exit_status, error)
+        failed.args = (f"not logged in: {error}",)
+        raise failed from None
 
 
 def journal_path() -> Path:

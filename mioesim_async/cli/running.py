@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
 import traceback
@@ -15,14 +16,14 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 from mioesim_async import __version__, errors
-from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
+from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, OK, USAGE, EndedEarly
 from mioesim_async.cli.printing import printable
 from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
 from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wording import in_words
 
-__all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
+__all__ = ["AboveZero", "Flag", "NotNegative", "Port", "Positive", "app", "guarded", "run", "say"]
 
 app = App(
     name="mioesim",
@@ -70,6 +71,8 @@ COMMANDS = {
 Flag = Parameter(negative="", show_default=False)
 """An option without a value, which has no ``--no-`` form."""
 Positive = Parameter(validator=lambda _, value: _check_positive(value))
+AboveZero = Parameter(validator=lambda _, value: _check_above(value, or_zero=False))
+NotNegative = Parameter(validator=lambda _, value: _check_above(value, or_zero=True))
 Port = Parameter(validator=lambda _, value: _check_port(value))
 
 
@@ -81,6 +84,11 @@ def _check_port(value: int) -> None:
 def _check_positive(value: Any) -> None:
     if value is not None and value < 1:
         raise ValueError("must be 1 or more.")
+
+
+def _check_above(value: float | None, *, or_zero: bool) -> None:
+    if value is not None and not (0 < value < math.inf or (or_zero and value == 0)):
+        raise ValueError("must be 0 or more." if or_zero else "must be more than 0.")
 
 
 def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
@@ -123,8 +131,8 @@ def _drop_what_cannot_be_written() -> None:
 def _status_of(error: errors.MioEsimError | OSError) -> int:
     if isinstance(error, Interrupted):
         return INTERRUPTED
-    if isinstance(error, NotLoggedIn):
-        return NOT_LOGGED_IN
+    if isinstance(error, EndedEarly):
+        return error.exit_status
     if isinstance(error, errors.MioEsimError):
         return meaning_of(error).exit_status
     return USAGE if isinstance(error, WRONG_USAGE) else FAILED

@@ -109,8 +109,8 @@ class Meaning:
         failure: What the attempt came to. ``classify`` refines it: an attempt that was not sent
             is ``NOT_SENT``, and a code that proves nothing of a purchase is ``UNCLEAR``.
         fault: Whose fault it is.
-        exit_status: What a command ends with: 1 failed, 2 wrong usage, 3 not logged in, 4 may
-            have been bought.
+        exit_status: What a command ends with: 1 failed, 2 wrong usage, 3 the login was refused,
+            4 may have been bought, 5 the host was not reached.
         bought: What it says of a purchase; ``was_placed`` reads it.
     """
 
@@ -123,8 +123,8 @@ class Meaning:
 AT_LOGIN = "at login"
 SERVER = "5xx"
 
-_UNREADABLE = Meaning(Failure.UNREADABLE, Fault.HOST)
-_LOST = Meaning(Failure.LOST, Fault.HOST)
+_UNREADABLE = Meaning(Failure.UNREADABLE, Fault.HOST, 5)
+_LOST = Meaning(Failure.LOST, Fault.HOST, 5)
 _RAISED = Meaning(Failure.REFUSED, Fault.CALL)
 _HOPELESS = Meaning(Failure.REFUSED, Fault.ACCOUNT)
 _REFUSED = evolve(_RAISED, bought=Bought.NO)
@@ -139,8 +139,8 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.ClientClosed, ""): _HOPELESS,
     (errors.WrongLoop, ""): _HOPELESS,
     # In a sweep the deadline starts with the slot: what took so long is the host.
-    (errors.DeadlineExceeded, ""): Meaning(Failure.REFUSED, Fault.HOST),
-    (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST, bought=Bought.NO),
+    (errors.DeadlineExceeded, ""): Meaning(Failure.REFUSED, Fault.HOST, 5),
+    (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST, 5, Bought.NO),
     (errors.ProtocolError, ""): Meaning(Failure.UNREADABLE, Fault.CALL),
     (errors.ProtocolError, "html"): _UNREADABLE,
     (errors.ProtocolError, "empty"): _UNREADABLE,
@@ -153,21 +153,21 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.DuplicateOrder, ""): evolve(_RAISED, bought=Bought.AS_IT_SAYS),
     (errors.SpendLimitReached, ""): _RAISED,
     (errors.TransportError, ""): _LOST,
-    (errors.ConnectError, ""): Meaning(Failure.NOT_SENT, Fault.HOST),
+    (errors.ConnectError, ""): Meaning(Failure.NOT_SENT, Fault.HOST, 5),
     (errors.ConnectionLost, ""): _LOST,
     (errors.AttemptTimeout, ""): _LOST,
     # A status such as 404 or 414 belongs to its batch: asking again would not help.
     (errors.HttpStatusError, ""): Meaning(Failure.STATUS, Fault.CALL),
-    (errors.HttpStatusError, SERVER): Meaning(Failure.SERVER_ERROR, Fault.HOST),
+    (errors.HttpStatusError, SERVER): Meaning(Failure.SERVER_ERROR, Fault.HOST, 5),
     (errors.ApiError, ""): _REFUSED,
     (errors.AuthenticationError, ""): _LOGIN_REFUSED,
     # After a good login it is this endpoint that is closed, or one value that is signed otherwise.
-    (errors.PermissionDenied, ""): evolve(_REFUSED, exit_status=3),
+    (errors.PermissionDenied, ""): _REFUSED,
     (errors.PermissionDenied, AT_LOGIN): _LOGIN_REFUSED,
-    (errors.SignatureError, ""): evolve(_BADLY_ASKED, exit_status=3),
+    (errors.SignatureError, ""): _BADLY_ASKED,
     (errors.SignatureError, AT_LOGIN): _LOGIN_REFUSED,
     (errors.TokenExpired, ""): _REFUSED,
-    (errors.TokenContention, ""): evolve(_LOGIN_REFUSED, exit_status=1),
+    (errors.TokenContention, ""): evolve(_LOGIN_REFUSED, exit_status=5),
     (errors.MissingParameter, ""): _BADLY_ASKED,
     (errors.NotFound, ""): _REFUSED,
     (errors.QueryFailed, ""): _BADLY_ASKED,
