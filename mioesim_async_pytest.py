@@ -1,6 +1,6 @@
 """The pytest plugin that comes with the package: the fixture ``mioesim_sandbox``.
 
-pytest imports this module in every run, so it imports nothing heavy until it is used.
+pytest imports this module in every run, so it imports the sandbox only when it is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def mioesim_sandbox() -> Iterator[Sandbox]:
-    """Run a sandbox with 1,000 cards; it works with any async test runner, and without one."""
+    """Run a sandbox with 1,000 cards in a thread, for synchronous and asynchronous tests."""
     from mioesim_async.sandbox import Sandbox  # noqa: PLC0415 - heavy, and most runs don't use it
 
     with Sandbox() as sandbox:

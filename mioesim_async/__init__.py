@@ -1,6 +1,6 @@
 """An asyncio SDK for the MIOeSIM reseller API.
 
-Names are loaded at their first use, so that programs that need a few wait for no others.
+Public names are imported at their first use, so that a program loads only what it needs.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ if TYPE_CHECKING:
 
 logging.getLogger("mioesim_async").addHandler(logging.NullHandler())
 
-_HOMES = {
+_NAMES_OF_MODULE = {
     "api.cards": ("Cards",),
     "api.catalogue": ("Catalogue", "CatalogueCrawl"),
     "api.orders.bulk": ("BulkStats", "LineOutcome", "OrderStream"),
@@ -144,29 +144,29 @@ _HOMES = {
     "wire.dialect": ("Dialect",),
     "wire.endpoints": ("Safety",),
 }  # fmt: skip
-"""The imports above once more, for the interpreter: type checkers read imports alone.
+"""The same names as in the imports above, which only type checkers read.
 
-A test holds both to the same names in the same modules.
+A test compares the two.
 """
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
 __all__ = ["__version__", "errors"]
 __all__ += [  # pyright: ignore[reportUnsupportedDunderAll]
     name
-    for name, module in _HOME.items()
-    # `import *` must not fail where an extra isn't installed.
+    for name, module in _MODULE_OF_NAME.items()
+    # `import *` must not fail if redis isn't installed.
     if module != "tokens.redis" or importlib.util.find_spec("redis") is not None
 ]
 
 
 if not TYPE_CHECKING:
-    # Hidden from type checkers, which would take any name for one of ours.
+    # Hidden from type checkers: with it, they would accept any name.
 
     def __getattr__(name):
         """Load a public name at its first use."""
         if name == "errors":
             return importlib.import_module("mioesim_async.errors")
-        module = _HOME.get(name)
+        module = _MODULE_OF_NAME.get(name)
         if module is None:
             raise AttributeError(f"module 'mioesim_async' has no attribute {name!r}")
         value = getattr(importlib.import_module(f"mioesim_async.{module}"), name)

@@ -1,4 +1,4 @@
-"""The client: one account, one session manager, the groups of endpoints."""
+"""The client of one account, and its groups of calls."""
 
 from __future__ import annotations
 
@@ -80,35 +80,35 @@ class MioEsimClient(Closing):
 
         Args:
             credentials: The account.
-            base_url: The host; siblings of the vendor's exist.
-            account: What you call the account, the phone number apart. Token store and journal
-                keep accounts apart by both. If None, it is the host and port of ``base_url``:
-                give a name where one account is reached by several URLs, such as through a proxy
-                of your own.
+            base_url: URL of the vendor's host.
+            account: Your label for the account. The token store and the journal identify an
+                account by its phone number and this label. If None, the label is the host and
+                port of ``base_url``. Set it if you reach one account by several URLs, such as
+                through a reverse proxy of your own.
             allow_insecure_http: Allow a ``base_url`` with ``http://`` that is not on this
-                machine. Password, token and activation codes then travel in clear.
-            dialect: What is known of how the host wants to be spoken to.
-            session_manager: A pool to share. The client then doesn't close it.
-            proxy: URL of an HTTP proxy; not with ``session_manager``, which has its own.
-            token_store: Where the account's one live token is kept. Clients of an account
-                must share one, or each login kills the others' token.
-            order_journal: Where intents and outcomes of purchases are kept, so that a
-                reference is bought at most once, also across processes.
-            retry: When reads are tried again.
-            timeouts: Limits of attempts; they win over the session manager's.
-            max_in_flight: Most reads under way at once. Sweeps take at most three quarters
-                of them, so that single reads always find a free slot. Purchases have as many
-                slots of their own, and connections of their own: no number of reads delays one.
-                (``SessionManager(session=...)`` has the connections of that session alone, so
-                there a purchase may wait for one.)
-            rate_limit: Most requests a second, evenly spaced; None for no limit. Purchases and
-                logins go before reads.
-            hooks: Plain functions, called with an ``AttemptRecord`` after each attempt; one that
-                raises is logged and breaks nothing.
-            on_late_order: Called with what a purchase came to, the order or the error, whose
-                caller was cancelled or timed out after it had been sent. A coroutine function
-                is awaited; ``aclose`` waits for it.
-            clock: Where time comes from; for tests.
+                machine. Password, token and activation codes are then sent unencrypted.
+            dialect: Known settings of the host's dialect; the client finds out the others.
+            session_manager: A connection pool to share. The client doesn't close it.
+            proxy: URL of an HTTP proxy. Don't combine it with ``session_manager``.
+            token_store: Where the account's one valid token is kept. All clients of an account
+                must share one store, because each login invalidates the token before.
+            order_journal: Records purchases, so that a reference is bought at most once, even
+                by several processes.
+            retry: How failed reads are tried again.
+            timeouts: Limits of attempts; they override those of the session manager.
+            max_in_flight: Maximum of reads at once. Sweeps use at most three quarters of these
+                slots, so that single reads always find a free one. Purchases have the same
+                number of slots for themselves, and connections for themselves, so reads never
+                delay a purchase. Exception: with ``SessionManager(session=...)`` reads and
+                purchases share the connections of that session.
+            rate_limit: Maximum of requests a second, evenly spaced; None for no limit.
+                Purchases and logins go before reads.
+            hooks: Plain functions that are called with an ``AttemptRecord`` after each attempt.
+                An exception in a hook is logged and ignored.
+            on_late_order: Called with the order or the error of a purchase that was sent, if
+                its caller was cancelled or timed out before the answer. May be a coroutine
+                function; ``aclose`` waits for it.
+            clock: The source of time, for tests.
 
         Raises:
             ConfigurationError: If a setting can't work.
@@ -164,10 +164,10 @@ class MioEsimClient(Closing):
         ``redis://`` URL).
 
         Args:
-            **overrides: Arguments of the constructor that win over the environment.
+            **overrides: Arguments of the constructor; they override the environment.
 
         Raises:
-            ConfigurationError: Naming every variable that is missing, or what can't work.
+            ConfigurationError: If variables are missing or can't be used; it names them.
         """
         if "credentials" not in overrides:
             missing = [name for name in ENVIRONMENT.values() if not os.environ.get(name)]
@@ -188,7 +188,7 @@ class MioEsimClient(Closing):
         if not place or "token_store" in overrides:
             return cls(**overrides)
         if "://" not in place:
-            # Locks of files take a while to import.
+            # Importing filelock takes a while, and not everybody needs it.
             from mioesim_async.tokens.file import FileTokenStore  # noqa: PLC0415
 
             return cls(**overrides, token_store=FileTokenStore(place))
@@ -198,13 +198,13 @@ class MioEsimClient(Closing):
         return client
 
     async def aclose(self, grace: float = 0.0) -> None:
-        """End calls, wait for purchases that were sent, and close what the client opened.
+        """Stop reads, wait for purchases that were sent, and close what the client opened.
 
-        New calls are refused at once. Reads that are ended raise ``ClientClosed``, and so
-        does a sweep that was not at its end.
+        New calls are refused at once. Reads and sweeps that had not finished raise
+        ``ClientClosed``.
 
         Args:
-            grace: Seconds that reads under way have to finish.
+            grace: Seconds that reads get to finish.
 
         Raises:
             WrongLoop: Under trio, after use on asyncio.
@@ -216,14 +216,14 @@ class MioEsimClient(Closing):
             await self.cards.aclose()
             await self.orders.aclose()
             await self.catalogue.aclose()
-            # Cancelled while a purchase is under way: better an open pool than a lost order.
+            # If closing is cancelled during a purchase, leave the pool open for its answer.
             if self._owns_manager and not self._caller.has_purchases:
                 await self._manager.aclose()
             if self._own_store is not None:
                 await self._own_store.aclose()
 
     async def login(self) -> None:
-        """Log in now, to fail fast at start-up; calls log in by themselves.
+        """Log in now, to find wrong credentials at start-up; other calls log in if needed.
 
         Raises:
             AuthenticationError: If phone number or password are wrong.
@@ -246,17 +246,17 @@ class MioEsimClient(Closing):
         Args:
             path: Path below the base URL, such as ``/api_esim/getSkus``.
             params: Its parameters; token and signature are added.
-            safety: ``READ`` is repeated after failures; ``WRITE`` and ``MONEY`` are never
-                sent again once a byte may have left, and go by POST.
-            deadline: Seconds for everything.
+            safety: A ``READ`` is repeated after failures. ``WRITE`` and ``MONEY`` are sent by
+                POST, and never again once a byte may have been sent.
+            deadline: Seconds for the whole call.
 
         Returns:
-            The reply's ``data``, as parsed; numbers with a fraction are ``Decimal``. A reply
-            may have 32 MiB.
+            The parsed ``data`` of the reply; numbers with a fraction are ``Decimal``. A reply
+            may have up to 32 MiB.
 
         Raises:
             InvalidRequest: If path or parameters can't be sent.
-            OutcomeUnknown: If a ``MONEY`` or ``WRITE`` call may or may not have happened.
+            OutcomeUnknown: If a ``MONEY`` or ``WRITE`` call may or may not have taken effect.
             MioEsimError: If the call fails otherwise.
         """
         envelope = await self._caller.call(
@@ -266,19 +266,19 @@ class MioEsimClient(Closing):
 
     @property
     def account(self) -> str:
-        """The key of the account, by which token store and journal know it.
+        """The key of the account in the token store and in the journal.
 
-        It is made of the phone number and of ``account=``, or else of host and port.
+        It is made of the phone number, and of ``account=`` or else host and port.
         """
         return self._caller.account
 
     @property
     def dialect(self) -> Dialect:
-        """How the host wants to be spoken to, as far as it was found out."""
+        """The host's dialect, as far as it is known."""
         return self._caller.dialect
 
     def stats(self) -> ClientStats:
-        """Return what this client did so far."""
+        """Return counters of what this client has done so far."""
         return self._caller.stats()
 
 
@@ -294,7 +294,7 @@ def _redis_store(url: str) -> RedisTokenStore:
 
         return RedisTokenStore(url)
     except ModuleNotFoundError as error:
-        reason = f"MIOESIM_TOKEN_STORE is at Redis, and {error}"
+        reason = f"MIOESIM_TOKEN_STORE is a Redis URL, but {error}"
     except ValueError:
         # Its message repeats the URL, which may hold a password.
         reason = "MIOESIM_TOKEN_STORE must be a path or start with redis:// or rediss://"

@@ -1,4 +1,4 @@
-"""Time as something that can be handed in, so that tests can hold it."""
+"""Clocks, which tests can replace, and time limits that use them."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ GMT8 = dt.timezone(dt.timedelta(hours=8), "GMT+8")
 
 
 class Timer(Protocol):
-    """Something that was scheduled."""
+    """A callback that was scheduled."""
 
     def cancel(self) -> None:
-        """Don't run it."""
+        """Cancel the callback."""
 
 
 class Clock(Protocol):
-    """Where the client gets its time from."""
+    """The source of time of a client."""
 
     def monotonic(self) -> float:
-        """Return seconds that never go back."""
+        """Return seconds from a clock that never goes back."""
         ...
 
     def time(self) -> float:
@@ -37,7 +37,7 @@ class Clock(Protocol):
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         """Run a callback in the running loop after so many seconds."""
@@ -45,13 +45,13 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of this machine."""
 
     monotonic = staticmethod(time.monotonic)
     time = staticmethod(time.time)
 
     async def sleep(self, seconds: float) -> None:
-        """Wait."""
+        """Wait for so many seconds."""
         await asyncio.sleep(seconds)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
@@ -61,18 +61,18 @@ class SystemClock:
 
 @define(eq=False, repr=False)
 class TimeLimit:
-    """A block that ends when its time has passed, by a clock that can be handed in.
+    """A context manager that ends its block after some seconds of a replaceable clock.
 
-    As in ``asyncio.timeout``, a cancellation from outside always passes through. Nothing is
-    raised at the end: what follows the block runs, and ``cut_short`` tells.
+    As with ``asyncio.timeout``, a cancellation from outside passes through. But an expired limit
+    raises nothing: the code after the block runs, and can look at ``cut_short``.
 
     Attributes:
-        clock: Where time comes from.
-        seconds: How long the block may take from its start; None: until ``set`` says.
-        among: Holds the block while it runs, or None.
-        expires: When these seconds have passed, on the clock's monotonic time.
-        cut_short: The block was ended before it had finished, by time or by ``stop``.
-        stopped: It was ended by ``stop``, and not by time.
+        clock: The source of time.
+        seconds: How long the block may take; None for no limit before ``set`` is called.
+        among: A set that contains this limit while the block runs, or None.
+        expires: When ``seconds`` will have passed, on the monotonic clock.
+        cut_short: Whether the block was ended early, by its limit or by ``stop``.
+        stopped: Whether ``stop`` was called.
     """
 
     clock: Clock
@@ -88,13 +88,13 @@ class TimeLimit:
     _ended: asyncio.Future[None] | None = field(default=None, init=False)
 
     def stop(self) -> asyncio.Future[None]:
-        """End the block now, and return what tells that it has ended."""
+        """End the block now, and return a future that is done when it has ended."""
         self.stopped = True
         self.expire()
         return self.end()
 
     def end(self) -> asyncio.Future[None]:
-        """Return what is done when the block has ended."""
+        """Return a future that is done when the block has ended."""
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
         return self._ended
@@ -107,14 +107,14 @@ class TimeLimit:
             self._timer = self.clock.call_later(max(seconds, 0.0), self.expire)
 
     def expire(self) -> None:
-        """End the block, as its time has passed."""
+        """End the block now, as if its time had passed."""
         if self._task is not None and not self._expired:
             self._expired = True
             self._task.cancel()
 
     def __enter__(self) -> Self:
-        """Start."""
-        # Not an asyncio.timeout inside: there are two such blocks a call, so they must be cheap.
+        """Start the limit."""
+        # Doesn't use asyncio.timeout, which costs more: each call enters two such blocks.
         task = self._task = asyncio.current_task()
         if task is None:
             raise RuntimeError("a time limit needs a task")
@@ -132,7 +132,7 @@ class TimeLimit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        """Stop, and go on behind the block if the time had passed."""
+        """Stop the limit; suppress the cancellation if the limit caused it."""
         if self._timer is not None:
             self._timer.cancel()
         if self.among is not None:

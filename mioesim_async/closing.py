@@ -1,4 +1,4 @@
-"""What is opened is closed, in the event loop that opened it."""
+"""The base class of what must be closed, and the check for a running asyncio loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 
 from mioesim_async.errors import WrongLoop
 
-__all__ = ["Closing", "running_loop"]
+__all__ = ["Closing", "is_being_cancelled", "running_loop"]
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
@@ -24,17 +24,23 @@ def running_loop() -> asyncio.AbstractEventLoop:
     except RuntimeError:
         pass
     raise WrongLoop(
-        "mioesim_async works on asyncio only, and this is no asyncio task (trio?); call it from "
-        "asyncio.run(), or from a thread that runs an asyncio event loop"
+        "mioesim_async works on asyncio only, and no asyncio task is running (trio?); call it "
+        "from asyncio.run(), or from a thread that runs an asyncio event loop"
     )
 
 
+def is_being_cancelled() -> bool:
+    """Tell whether the running task itself was asked to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Closing(abc.ABC):
-    """An async context manager that closes itself."""
+    """An async context manager that calls ``aclose`` at its end."""
 
     @abc.abstractmethod
     async def aclose(self) -> None:
-        """Close it; may be called again."""
+        """Close it; may be called more than once."""
 
     async def __aenter__(self) -> Self:
         """Return the object itself."""

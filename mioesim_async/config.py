@@ -1,4 +1,4 @@
-"""Configuration, as small frozen values."""
+"""Settings of the client, as frozen attrs classes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 
 def _text(_: Any, attribute: Attribute[str], value: object) -> None:
-    # The value may be a secret: it stays out of the message.
+    # The message must not contain the value, which may be a secret.
     if not isinstance(value, str) or not value:
         raise ConfigurationError(f"{attribute.name} must be text and not empty")
     if not is_unicode(value):
@@ -76,8 +76,8 @@ class PoolLimits:
     """Limits of the connection pool.
 
     Attributes:
-        total: Most connections at once.
-        per_host: Most connections to one host; 0 for no limit of its own.
+        total: Maximum of connections.
+        per_host: Maximum of connections to one host; 0 for no separate limit.
         keepalive: Seconds that an idle connection is kept.
         dns_ttl: Seconds that a DNS answer is kept.
     """
@@ -90,14 +90,14 @@ class PoolLimits:
 
 @frozen
 class Timeouts:
-    """Limits of one attempt, in seconds. Queueing for a connection does not count.
+    """Limits of one attempt, in seconds. Waiting for a free connection does not count.
 
     Attributes:
         connect: For the TCP and TLS handshakes.
-        read: Until the head of a reply is whole, and between two pieces of its body. Noticed
-            an eighth of it late at most.
-        attempt: For the whole attempt, from the moment it has its connection.
-        money: The same two for orders, renewals and refunds, which are worth waiting for.
+        read: Until all headers of the reply have come, and between two pieces of its body. The
+            limit may be exceeded by up to an eighth.
+        attempt: For the whole attempt, once it has a connection.
+        money: Used in place of ``read`` and ``attempt`` for orders, renewals and refunds.
     """
 
     connect: float = field(default=10.0, validator=_seconds)
@@ -111,10 +111,11 @@ class RetryPolicy:
     """How often and how soon a failed read is tried again.
 
     Attributes:
-        max_attempts: Most attempts of one call, the first included.
+        max_attempts: Maximum of attempts of one call, including the first.
         base_delay: Longest wait before the second attempt, in seconds; doubles each time.
-        max_delay: Longest wait of our own choosing, in seconds.
-        max_retry_after: Longest wait that a host may ask for, in seconds; more is raised.
+        max_delay: Longest wait, in seconds, unless the host asks for a longer one.
+        max_retry_after: Longest wait that the host may ask for, in seconds. If it asks for
+            more, the call raises ``RateLimited``.
     """
 
     max_attempts: int = field(default=4, validator=_positive_int)
@@ -131,7 +132,7 @@ def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
 
     Args:
         base_url: The URL.
-        allow_insecure_http: Take ``http://`` also for a host that isn't this machine.
+        allow_insecure_http: Allow ``http://`` also for other machines.
 
     Raises:
         ConfigurationError: If it is not ``http(s)://host[:port][/path]``, or not encrypted.
@@ -145,7 +146,7 @@ def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
         parts.query or parts.fragment or parts.username or parts.password
     )
     if parts is None or not plain or parts.scheme not in ("http", "https") or not parts.hostname:
-        # It may hold a password, so it is not repeated.
+        # The message must not contain the URL, which may hold a password.
         raise ConfigurationError(
             "base_url must look like https://host or http://host:port, "
             "without user name, query and fragment"
@@ -154,15 +155,15 @@ def clean_base_url(base_url: str, *, allow_insecure_http: bool = False) -> str:
         try:
             ipaddress.IPv4Address(parts.hostname)
         except ValueError:
-            # aiohttp refuses it, but only when it connects.
+            # aiohttp would refuse it too, but only at the first request.
             raise ConfigurationError(
-                "base_url has an address that is not four numbers, such as 127.0.0.1"
+                "base_url has an IP address that is not valid; write it like 127.0.0.1"
             ) from None
     if parts.scheme == "http" and not (allow_insecure_http or is_loopback(base_url)):
         raise ConfigurationError(
             "base_url is plain http:// to another machine, so password, token and activation codes "
-            f"would travel in clear; use https://, or {worded('pass allow_insecure_http=True')} if "
-            "the way there is safe"
+            "would be sent unencrypted; use https://, or "
+            f"{worded('pass allow_insecure_http=True')} if the network is safe"
         )
     host = parts.netloc.lower().removesuffix(DEFAULT_PORTS[parts.scheme])
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"

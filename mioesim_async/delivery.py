@@ -1,7 +1,7 @@
-"""What a customer gets of a card: QR code, fields for manual entry, links.
+"""What to send to the customer of an eSIM: QR code, fields for manual entry, links.
 
-All of it holds the activation code: whoever sees it can use the eSIM. Send it to the
-customer alone, and keep it out of logs and caches.
+All of it contains the activation code, and whoever sees that can use the customer's eSIM. Send
+it to the customer only, and keep it out of logs and caches.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NO_CODE = (
 )
 TOO_LONG = "has an activation code that is too long for a QR code"
 PIXELS = 6
-"""Of a module; large enough for a camera in front of a screen."""
+"""Pixels of a QR code's module; large enough to scan it from a screen."""
 
 PAGE = Template("""\
 <!DOCTYPE html>
@@ -79,16 +79,18 @@ $manual
 
 @define
 class CustomerSheet:
-    """What a customer gets of one card. All but the ICCID is a secret, masked in ``repr``.
+    """What to send to the customer for one card.
+
+    Everything but the ICCID is secret, and is masked in ``repr``.
 
     Attributes:
-        iccid: The ICCID; empty where the vendor's row could not be read.
+        iccid: The ICCID; empty if the vendor's row could not be read.
         activation: The activation code, or None.
-        manual: What to enter by hand, by its label.
+        manual: The fields to enter by hand, as label and value.
         links: Links that start the installation on the phone itself, or None.
-        pdf_url: Where the vendor's PDF is, or None.
-        problem: Why there is no QR code: no activation code, or one that is too long for it,
-            which has its links and can be entered by hand; empty where all is well.
+        pdf_url: URL of the vendor's PDF, or None.
+        problem: Why there is no QR code; empty if there is one. A code that is too long for a
+            QR code still has ``links`` and ``manual``.
     """
 
     iccid: str
@@ -100,7 +102,7 @@ class CustomerSheet:
 
     @property
     def qr_svg(self) -> str:
-        """The QR code as an SVG element; empty where there is a problem.
+        """The QR code as an SVG element; empty if there is a ``problem``.
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
@@ -110,7 +112,7 @@ class CustomerSheet:
         return self.activation.qr_svg(scale=PIXELS)
 
     def to_html(self) -> str:
-        """Return a page of HTML that stands alone: it loads nothing from anywhere.
+        """Return an HTML page that loads nothing else, such as images or scripts.
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
@@ -118,7 +120,7 @@ class CustomerSheet:
         return _page([self])
 
     def to_text(self) -> str:
-        """Return plain text for a mail or a terminal; without the QR code."""
+        """Return plain text for an e-mail or a terminal, without the QR code."""
         lines = [_heading(self)]
         if self.problem:
             lines.append(f"This card {self.problem}.")
@@ -127,15 +129,15 @@ class CustomerSheet:
 
 
 def customer_sheets(source: CardDetail | OrderCard | Order) -> list[CustomerSheet]:
-    """Make what a customer gets of a card, or of each card of an order.
+    """Return a sheet for a card, or for each card of an order.
 
     Args:
-        source: A card from ``client.cards.detail``, an order, or a card of one. Cards of an
-            order that have no activation code, or one that is too long to be drawn, come with
-            their ``problem``.
+        source: A card from ``client.cards.detail``, an order, or a card of an order. A card
+            without an activation code in an order with others gets a sheet with a ``problem``,
+            and so does a code that is too long for a QR code.
 
     Raises:
-        InvalidRequest: If there is no activation code at all; it names the ICCIDs.
+        InvalidRequest: If no card has an activation code; it names the ICCIDs.
     """
     cards = source.cards if isinstance(source, Order) else [source]
     if not cards:
@@ -146,37 +148,35 @@ def customer_sheets(source: CardDetail | OrderCard | Order) -> list[CustomerShee
 
 
 def customer_html(source: CardDetail | OrderCard | Order) -> str:
-    """Return one page of HTML for the customer, with all cards of an order.
+    """Return one HTML page for the customer, with all cards of an order.
 
-    The page stands alone: it loads nothing from anywhere, and sends no referrer. Each QR
-    code takes some milliseconds of the processor: on an event loop, use
-    ``await asyncio.to_thread(customer_html, order)``. A card whose code is too long for one
-    has its links and the fields to enter by hand.
+    The page loads nothing else and sends no referrer. Drawing a QR code takes some milliseconds
+    of CPU, so in an event loop use ``await asyncio.to_thread(customer_html, order)``. A card
+    whose code is too long for a QR code is shown with links and fields for manual entry.
 
     Raises:
-        InvalidRequest: If there is no activation code at all; it names the ICCIDs.
+        InvalidRequest: If no card has an activation code; it names the ICCIDs.
         ConfigurationError: If the extra ``qr`` is not installed.
     """
     return _page(customer_sheets(source))
 
 
 def customer_text(source: CardDetail | OrderCard | Order) -> str:
-    """Return plain text for a mail or a terminal, with all cards of an order; no QR codes.
+    """Return plain text for an e-mail or a terminal, with all cards of an order; no QR codes.
 
     Raises:
-        InvalidRequest: If there is no activation code at all; it names the ICCIDs.
+        InvalidRequest: If no card has an activation code; it names the ICCIDs.
     """
     return "\n".join(sheet.to_text() for sheet in customer_sheets(source))
 
 
 def save(path: str | os.PathLike[str], content: str | bytes) -> None:
-    """Write a file that only its owner may read (mode 0600), whole or not at all.
+    """Create or replace a file atomically; only its owner may read it (mode 0600).
 
-    A file that is there is replaced. Text is written as UTF-8. It blocks: on an event loop,
-    use ``asyncio.to_thread``.
+    Text is written as UTF-8. This blocks, so use ``asyncio.to_thread`` in an event loop.
 
     Raises:
-        OSError: If it can't be written; it names ``path``.
+        OSError: If the file can't be written; it names ``path``.
     """
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -209,13 +209,13 @@ def _sheet(card: CardDetail | OrderCard) -> CustomerSheet:
 
 
 def _extra(card: CardDetail | OrderCard, name: str) -> str:
-    """Find a text that has no field; the vendor spells names in several ways."""
+    """Return a text from ``extra``, or ""; the vendor writes its name in several ways."""
     found = (card.extra[key] for key in card.extra if key.replace("_", "").lower() == name)
     return next((value.strip() for value in found if isinstance(value, str)), "")
 
 
 def _printable(text: str | None) -> str:
-    # The vendor's text goes to terminals and mails, where control characters do things.
+    # Control characters in the vendor's text could harm a terminal or an e-mail.
     return "".join(char for char in text or "" if char.isprintable())
 
 

@@ -1,4 +1,4 @@
-"""Everything that the SDK raises, as one tree.
+"""All exceptions of the SDK.
 
 ::
 
@@ -8,26 +8,26 @@
     ├── ClientClosed              used after ``aclose()``
     ├── WrongLoop                 used from a second event loop, or from trio
     ├── DeadlineExceeded          the call's ``deadline=`` ran out (also a TimeoutError)
-    ├── RateLimited               HTTP 429, and the wait asked for is too long or not allowed
+    ├── RateLimited               HTTP 429, and the call was not tried again
     ├── ProtocolError             a reply that cannot be read
-    ├── OutcomeUnknown            a purchase or a mail may or may not have happened
+    ├── OutcomeUnknown            a purchase or an e-mail may or may not have taken effect
     ├── JournalUnavailable        the order journal can't be used now; nothing was sent
-    ├── OrderIncomplete           placed, but the follow-up read failed
+    ├── OrderIncomplete           placed, but reading the order failed
     ├── DuplicateOrder            a reference used again with other parameters
-    ├── SpendLimitReached         the next line would pass the limit
+    ├── SpendLimitReached         the next line would exceed max_spend
     ├── TransportError            the network or an HTTP status
     │   ├── ConnectError          nothing was sent
     │   ├── ConnectionLost        broken after a byte may have left
     │   ├── AttemptTimeout        one attempt took too long (also a TimeoutError)
     │   └── HttpStatusError       a status other than 2xx and 429
-    └── ApiError                  the vendor answered with a refusing code
+    └── ApiError                  the vendor answered with a code other than success
         ├── AuthenticationError   login refused
         ├── PermissionDenied      the account may not do this
         ├── SignatureError        the vendor computes another signature
         ├── TokenExpired          a token was refused (handled inside; rarely seen)
-        ├── TokenContention       somebody else keeps killing the tokens
-        ├── MissingParameter      the vendor misses a parameter
-        ├── NotFound              no such thing, or the operation failed
+        ├── TokenContention       somebody else keeps logging in on this account
+        ├── MissingParameter      the vendor says that a parameter is missing
+        ├── NotFound              not known to the vendor, or the operation failed
         ├── QueryFailed           the query's filters were refused
         ├── OrderStateError       the order's status does not allow it
         ├── NotYourOrder          the order belongs to another account
@@ -36,9 +36,9 @@
 No message, ``repr`` or cause holds a password, secret key, token, signature or
 activation code. Errors survive ``pickle`` and ``copy``.
 
-Every error that leaves a purchase, a renewal, a cancellation or a line of ``place_many`` has
-``was_placed``: False (it was refused, or never sent), True (it was placed, and only reading it
-back failed) or None (nobody knows).
+Every error of a purchase, a renewal, a cancellation or a line of ``place_many`` has
+``was_placed``: False (it was refused, or never sent), True (it was placed, but reading the order
+failed) or None (not known).
 """
 
 from __future__ import annotations
@@ -87,16 +87,15 @@ class MioEsimError(Exception):
     """Base of every error of this SDK.
 
     Attributes:
-        endpoint: Path of the endpoint that was called; empty where there was none.
-        tally: Where a sweep ended early, its counts so far (a ``SweepStats``); else None.
-        report: Where ``query_all`` ended early, the ``CardReport`` so far; where ``reconcile``
-            did, the ``ReconcileReport``; where a search for orders did, a list of the orders that
-            were read. Else None.
-        other_order_id: Of an order or renewal, its reference; else None.
-        was_placed: Of a purchase, a renewal or a cancellation, what this call came to. False: it
-            was refused, or never sent. True: it was placed, and only reading it back failed.
-            None: nobody knows, or the order journal has an entry of the reference that is open
-            or placed. None also for every call that buys nothing.
+        endpoint: Path of the endpoint that was called; empty if none was called.
+        tally: The counts (``SweepStats``) of a sweep that ended early; else None.
+        report: What was read before the error: the ``CardReport`` of ``query_all``, the
+            ``ReconcileReport`` of ``reconcile``, or the list of orders of a search. Else None.
+        other_order_id: The reference of the order or renewal, or None.
+        was_placed: Whether this call bought, renewed or cancelled something. False: it was
+            refused, or never sent. True: it was placed, but reading the order failed. None: not
+            known, or the order journal has an open or placed entry of this reference. Also None
+            for all other calls.
     """
 
     endpoint: str = ""
@@ -106,14 +105,14 @@ class MioEsimError(Exception):
     report: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by attributes, since constructors take keywords."""
+        """Pickle the attributes, since the constructors take keyword arguments."""
         return _rebuild, (type(self), self.args, self.__dict__.copy())
 
     def at(self, endpoint: str) -> Self:
-        """Name the endpoint that was called, and return the error itself.
+        """Set ``endpoint``, drop the traceback, and return this error.
 
-        The traceback starts anew: frames that read a reply hold activation codes, and what
-        collects the locals of tracebacks would show them.
+        The traceback is dropped because its frames hold activation codes, which tools that
+        record local variables would show.
         """
         self.endpoint = endpoint
         return self.with_traceback(None)
@@ -127,14 +126,14 @@ def _rebuild(cls: type[MioEsimError], args: tuple[Any, ...], state: dict[str, An
 
 
 class ConfigurationError(MioEsimError, ValueError):
-    """A setting cannot work; the message names it and what to set instead."""
+    """A setting cannot work; the message says which one, and what to set instead."""
 
 
 class InvalidRequest(MioEsimError, ValueError):
     """Bad input, found before a byte was sent.
 
     Attributes:
-        faults: Every fault that was found, one sentence each; the message has the first 20.
+        faults: All faults, one sentence each. The message contains the first 20.
     """
 
     def __init__(self, *faults: str) -> None:
@@ -162,13 +161,13 @@ class DeadlineExceeded(MioEsimError, TimeoutError):
     """
 
     def __init__(self, message: str, last_error: MioEsimError | None = None) -> None:
-        """Keep what the last attempt ended with."""
+        """Keep the error of the last attempt."""
         super().__init__(message)
         self.last_error = last_error
 
 
 class RateLimited(MioEsimError):
-    """HTTP 429 that was not waited out.
+    """The host limits the rate (HTTP 429 or the like), and the call was not tried again.
 
     Attributes:
         retry_after: Seconds that the host asked to wait, or None if it did not say.
@@ -185,10 +184,9 @@ class ProtocolError(MioEsimError):
 
     Attributes:
         reason: ``html``, ``empty``, ``truncated``, ``malformed``, ``too_large``,
-            ``incomplete`` (a search shows fewer orders than there are, whatever it is asked) or
-            ``shape`` (JSON, but not what was expected).
-        data: What the vendor answered to a purchase, as text; else None. Left out of ``str``
-            and ``repr``.
+            ``incomplete`` (a search shows fewer orders than there are) or ``shape`` (JSON, but
+            not what was expected).
+        data: Text of the reply to a purchase; else None. Left out of ``str`` and ``repr``.
     """
 
     data: str | None = None
@@ -200,15 +198,15 @@ class ProtocolError(MioEsimError):
 
 
 class OutcomeUnknown(MioEsimError):
-    """A purchase, renewal, refund or mail may or may not have happened.
+    """A purchase, renewal, refund or e-mail may or may not have taken effect.
 
-    Never send it again before you know. Look for it with the reference.
+    Don't send it again before you know. Search for the order by its reference.
 
     Attributes:
         other_order_id: The caller's reference of the order, or None.
-        order_num: The vendor's order number, where one is known.
-        data: What the vendor answered, where it answered; left out of the message.
-        last_error: What made the outcome unknown, or None.
+        order_num: The vendor's order number, or None.
+        data: What the vendor answered, or None. Left out of the message.
+        last_error: The error that made the outcome unknown, or None.
     """
 
     def __init__(
@@ -220,7 +218,7 @@ class OutcomeUnknown(MioEsimError):
         data: Any = None,
         last_error: MioEsimError | None = None,
     ) -> None:
-        """Keep everything that helps to find out."""
+        """Keep what helps to find out the outcome."""
         super().__init__(message)
         self.other_order_id = other_order_id
         self.order_num = order_num
@@ -229,21 +227,21 @@ class OutcomeUnknown(MioEsimError):
 
 
 class JournalUnavailable(MioEsimError):
-    """The order journal can't be used at the moment, so nothing was sent; try later.
+    """The order journal can't be used now, so nothing was sent; try again later.
 
-    ``was_placed`` is None: the journal may know an earlier order of the same reference.
+    ``was_placed`` is None, since the journal may have an earlier order of this reference.
     """
 
 
 class OrderIncomplete(MioEsimError):
-    """The order was placed, but reading it back failed; read it with its number.
+    """The order was placed, but reading it failed; read it later by its number.
 
     Attributes:
         order_num: The vendor's order number.
         other_order_id: The caller's reference, or None.
-        data: What the vendor answered to the order, where it is known; left out of the
-            message, since it may hold activation codes.
-        last_error: Why it could not be read, or None.
+        data: What the vendor answered to the order, or None. Left out of the message, since
+            it may hold activation codes.
+        last_error: Why the order could not be read, or None.
     """
 
     def __init__(
@@ -255,7 +253,7 @@ class OrderIncomplete(MioEsimError):
         data: Any = None,
         last_error: MioEsimError | None = None,
     ) -> None:
-        """Keep both numbers of the order, and what was answered."""
+        """Keep the order's number and reference, and the reply."""
         super().__init__(message)
         self.was_placed = True
         self.order_num = order_num
@@ -269,7 +267,7 @@ class DuplicateOrder(MioEsimError):
 
     Attributes:
         other_order_id: The reference.
-        order_num: The order that was placed with it, where there is one.
+        order_num: The number of the order that was placed with it, or None.
     """
 
     def __init__(self, message: str, *, other_order_id: str, order_num: str | None = None) -> None:
@@ -280,11 +278,11 @@ class DuplicateOrder(MioEsimError):
 
 
 class SpendLimitReached(MioEsimError):
-    """The next line would have passed the spending limit; nothing of it was sent.
+    """The next line would have exceeded ``max_spend``, and was not sent.
 
     Attributes:
         max_spend: The limit.
-        spent: What the lines before it come to; unknown outcomes count as spent.
+        spent: The total of the lines before; lines of unknown outcome count.
         line: The line that was not sent.
     """
 
@@ -297,7 +295,7 @@ class SpendLimitReached(MioEsimError):
 
 
 class TransportError(MioEsimError):
-    """The network, or an HTTP status, stood in the way."""
+    """The request failed in the network, or with an HTTP status."""
 
 
 class ConnectError(TransportError):
@@ -309,7 +307,7 @@ class ConnectionLost(TransportError):
 
 
 class AttemptTimeout(TransportError, TimeoutError):
-    """One attempt took longer than ``Timeouts.read`` or ``Timeouts.attempt``."""
+    """One attempt took longer than its ``Timeouts`` allow."""
 
 
 class HttpStatusError(TransportError):
@@ -332,7 +330,7 @@ class ApiError(MioEsimError):
 
     Attributes:
         endpoint: Path of the endpoint.
-        code: The vendor's code; text where it was not a number.
+        code: The vendor's code; text if it was not a number.
         message: The vendor's own message, with secrets masked.
         data: The reply's ``data``; left out of ``str`` and ``repr``.
         hint: What to do next.
@@ -341,7 +339,7 @@ class ApiError(MioEsimError):
     def __init__(
         self, endpoint: str, code: int | str, message: str = "", data: Any = None, hint: str = ""
     ) -> None:
-        """Keep the refusal whole."""
+        """Keep all parts of the reply."""
         text = f"{endpoint} answered code {code}"
         if message:
             text += f" ({message})"
@@ -362,23 +360,23 @@ class PermissionDenied(ApiError):
 
 
 class SignatureError(ApiError):
-    """The vendor computes another signature: wrong secret key or scheme."""
+    """The vendor computed another signature: the secret key or the way to sign is wrong."""
 
 
 class TokenExpired(ApiError):
-    """The token was refused: expired, or evicted by a later login."""
+    """The token was refused: it expired, or a later login invalidated it."""
 
 
 class TokenContention(ApiError):
-    """Tokens die as fast as they are made: somebody else logs in on the account."""
+    """New tokens are refused at once: somebody else keeps logging in on the account."""
 
 
 class MissingParameter(ApiError):
-    """The vendor misses a required parameter."""
+    """The vendor says that a required parameter is missing."""
 
 
 class NotFound(ApiError):
-    """The vendor knows no such thing, or the operation failed."""
+    """The vendor doesn't know what was asked for, or the operation failed."""
 
 
 class QueryFailed(ApiError):

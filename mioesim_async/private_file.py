@@ -10,30 +10,30 @@ __all__ = ["new_beside", "replace_file"]
 
 
 def new_beside(target: Path) -> tuple[int, str]:
-    """Open a new file beside another, to take its place; return its descriptor and its path.
+    """Create a temporary file in the directory of ``target``; return its descriptor and path.
 
     Raises:
-        OSError: If it can't be made; it names ``target``.
+        OSError: If the file can't be created; it names ``target``.
     """
     try:
-        # It has mode 0600 from the start.
+        # mkstemp creates the file with mode 0600.
         return tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Write a file in the place of whatever file is there, whole or not at all.
+    """Create or replace a file atomically.
 
     Raises:
-        OSError: If it can't be written.
+        OSError: If the file can't be written.
     """
     handle, name = new_beside(target)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
-            # Else a power cut may leave it half written.
+            # Without this, a power failure may leave an incomplete file.
             os.fsync(file.fileno())
         Path(name).replace(target)
     except BaseException:

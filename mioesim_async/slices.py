@@ -1,7 +1,7 @@
-"""Work that grows with its input, done in slices, so that the event loop goes on turning.
+"""Long work in short slices, so that other tasks of the event loop can run in between.
 
-Such work is written as a generator that stops after each small piece of it (``Steps``). Who has
-the time runs it ``at_once``; coroutines run it ``in_slices``.
+Work that grows with its input is written as a generator that yields after each small piece
+(``Steps``). Synchronous code runs it ``at_once``; coroutines run it ``in_slices``.
 """
 
 from __future__ import annotations
@@ -16,122 +16,124 @@ from heapq import heappop, heappush
 from typing import TypeVar
 from weakref import ref
 
-__all__ = ["Steps", "Turns", "at_once", "in_slices", "turns"]
+__all__ = ["SharedSlice", "Steps", "at_once", "in_slices", "shared_slice"]
 
 T = TypeVar("T")
 
 Steps = Generator[None, None, T]
-"""Work that stops after each piece; what it returns is its result."""
+"""A generator that yields after each piece of work and returns the result."""
 
-SLICE = 0.002
-"""Seconds after which the loop gets its turn; a piece of work must be much shorter.
+SLICE_SECONDS = 0.002
+"""Seconds of work until the loop must run other tasks; a piece must take much less.
 
-They are seconds of the clock. Where other processes take the processor meanwhile, the loop turns
-more often than it has to, and reading the clock costs a tenth of asking for the CPU time.
+This is wall time, since CPU time takes much longer to read. When other processes take the CPU,
+work is interrupted more often than it needs to be.
 """
 
-PAUSE = 0.02
-"""Seconds without such work after which the loop has surely turned."""
+IDLE_SECONDS = 0.02
+"""After so many seconds without such work, the loop has certainly run other tasks."""
 
-WOKEN = 8
-"""So many who wait go on in one turn; as a rule it has time for all of them."""
+MAX_WOKEN = 8
+"""How many waiting coroutines may go on in one slice; it usually has time for all of them."""
 
 now = time.perf_counter
 
 
-class Turns:
-    """For how long all who ask have worked since the event loop surely turned."""
+class SharedSlice:
+    """The slice of time that all coroutines of one event loop share.
 
-    __slots__ = ("_ends", "_is_turning", "_line", "_places")
+    Its time runs from the first piece of work until the loop runs other tasks.
+    """
+
+    __slots__ = ("_ends", "_is_scheduled", "_numbers", "_queue")
 
     def __init__(self) -> None:
-        """Start with a turn in which nobody has worked."""
+        """Start with an unused slice."""
         self._ends = -math.inf
-        self._line: list[tuple[int, asyncio.Future[None]]] = []
-        self._places = itertools.count()
-        self._is_turning = False
+        self._queue: list[tuple[int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+        self._is_scheduled = False
 
-    def is_over(self) -> bool:
-        """Tell whether it is time for a turn of the loop."""
+    def is_used_up(self) -> bool:
+        """Tell whether the caller must let the loop run other tasks."""
         left = self._ends - now()
-        if left > SLICE / 2:
+        if left > SLICE_SECONDS / 2:
             return False
         if left > 0:
-            # The loop may turn by itself, and then there is time again. To be told of every turn,
-            # also of those in which little is done, would cost more.
-            self._tell()
+            # The loop may run other tasks by itself before the slice is used up. Only now is that
+            # worth watching: a callback in every iteration of the loop would cost more.
+            self._schedule()
             return False
-        if left > -PAUSE:
+        if left > -IDLE_SECONDS:
             return True
-        self._ends = now() + SLICE
+        self._ends = now() + SLICE_SECONDS
         return False
 
-    def _tell(self) -> None:
-        """Be told when the loop turns."""
-        if not self._is_turning:
-            self._is_turning = True
-            asyncio.get_running_loop().call_soon(self._turned)
+    def _schedule(self) -> None:
+        """Call ``_begin`` in the next iteration of the loop."""
+        if not self._is_scheduled:
+            self._is_scheduled = True
+            asyncio.get_running_loop().call_soon(self._begin)
 
-    async def next(self) -> None:
-        """Wait until there is time left in a turn, behind those who have waited for longer."""
+    async def wait_for_next(self) -> None:
+        """Wait for a slice with time left; first come, first served."""
         loop = asyncio.get_running_loop()
-        place = next(self._places)
+        number = next(self._numbers)
         while True:
             waiter = loop.create_future()
-            heappush(self._line, (place, waiter))
-            self._tell()
+            heappush(self._queue, (number, waiter))
+            self._schedule()
             await waiter
-            if not self.is_over():
+            if not self.is_used_up():
                 return
 
-    def _turned(self) -> None:
-        """Start a turn, and let the first of the line go on in the next."""
+    def _begin(self) -> None:
+        """Begin a slice, and let the first waiting coroutines go on."""
         self._ends = -math.inf
-        if not self._line:
-            self._is_turning = False
+        if not self._queue:
+            self._is_scheduled = False
             return
-        # Again right before they go on, so that the turn is theirs.
-        asyncio.get_running_loop().call_soon(self._turned)
-        for _ in range(min(WOKEN, len(self._line))):
-            _, waiter = heappop(self._line)
+        # Begin another slice right before they go on, so that they get all of its time.
+        asyncio.get_running_loop().call_soon(self._begin)
+        for _ in range(min(MAX_WOKEN, len(self._queue))):
+            _, waiter = heappop(self._queue)
             if not waiter.done():
                 waiter.set_result(None)
 
 
-class _NoTurns(Turns):
-    """Of a thread in which no event loop of asyncio runs: there is nothing to give a turn to."""
+class _UnlimitedSlice(SharedSlice):
+    """Used where no asyncio loop runs, as under trio: there are no other tasks to wait for."""
 
     __slots__ = ()
 
-    def is_over(self) -> bool:
-        """Return False."""
+    def is_used_up(self) -> bool:
         return False
 
 
-class _Last(threading.local):
-    """The turns of the loop that ran last in this thread."""
+class _Latest(threading.local):
+    """The slice of the loop that last asked for one in this thread."""
 
     loop: Callable[[], asyncio.AbstractEventLoop | None] = staticmethod(lambda: None)
-    turns = Turns()
+    shared = SharedSlice()
 
 
-_last = _Last()
-_none = _NoTurns()
+_latest = _Latest()
+_unlimited = _UnlimitedSlice()
 
 
-def turns() -> Turns:
-    """Return the turns of the running loop; without one, as under trio, they are never over."""
+def shared_slice() -> SharedSlice:
+    """Return the slice of the running loop; without an asyncio loop, one without an end."""
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return _none
-    if _last.loop() is not loop:
-        _last.loop, _last.turns = ref(loop), Turns()
-    return _last.turns
+        return _unlimited
+    if _latest.loop() is not loop:
+        _latest.loop, _latest.shared = ref(loop), SharedSlice()
+    return _latest.shared
 
 
 def at_once(steps: Steps[T]) -> T:
-    """Run work to its end, and return its result."""
+    """Run work to its end without a pause, and return its result."""
     while True:
         try:
             next(steps)
@@ -141,13 +143,13 @@ def at_once(steps: Steps[T]) -> T:
 
 
 async def in_slices(steps: Steps[T]) -> T:
-    """Run work to its end, with turns of the event loop in between, and return its result."""
-    turn = turns()
+    """Run work to its end, let other tasks run in between, and return its result."""
+    shared = shared_slice()
     try:
         while True:
             next(steps)
-            if turn.is_over():
-                await turn.next()
+            if shared.is_used_up():
+                await shared.wait_for_next()
     except StopIteration as done:
         result: T = done.value
         return result

@@ -1,4 +1,4 @@
-"""How long to wait between tries: the wait generators and the jitter of ``backoff``."""
+"""How long to wait between two tries, by the generators and the jitter of ``backoff``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["doubling", "full_jitter", "half_jitter"]
 
 
 def doubling(*, first: float = 1.0, longest: float) -> Iterator[float]:
-    """Give waits without end, each twice as long as the one before.
+    """Yield waits in seconds, without end, each twice as long as the one before.
 
     Args:
         first: The first wait, in seconds.
-        longest: No wait is longer, in seconds.
+        longest: The longest wait, in seconds.
     """
-    # The first step of backoff's generators gives no wait.
+    # The first value of backoff's generators is None.
     return islice(expo(factor=first, max_value=longest), 1, None)
 
 
 def half_jitter(wait: float) -> float:
-    """Return a random wait between half of a wait and all of it."""
+    """Return a random wait between half of this one and all of it, in seconds."""
     return wait / 2 + full_jitter(wait / 2)

@@ -1,7 +1,7 @@
-"""How messages name what helps: in Python's words, or in those of a program around the SDK.
+"""The parts of messages that a program around the SDK may replace.
 
-The command line has a table of its own words. What is made while the table holds is made with
-them: errors, and what they quote of others.
+Messages name Python calls and arguments. The command line replaces them, with ``in_words``, by
+its own options; this affects every message that is made inside that block.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ class _Named(dict[str, object]):
 
 
 def worded(text: str, /, **values: object) -> str:
-    """Write a part of a message; a ``{name}`` in it is one of the values, or else an argument."""
+    """Return a part of a message, replaced if ``in_words`` says so.
+
+    Args:
+        text: The part. A ``{name}`` in it stands for one of ``values``, or else for an argument.
+        **values: Values to put in.
+    """
     return _words.get().get(text, text).format_map(_Named(values))
 
 
 @contextmanager
 def in_words(table: Mapping[str, str]) -> Generator[None]:
-    """Use other words for some parts and arguments, beside those that hold already."""
+    """Replace parts of messages within the block, in addition to an outer ``in_words``."""
     token = _words.set({**_words.get(), **table})
     try:
         yield

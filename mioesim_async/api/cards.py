@@ -83,7 +83,7 @@ class Cards(Group):
         if not asked:
             return []
         reply = await query_cards(self._caller, asked, self._doubt, deadline=deadline)
-        unread = len(reply.bad) + reply.nameless
+        unread = len(reply.bad) + reply.without_iccid
         if unread:
             first = next(iter(reply.bad.values()), None)
             if not reply.cards:
@@ -152,7 +152,7 @@ class Cards(Group):
                 iccids if checked is None else checked,
                 query.ask,
                 batch_size=batch_size,
-                concurrency=pace.most,
+                concurrency=pace.max_limit,
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=partial(query.ask, probe=True),
@@ -284,7 +284,7 @@ class Cards(Group):
                 iccids if checked is None else checked,
                 ask,
                 batch_size=1,
-                concurrency=pace.most,
+                concurrency=pace.max_limit,
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=partial(ask, probe=True),

@@ -16,7 +16,7 @@ from mioesim_async.errors import (
     SignatureError,
 )
 from mioesim_async.fanout import BatchStream
-from mioesim_async.rows.layout import rows_of, sort_in_steps
+from mioesim_async.rows.layout import read_rows_in_steps, rows_of
 from mioesim_async.rows.subject import cards_named, check_about
 from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
@@ -58,7 +58,7 @@ class Group:
         envelope = await self._caller.call(endpoint, params, deadline=deadline)
         try:
             rows = await in_slices(_rows_about(envelope.data, params.get("iccid")))
-            models, _ = await in_slices(sort_in_steps(rows, cls))
+            models, _ = await in_slices(read_rows_in_steps(rows, cls))
         except ProtocolError as error:
             raise error.at(endpoint.path)
         return models

@@ -16,7 +16,7 @@ from mioesim_async.closing import Closing
 from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.models.cards import C, CardOutcome, CardStatus
 from mioesim_async.models.iccid import are_clean, clean_iccid
-from mioesim_async.rows.cards import BatchReply, read_batch, read_usual
+from mioesim_async.rows.cards import BatchReply, read_any_batch, read_clean_batch
 from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.failures import is_fatal, is_outage
@@ -224,9 +224,9 @@ class BatchQuery:
         if reply.cards:
             self._good_seen = True
             self._fruitless = 0
-        if not reply.nameless:
+        if not reply.without_iccid:
             return reply.bad
-        unclear = errors.ProtocolError(NAMELESS.format(reply.nameless))
+        unclear = errors.ProtocolError(NAMELESS.format(reply.without_iccid))
         return {one: unclear for one in asked if one not in reply.cards} | reply.bad
 
     async def _split(
@@ -298,9 +298,9 @@ async def query_cards(
         items=len(iccids),
     )
     try:
-        reply = read_usual(envelope, iccids)
+        reply = read_clean_batch(envelope, iccids)
         if reply is None:
-            reply = await in_slices(read_batch(envelope, iccids))
+            reply = await in_slices(read_any_batch(envelope, iccids))
             _check_about(reply, caller.dialect.batch_parameter)
     except errors.ProtocolError as error:
         raise error.at(QUERY_ICCID_INFORMATION.path)
@@ -317,7 +317,7 @@ def _check_about(reply: BatchReply, parameter: str) -> None:
     Raises:
         ProtocolError: If it is one.
     """
-    if reply.unasked and not (reply.cards or reply.bad or reply.nameless):
+    if reply.unasked and not (reply.cards or reply.bad or reply.without_iccid):
         raise errors.ProtocolError(
             f"the reply is about {reply.unasked} other cards and about none that was asked for; "
             f"if every reply is, the host ignores the parameter {parameter!r}: set "
@@ -399,10 +399,10 @@ class CardStream(Closing, Generic[C]):
         while True:
             for outcome in self._ready:
                 return outcome
+            if self._batches.is_unchecked:
+                await self._batches.check()
             try:
                 batch = await self._batches.__anext__()
-            except errors.InvalidRequest:
-                raise
             except errors.MioEsimError as error:
                 tally = error.tally = evolve(self.stats)
                 error.add_note(

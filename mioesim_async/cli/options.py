@@ -9,7 +9,8 @@ from attrs import frozen
 from cyclopts import Parameter
 
 from mioesim_async.cli.accounts import AccountOptions, client_for
-from mioesim_async.cli.running import Flag, guarded
+# cyclopts looks up the types of the inherited options here, too.
+from mioesim_async.cli.running import AboveZero, Flag, guarded  # noqa: F401
 from mioesim_async.client import MioEsimClient
 
 __all__ = ["COMMON", "Common"]

@@ -8,10 +8,11 @@ import logging
 from collections import abc, deque
 from typing import Generic, Protocol, TypeVar
 
+from mioesim_async.closing import is_being_cancelled
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.slices import Steps, in_slices
 
-__all__ = ["Checked", "SizedIterable", "Source", "is_being_cancelled"]
+__all__ = ["Checked", "SizedIterable", "Source"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -175,9 +176,3 @@ class Source(Generic[T]):
         except Exception as fault:
             # It runs elsewhere, or its own clean-up failed: no reason to lose another error.
             logger.warning("the source could not be closed: %s", type(fault).__name__)
-
-
-def is_being_cancelled() -> bool:
-    """Tell whether the running task itself was asked to end."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0

@@ -14,10 +14,10 @@ from attrs import define
 
 from mioesim_async import errors
 from mioesim_async.clock import Clock, SystemClock
-from mioesim_async.closing import Closing, running_loop
+from mioesim_async.closing import Closing, is_being_cancelled, running_loop
 from mioesim_async.fanout.outage import HostHealth
-from mioesim_async.fanout.source import Checked, Source, is_being_cancelled
-from mioesim_async.slices import turns
+from mioesim_async.fanout.source import Checked, Source
+from mioesim_async.slices import shared_slice
 from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace
 
@@ -182,10 +182,10 @@ class BatchStream(Closing, Generic[T, R]):
         running_loop()
         if self._unchecked is not None:
             await self.check()
-        turn = turns()
-        if turn.is_over():
+        shared = shared_slice()
+        if shared.is_used_up():
             # Whoever takes outcomes that are at hand does not suspend on its own.
-            await turn.next()
+            await shared.wait_for_next()
         if self._pump is None and not self._closed:
             self._pump = asyncio.create_task(self._run(), name="mioesim_async fan-out")
             self._pump.add_done_callback(self._pump_ended)
@@ -266,7 +266,7 @@ class BatchStream(Closing, Generic[T, R]):
 
     async def _run(self) -> None:
         source = self._source = Source(self._items, self._batch_size, self._to_pump.set)
-        turn = turns()
+        shared = shared_slice()
         while True:
             if self._hopeless is not None and not await self._is_hopeful(self._hopeless):
                 continue
@@ -277,8 +277,8 @@ class BatchStream(Closing, Generic[T, R]):
             elif self._deferred and not self._running and self._is_stuck(source):
                 await self._settle_deferred(source)
             elif not source.exhausted and not source.is_waiting and self._has_room():
-                if turn.is_over():
-                    await turn.next()
+                if shared.is_used_up():
+                    await shared.wait_for_next()
                 source.read()
             elif source.exhausted and not self._running and not self._deferred:
                 break
@@ -304,7 +304,9 @@ class BatchStream(Closing, Generic[T, R]):
         return False
 
     def _has_room(self) -> bool:
-        return len(self._running) < self._pace.limit and self._untaken < self._pace.most + AHEAD
+        return (
+            len(self._running) < self._pace.limit and self._untaken < self._pace.max_limit + AHEAD
+        )
 
     def _is_stuck(self, source: Source[T]) -> bool:
         """Tell whether only the deferred batches can bring the stream on."""

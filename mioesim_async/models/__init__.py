@@ -1,1 +1,1 @@
-"""What users hold: attrs classes and open enums."""
+"""The models that users get: attrs classes and enums that accept unknown values."""

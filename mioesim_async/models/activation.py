@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 __all__ = ["ActivationCode", "InstallLinks", "trimmed"]
 
 QUIET_ZONE = 4
-"""Modules around a QR code, as its standard asks."""
+"""Modules of white around a QR code, as the standard requires."""
 
-MAX_DRAWN = 2331
-"""Bytes that the largest QR code with error correction M holds (ISO/IEC 18004)."""
+MAX_QR_BYTES = 2331
+"""Bytes in the largest QR code with error correction M (ISO/IEC 18004)."""
 
 MAX_SCALE = 100
-"""Pixels of a module; a usual code is then 4,900 pixels wide, enough for a poster."""
+"""Pixels in a module; a usual code is then 4,900 pixels wide."""
 
-PLAIN: dict[str, Any] = {"xmldecl": False, "nl": False, "svgclass": None, "lineclass": None}
-"""An SVG element that a page's styles don't touch."""
+SVG_OPTIONS: dict[str, Any] = {"xmldecl": False, "nl": False, "svgclass": None, "lineclass": None}
+"""No XML declaration and no classes, so that a page's styles don't change the SVG element."""
 
 WHITE_ON_BLACK, RESET = "\x1b[38;5;231;48;5;16m", "\x1b[0m"
-"""Of the 256 colours, since terminals' themes change the first sixteen."""
+"""Two of the 256 ANSI colours, since terminal themes change the first 16."""
 
-IOS = "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata="
-ANDROID = "https://esimsetup.android.com/esim_qrcode_provisioning?carddata="
+IOS_LINK = "https://esimsetup.apple.com/esim_qrcode_provisioning?carddata="
+ANDROID_LINK = "https://esimsetup.android.com/esim_qrcode_provisioning?carddata="
 
 FIELD = re.compile(r"[!-#%-~]*")
-MARKS = "\u200b\u200e\u200f\u2060\ufeff"
-"""Invisible marks that are pasted along, and the byte order mark of a file."""
+INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
+"""Invisible marks that come with pasted text, and the byte order mark of a file."""
 
-AROUND = "".join(filter(str.isspace, map(chr, range(0x3001)))) + MARKS
+TRIMMED = "".join(filter(str.isspace, map(chr, range(0x3001)))) + INVISIBLE
 
 RULES = {
     "smdp_address": (re.compile(r"[A-Za-z0-9._:-]+"), "the SM-DP+ address", "a host name"),
@@ -50,8 +50,8 @@ RULES = {
 
 
 def trimmed(text: str) -> str:
-    """Drop white space and invisible marks at both ends."""
-    return text.strip(AROUND)
+    """Remove white space and invisible marks from both ends of a text."""
+    return text.strip(TRIMMED)
 
 
 def _check(_: object, attribute: Attribute[Any], value: Any) -> None:
@@ -76,22 +76,22 @@ def _check_scale(scale: Any, kinds: type | tuple[type, ...]) -> None:
     is_one = isinstance(scale, kinds) and type(scale) is not bool
     if not (is_one and 0 < scale <= MAX_SCALE):
         raise InvalidRequest(
-            f"the scale must be a number above 0 and up to {MAX_SCALE}; a whole one for PNG"
+            f"the scale must be a number above 0 and up to {MAX_SCALE}; for PNG, a whole number"
         )
 
 
 @define
 class InstallLinks:
-    """Links that start the installation when they are tapped on the phone itself.
+    """Links that start the installation when the user taps them on the phone itself.
 
-    Each holds the whole activation code, so ``repr`` is masked. Always offer the QR code or
-    the fields for manual entry too.
+    Each link contains the whole activation code, so ``repr`` is masked. Always offer the QR code
+    or the fields for manual entry too, since a link doesn't work on every phone.
 
     Attributes:
-        ios: For iPhones with iOS 17.4 or later (observed; one seller says 17.5). Older
-            ones open a page that can't help.
-        android: For Android (observed, documented by nobody: some makers' phones open it,
-            others show an empty page).
+        ios: For iPhones with iOS 17.4 or later (observed; one seller says 17.5). Older iPhones
+            open a page that doesn't install anything.
+        android: For Android (observed, not documented). Some makers' phones start the
+            installation, others show an empty page.
     """
 
     ios: str = field(repr=lambda _: "***")
@@ -100,24 +100,24 @@ class InstallLinks:
 
 @define(repr=False)
 class ActivationCode:
-    """One activation code, as GSMA SGP.22 section 4.1 lays it out.
+    """One activation code, in the format of GSMA SGP.22 section 4.1.
 
-    Whoever holds it can use the eSIM, so ``repr`` is masked; ``str()`` gives the whole
-    code, with the ``LPA:`` prefix. A code that no phone could read can't be made: that
-    raises ``ValueError``, with a message that does not repeat it.
+    Anyone who has the code can use the eSIM, so ``repr`` is masked; ``str()`` returns the whole
+    code, with the ``LPA:`` prefix. The constructor raises ``ValueError`` for a code that no phone
+    could read; the message does not contain the code.
 
     The ``qr_...`` methods need the extra ``qr``, and raise ``ConfigurationError`` without
-    it. All make a QR code with error correction M and a quiet zone of 4 modules, whose
-    content is exactly ``str()``. A code of more than 2,331 characters can't be drawn: that
-    raises ``InvalidRequest``, which is a ``ValueError`` too. Drawing takes some milliseconds
-    of the processor: on an event loop, use ``await asyncio.to_thread(code.qr_svg)``.
+    it. They draw ``str()`` as a QR code with error correction M and a quiet zone of 4 modules.
+    They raise ``InvalidRequest``, which is a ``ValueError`` too, for a code of more than 2,331
+    characters. Drawing takes some milliseconds of the processor: on an event loop, use
+    ``await asyncio.to_thread(code.qr_svg)``.
 
     Attributes:
         smdp_address: Host name of the SM-DP+ server.
-        matching_id: Names the profile there; may be empty.
-        oid: Object identifier of the SM-DP+, or None.
-        confirmation_required: The user must type a confirmation code.
-        more: Fields of later versions, kept as they came.
+        matching_id: Identifies the profile on that server; may be empty.
+        oid: Object identifier of the SM-DP+ server, or None.
+        confirmation_required: Whether the user must type a confirmation code.
+        more: Fields of later versions of the format, as they came.
     """
 
     smdp_address: str = field(validator=_check)
@@ -128,12 +128,13 @@ class ActivationCode:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``LPA:1$SM-DP+$MatchingID[$OID][$1]``; the prefix may be missing, in any case.
+        """Read ``LPA:1$SM-DP+$MatchingID[$OID][$1]``.
 
-        White space and invisible marks around it are dropped.
+        The prefix may be missing, or in lower case. White space and invisible marks around the
+        text are removed.
 
         Raises:
-            ValueError: If it is no activation code; the message does not repeat it.
+            ValueError: If the text is not an activation code; the message does not contain it.
         """
         code = trimmed(text)
         if code[:4].upper() == "LPA:":
@@ -150,17 +151,17 @@ class ActivationCode:
         return cls(address, matching_id, oid or None, flag == "1", tuple(more))
 
     def install_links(self) -> InstallLinks:
-        """Return the links for iOS and Android; their limits stand at ``InstallLinks``."""
+        """Return the links for iOS and Android; see ``InstallLinks`` for their limits."""
         data = quote(str(self), safe="")
-        return InstallLinks(IOS + data, ANDROID + data)
+        return InstallLinks(IOS_LINK + data, ANDROID_LINK + data)
 
     def qr_svg(self, *, scale: float = 4) -> str:
-        """Return the QR code as an SVG element, for a page or for a file of its own.
+        """Return the QR code as an SVG element, for a page or for a separate file.
 
-        It is black on white whatever the page's colours are.
+        The code is black on white, on a page of any colours.
 
         Args:
-            scale: Pixels (user units) of a module.
+            scale: Pixels (user units) in a module.
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
@@ -168,9 +169,9 @@ class ActivationCode:
         """
         _check_scale(scale, (int, float))
         image, qr = io.BytesIO(), self._qr()
-        qr.save(image, kind="svg", scale=scale, border=QUIET_ZONE, light="#fff", **PLAIN)
+        qr.save(image, kind="svg", scale=scale, border=QUIET_ZONE, light="#fff", **SVG_OPTIONS)
         width, height = qr.symbol_size(scale, QUIET_ZONE)
-        # Without a view box, a page that gives it less room would cut it off.
+        # With a view box, a page with less room scales the code and doesn't cut it off.
         view = f'<svg viewBox="0 0 {width} {height}" '
         return image.getvalue().decode().replace("<svg ", view, 1)
 
@@ -178,7 +179,7 @@ class ActivationCode:
         """Return the QR code as a PNG image, black on white.
 
         Args:
-            scale: Pixels of a module.
+            scale: Pixels in a module.
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
@@ -190,15 +191,15 @@ class ActivationCode:
         return image.getvalue()
 
     def qr_terminal(self, *, color: bool = True) -> str:
-        """Return the QR code as lines of half blocks, two modules high each.
+        """Return the QR code as lines of half blocks, each two modules high.
 
-        A reader wants dark modules on a light ground. What is drawn are the light modules,
-        so that the code is right on a dark terminal even where colours are lost; the colours
-        (ANSI, of the 256) make it right on a light one too.
+        QR readers expect dark modules on a light background. The half blocks draw the light
+        modules, so without colours the code is right on a dark terminal. With colours (ANSI, from
+        the 256) it is also right on a light terminal.
 
         Args:
-            color: Whether to set the colours; False for a terminal that has none. Then it
-                is inverted on a light ground, which many readers take, and some don't.
+            color: Whether to set colours; pass False for a terminal without colours. On a light
+                terminal the code is then inverted, and some readers can't read it.
 
         Raises:
             ConfigurationError: If the extra ``qr`` is not installed.
@@ -213,14 +214,14 @@ class ActivationCode:
 
     @property
     def is_drawable(self) -> bool:
-        """Whether it is short enough for a QR code: 2,331 characters."""
-        return len(str(self)) <= MAX_DRAWN
+        """Whether the code is short enough for a QR code: 2,331 characters."""
+        return len(str(self)) <= MAX_QR_BYTES
 
     def _qr(self) -> QRCode:
         if not self.is_drawable:
             raise InvalidRequest(
-                f"the activation code is too long for a QR code, which holds {MAX_DRAWN:,} "
-                "characters; use its links, or enter it by hand"
+                f"the activation code is too long for a QR code of at most {MAX_QR_BYTES:,} "
+                "characters; use the links, or enter the code by hand"
             )
         try:
             import segno  # noqa: PLC0415 - an extra
@@ -230,12 +231,12 @@ class ActivationCode:
         return segno.make(str(self), error="m", boost_error=False, micro=False)
 
     def __str__(self) -> str:
-        """Return the whole code with its ``LPA:`` prefix. A secret."""
+        """Return the whole code with its ``LPA:`` prefix; it is a secret."""
         tail = [self.oid or "", "1" if self.confirmation_required else "", *self.more]
         while tail and not tail[-1] and not self.more:
             tail.pop()
         return "$".join(["LPA:1", self.smdp_address, self.matching_id, *tail])
 
     def __repr__(self) -> str:
-        """Show that there is a code, and nothing of it."""
+        """Return a text without the code."""
         return "ActivationCode(***)"

@@ -1,4 +1,4 @@
-"""The vendor's codes of plans, taken apart."""
+"""Parses the vendor's codes of packages."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ MAX_SHOWN = 60
 class ApiCode:
     """One ``apiCode``: ``<country>-<0|1>-<days or ?>-<amount>-<G|M>[-D]`` (observed).
 
-    ``ApiCode.parse(text)`` reads one, ``str()`` gives the same text again. A code is unique
+    ``ApiCode.parse(text)`` reads a code, and ``str()`` returns the same text. A code is unique
     only within its SKU.
 
     Attributes:
         country: ISO 3166-1 number without leading zeros, or 99xxx for a region (observed).
         flag: 0 or 1; what it means is not known.
-        days: Length of the plan in days; None where the code has ``?``.
+        days: Length of the plan in days; None if the code has ``?``.
         amount: Amount of data, in ``unit``; per day for a day pass (assumed).
         unit: ``G`` or ``M``.
-        day_suffix: The code ends in ``-D``.
+        day_suffix: Whether the code ends in ``-D``.
     """
 
     country: str
@@ -54,7 +54,7 @@ class ApiCode:
         """Read a code.
 
         Raises:
-            InvalidRequest: If it doesn't follow the grammar; the message says where.
+            InvalidRequest: If the text doesn't have this form; the message names the wrong part.
         """
         if not isinstance(text, str):
             raise InvalidRequest(f"an apiCode is text, not {type(text).__name__}")
@@ -84,7 +84,7 @@ class ApiCode:
 
     @property
     def is_day_pass(self) -> bool:
-        """Whether it is a day pass: ``?`` and ``-D`` both mark one (observed)."""
+        """Whether the package is a day pass: its code has ``?`` or ends in ``-D`` (observed)."""
         return self.day_suffix or self.days is None
 
     @property
@@ -97,11 +97,11 @@ class ApiCode:
         """The country as ISO 3166-1 alpha-2; None for a region and an unknown number.
 
         Raises:
-            ConfigurationError: If the extra ``coverage`` is not installed; not for a region.
+            ConfigurationError: If the extra ``coverage`` is not installed; never for a region.
         """
         return alpha2(self.country)
 
     @property
     def is_region(self) -> bool:
-        """Whether it is for one of the vendor's regions, 99xxx (observed)."""
+        """Whether the code is for one of the vendor's regions, 99xxx (observed)."""
         return is_region(self.country)

@@ -1,4 +1,4 @@
-"""Cards: one eSIM or physical SIM each, by ICCID."""
+"""Models of cards. A card is one eSIM or physical SIM; its ICCID identifies it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ MAX_UNKNOWN_STATUSES = 256
 
 
 class DpStatus(enum.StrEnum):
-    """State of the profile on a card (vendor-documented); unknown states are kept.
+    """State of the profile on a card (vendor-documented).
 
-    ``DpStatus("Frozen")`` makes a member with that value, and ``is_known`` tells.
+    An unknown state is not an error: ``DpStatus("Frozen")`` makes a member with that value, whose
+    ``is_known`` is False.
     """
 
     ACTIVE = "ACTIVE"
     """The plan is running and usage is tracked."""
     ENABLE = "Enable"
-    """The profile is enabled on the device; the plan has perhaps not started."""
+    """The profile is enabled on the device; the plan may not have started."""
     DISABLE = "Disable"
     """The profile is disabled on the device."""
     DELETE = "Delete"
-    """The profile was deleted and can't be activated again."""
+    """The profile was deleted, and can't be activated again."""
 
     @classmethod
     def _missing_(cls, value: object) -> DpStatus | None:
@@ -48,7 +49,7 @@ class DpStatus(enum.StrEnum):
         return unknown
 
     def __reduce_ex__(self, _protocol: object) -> tuple[type[Self], tuple[str]]:
-        """Pickle by value: early 3.11 releases do it by name, which finds no unknown state."""
+        """Pickle by value: early 3.11 releases pickle by name, which fails for unknown states."""
         return type(self), (self._value_,)
 
     @property
@@ -65,14 +66,14 @@ class CardStatus:
         iccid: The ICCID that was asked for, digits only.
         dp_status: State of the profile (vendor-documented), or None.
         used_mb: Data used, in MB (vendor-documented), or None.
-        remaining_mb: Data left, in MB, where the vendor says so (the field's name is
-            assumed). Never computed: on a day pass the total may be meant per day.
+        remaining_mb: Data left, in MB, as the vendor gives it (the field's name is assumed),
+            or None. It is never computed, since on a day pass the total may be per day.
         total_mb: Size of the plan, in MB (observed as text such as ``6GB``), or None.
         starts_at: Start of the plan, GMT+8 (vendor-documented), or None.
         ends_at: End of the plan, GMT+8; a date alone means the end of that day.
         order_num: The vendor's order number (observed), or None.
         sku_id: The SKU (observed), or None.
-        extra: Everything else, as it came. May hold the activation code.
+        extra: All other fields, as they came. May contain the activation code.
     """
 
     iccid: str = ""
@@ -89,10 +90,10 @@ class CardStatus:
 
 @define
 class CardDetail(CardStatus):
-    """Everything that the vendor tells of one card.
+    """All details of one card.
 
     Attributes:
-        activation: The activation code, or None. A secret, masked in ``repr``.
+        activation: The activation code, or None; a secret, masked in ``repr``.
     """
 
     activation: ActivationCode | None = None
@@ -103,12 +104,14 @@ C = TypeVar("C", bound=CardStatus, default=CardStatus)
 
 @define
 class CardOutcome(Generic[C]):
-    """What became of one ICCID of a sweep.
+    """The outcome for one ICCID of a sweep.
+
+    If the vendor doesn't know the card, ``card`` and ``error`` are both None.
 
     Attributes:
-        iccid: The ICCID, cleaned; as it was given where it could not be.
+        iccid: The ICCID, cleaned; an item that is no ICCID is kept as it was given.
         card: The card, or None.
-        error: What went wrong, or None. Both are None where the vendor doesn't know the card.
+        error: The error, or None.
     """
 
     iccid: str
@@ -123,7 +126,7 @@ class CardReport:
     Attributes:
         cards: Cards that were found, by ICCID.
         missing: ICCIDs that the vendor doesn't know.
-        failed: What went wrong, by ICCID.
+        failed: Errors, by ICCID.
     """
 
     cards: dict[str, CardStatus] = field(factory=dict)
@@ -133,7 +136,7 @@ class CardReport:
 
 @define
 class PastPlan:
-    """One plan that a card had, as its history tells (fields assumed: order-like).
+    """One plan in a card's history (its fields are assumed to be those of an order).
 
     Attributes:
         order_num: The vendor's order number, or None.
@@ -141,7 +144,7 @@ class PastPlan:
         status: The order's status code, or None.
         starts_at: Start, GMT+8, or None.
         ends_at: End, GMT+8; a date alone means the end of that day.
-        extra: Everything else, as it came.
+        extra: All other fields, as they came.
     """
 
     order_num: str | None = None

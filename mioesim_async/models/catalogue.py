@@ -1,4 +1,4 @@
-"""What can be bought: SKUs (countries and regions) and their packages."""
+"""Models of the catalogue: SKUs (countries and regions) and their packages."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Sku:
     Attributes:
         sku_id: The vendor's id.
         display: Name to show, or None.
-        country_code: As the vendor writes it, text or number (vendor-documented), or None.
-        extra: Everything else, as it came.
+        country_code: The vendor's code, text or a number (vendor-documented), or None.
+        extra: All other fields, as they came.
     """
 
     sku_id: int | None = None
@@ -34,13 +34,13 @@ class Sku:
         """The country as ISO 3166-1 alpha-2; None for a region and an unknown number.
 
         Raises:
-            ConfigurationError: If the extra ``coverage`` is not installed; not for a region.
+            ConfigurationError: If the extra ``coverage`` is not installed; never for a region.
         """
         return None if self.country_code is None else alpha2(self.country_code)
 
     @property
     def is_region(self) -> bool:
-        """Whether it is one of the vendor's regions, 99xxx (observed), and not a country."""
+        """Whether the SKU is one of the vendor's regions, 99xxx (observed), and not a country."""
         return is_region(self.country_code)
 
 
@@ -63,8 +63,8 @@ class Partner:
 
     Attributes:
         dp_id: The vendor's id (observed).
-        name: Its name (observed), or None.
-        extra: Everything else, as it came.
+        name: The partner's name (observed), or None.
+        extra: All other fields, as they came.
     """
 
     dp_id: int | None = None
@@ -77,21 +77,21 @@ class Package:
     """One plan of a SKU.
 
     Attributes:
-        sku_id: The SKU it belongs to.
+        sku_id: The SKU that the package belongs to.
         price_id: The vendor's id of the plan.
         api_code: The vendor's code of the plan, unique only within its SKU; may be None.
         data_mb: Data, in MB (1 GB = 1024 MB); per day for a day pass (observed).
         days: Length of the plan in days.
         price: Price, per day for a day pass; the currency is not documented.
-        open_card_fee: Added once on top (observed), or None.
-        is_day_pass: The price is per day and the days are chosen by the buyer.
-        is_renewable: It may be renewed (``flowType`` 0, vendor-documented).
-        needs_begin_date: An order must name its first day.
+        open_card_fee: Fee that is added once to the price (observed), or None.
+        is_day_pass: Whether the price is per day and the buyer chooses the number of days.
+        is_renewable: Whether it may be renewed (``flowType`` 0, vendor-documented).
+        needs_begin_date: Whether an order must give ``begin_date``.
         min_days: Fewest days of a day pass, or None.
         max_days: Most days of a day pass, or None.
-        extra: Everything else, as it came.
-        coverage: Countries it works in, as ISO 3166-1 alpha-2 codes; those of its SKU where
-            it names none itself. The vendor's names without the extra ``coverage``.
+        extra: All other fields, as they came.
+        coverage: Countries where it works, as ISO 3166-1 alpha-2 codes; its SKU's countries if
+            the package names none. Without the extra ``coverage``, the vendor's names.
     """
 
     sku_id: int | None = None
@@ -110,19 +110,20 @@ class Package:
     coverage: list[str] = field(factory=list, kw_only=True)
 
     def total_price(self, *, days: int | None = None) -> Decimal:
-        """Return what one card with this plan costs: price, times days for a day pass, plus fee.
+        """Return the price of one card with this package, including the fee.
 
-        Discounts for many days are not counted, since the vendor does not say how they work.
+        The price of a day pass is multiplied by the days. Discounts for many days are not
+        included, since the vendor does not say how they work.
 
         Args:
             days: Days of a day pass; None for other plans.
 
         Raises:
-            InvalidRequest: If days are missing, not allowed or out of range, or the vendor
-                named no price.
+            InvalidRequest: If days are missing, not allowed or out of range, or if the vendor
+                gave no price.
         """
         if self.price is None:
-            raise InvalidRequest("the vendor named no price for this package")
+            raise InvalidRequest("the vendor gave no price for this package")
         if self.is_day_pass != (days is not None):
             need = "needs days=" if self.is_day_pass else "is no day pass and takes no days="
             raise InvalidRequest(f"this package {need}")
@@ -136,19 +137,18 @@ class Package:
 
 @define
 class SkuPackages:
-    """A SKU with the packages that can be had for it.
+    """A SKU with its packages.
 
     Attributes:
         sku_id: The SKU.
         display: Name to show, or None.
-        coverage: Countries it works in, as ISO 3166-1 alpha-2 codes, each once. The
-            vendor's names (vendor-documented) are in ``extra["supportCountry"]``; those that
-            aren't known are in ``extra["unknown_coverage"]`` too, and logged once. Without the
-            extra ``coverage``, the names themselves, each once.
-        packages: The plans; empty where there are none.
-        extra: Everything else, as it came.
-        bad_rows: What is wrong with rows of plans that can't be read; they are in no list.
-            Not compared.
+        coverage: Countries where it works, as ISO 3166-1 alpha-2 codes, each once. The
+            vendor's names (vendor-documented) are in ``extra["supportCountry"]``; unknown names
+            are also in ``extra["unknown_coverage"]``, and logged once. Without the extra
+            ``coverage``, this list has the vendor's names, each once.
+        packages: The packages; may be empty.
+        extra: All other fields, as they came.
+        bad_rows: Errors of packages whose rows can't be read. Not compared by ``==``.
     """
 
     sku_id: int | None = None
@@ -161,13 +161,13 @@ class SkuPackages:
 
 @define
 class SkuOutcome:
-    """What became of one SKU of a crawl.
+    """The outcome for one SKU of a crawl.
 
     Attributes:
         sku: The SKU.
-        packages: Its packages, or None where they could not be had. A SKU without plans has
-            an empty ``packages.packages``.
-        error: What went wrong, or None.
+        packages: Its packages, or None if the call failed. For a SKU without packages,
+            ``packages.packages`` is empty.
+        error: The error, or None.
     """
 
     sku: Sku
@@ -176,7 +176,7 @@ class SkuOutcome:
 
     @property
     def bad_rows(self) -> list[ProtocolError]:
-        """What is wrong with rows of plans that can't be read."""
+        """Errors of packages whose rows can't be read."""
         return [] if self.packages is None else self.packages.bad_rows
 
 
@@ -186,15 +186,15 @@ class CrawlStats:
 
     Attributes:
         listed: SKUs in the list, each counted once.
-        skus: SKUs whose outcome was handed out so far.
-        packages: Packages in these.
-        without_plans: SKUs that were answered and have no plan.
+        skus: SKUs whose outcome was returned so far.
+        packages: Packages of these SKUs.
+        without_plans: SKUs that were answered and have no package.
         failed: SKUs with an error.
-        bad_rows: Rows that can't be read, of the list of SKUs and of plans.
-        bad_skus: What is wrong with rows of the list of SKUs.
-        is_complete: The crawl came to its end, every SKU was answered, and every row was
-            read. Take plans off sale only if it is True. A catalogue without a single
-            package is never complete: a changed reply is likelier than an empty shop.
+        bad_rows: Rows that can't be read, in the list of SKUs and in lists of packages.
+        bad_skus: Errors of rows in the list of SKUs.
+        is_complete: Whether the crawl reached its end, every SKU was answered, and every row
+            was read. Stop selling missing packages only if it is True. It is False for a
+            catalogue without any package, which is more likely a reply in a new format.
     """
 
     listed: int = 0

@@ -1,9 +1,8 @@
-"""Countries as ISO 3166-1 alpha-2 codes, out of the vendor's names and numbers.
+"""Turns the vendor's names and numbers of countries into ISO 3166-1 alpha-2 codes.
 
-Only exact matches count: the tables of ``pycountry`` (names and numbers of the standard) and
-a list of other spellings. Case, accents, spaces and punctuation don't matter. The tables are
-loaded at the first use. Without ``pycountry``, which the extra ``coverage`` installs, no code
-is known.
+A name must match a name of the standard (from ``pycountry``) or a spelling in ``ALIASES``. Case,
+accents, spaces and punctuation don't matter. The tables are loaded at the first use. Without
+``pycountry``, which the extra ``coverage`` installs, no code is known.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from functools import cache, lru_cache
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.slices import Steps
 
-__all__ = ["alpha2", "is_region", "load_in_steps", "read_countries"]
+__all__ = ["alpha2", "is_region", "load_tables_in_steps", "read_countries"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -43,7 +42,7 @@ ALIASES = {
     "CN": ("Mainland China", "China Mainland", "Chinese Mainland"),
     "CV": ("Cape Verde",),
     "CZ": ("Czech",),
-    # The standard has no code of their own for these: they are part of the country.
+    # The standard has no separate codes for these parts of a country.
     "ES": ("Canary Islands",),
     "PT": ("Madeira", "Azores"),
     "FK": ("Falkland Islands", "Falklands"),
@@ -69,21 +68,21 @@ ALIASES = {
     "VA": ("Vatican", "Vatican City", "Holy See"),
     "VG": ("Virgin Islands UK",),
     "VI": ("US Virgin Islands", "United States Virgin Islands"),
-    # Assigned by its users, the European Union among them; the standard keeps it free.
+    # Not in the standard, which reserves it for its users; the European Union uses it.
     "XK": ("Kosovo", "XK", "XKX"),
 }  # fmt: skip
-"""Spellings that the standard doesn't have."""
+"""Spellings that are not in the standard, by alpha-2 code."""
 
 LONGEST_NAME = 100
-MOST_NAMES = 500
-"""Names of countries that are looked up; there are some 250, and a list comes from outside."""
+MAX_NAMES = 500
+"""Names that are looked up in one list. There are some 250 countries; the host may send more."""
 
 NUMBERS = {891: "RS"}
-"""Serbia under the withdrawn number of Serbia and Montenegro (observed)."""
+"""The vendor lists Serbia under the withdrawn number of Serbia and Montenegro (observed)."""
 
 
-PARTS = ("csv", "zipfile", "importlib.metadata", "importlib.resources", "pycountry")
-"""What ``pycountry`` imports, so that one after the other can be imported, and itself."""
+MODULES = ("csv", "zipfile", "importlib.metadata", "importlib.resources", "pycountry")
+"""``pycountry`` and the modules it imports. Importing them one by one takes shorter steps."""
 
 
 def is_region(code: str | None) -> bool:
@@ -91,7 +90,7 @@ def is_region(code: str | None) -> bool:
     return code is not None and REGION.fullmatch(code) is not None
 
 
-# Names come from outside, so there may be any number of them.
+# The cache is bounded, since the host may send any number of names.
 @lru_cache(maxsize=1024)
 def alpha2(country: str) -> str | None:
     """Return the alpha-2 code of a country.
@@ -101,10 +100,10 @@ def alpha2(country: str) -> str | None:
             alpha-2 or alpha-3 code.
 
     Returns:
-        Two capital letters; None for a region and for what is no country that is known.
+        Two capital letters; None for a region or an unknown country.
 
     Raises:
-        ConfigurationError: If pycountry is not installed. A region needs none.
+        ConfigurationError: If pycountry is not installed; never for a region.
     """
     text = country.strip()
     if len(country) > LONGEST_NAME or is_region(text):
@@ -119,17 +118,17 @@ def alpha2(country: str) -> str | None:
 
 
 def read_countries(names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Sort names of countries to codes, each once, and to names that aren't known.
+    """Return the codes of countries, each once, and the names that are not known.
 
-    What comes after the first 500 names isn't known. Without pycountry the names take the place
-    of the codes, each once as it came, and none of them counts as not known.
+    Names after the first 500 count as unknown. Without pycountry, the names are returned in place
+    of the codes, each once, and none counts as unknown.
     """
     if _tables() is None:
         return list(dict.fromkeys(names)), []
     codes: dict[str, None] = {}
     unknown: dict[str, None] = {}
     for place, name in enumerate(names):
-        code = alpha2(name) if place < MOST_NAMES else None
+        code = alpha2(name) if place < MAX_NAMES else None
         if code is None:
             unknown[name] = None
         else:
@@ -137,12 +136,12 @@ def read_countries(names: Iterable[str]) -> tuple[list[str], list[str]]:
     return list(codes), list(unknown)
 
 
-def load_in_steps() -> Steps[None]:
-    """Load the tables, if they are not there: for readers of replies, who run in the event loop."""
+def load_tables_in_steps() -> Steps[None]:
+    """Load the tables in steps, for code that runs in the event loop."""
     if _tables.cache_info().currsize:
         return
     with suppress(ImportError):
-        for name in PARTS:
+        for name in MODULES:
             importlib.import_module(name)
             yield
         len(importlib.import_module("pycountry").countries)
@@ -152,11 +151,11 @@ def load_in_steps() -> Steps[None]:
 
 @cache
 def _tables() -> tuple[dict[str, str], dict[int, str]] | None:
-    """Return codes by folded name, and by number; None without pycountry, which is logged once."""
+    """Return codes by folded name, and codes by number; without pycountry, warn and return None."""
     try:
-        import pycountry  # noqa: PLC0415 - who never asks for a country needn't load them
+        import pycountry  # noqa: PLC0415 - an extra
     except ImportError:
-        logger.warning("%s (until then, coverage has the vendor's names)", MISSING)
+        logger.warning("%s (without it, coverage has the vendor's names)", MISSING)
         return None
     names: dict[str, str] = {}
     numbers: dict[int, str] = {}
@@ -172,7 +171,7 @@ def _tables() -> tuple[dict[str, str], dict[int, str]] | None:
 
 
 def _folded(name: str) -> str:
-    """Leave of a name what tells it from others."""
+    """Return a name without case, accents, spaces, punctuation and articles."""
     plain = name.replace("&", " and ").casefold()
     if not plain.isascii():
         letters = unicodedata.normalize("NFKD", plain)

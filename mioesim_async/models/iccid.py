@@ -1,4 +1,4 @@
-"""ICCIDs as people paste them, cleaned to the digits that the vendor takes."""
+"""Cleans ICCIDs, as people paste them, to the digits that the vendor accepts."""
 
 from __future__ import annotations
 
@@ -17,26 +17,29 @@ __all__ = [
 ]  # fmt: skip
 
 MIN_DIGITS, MAX_DIGITS = 16, 22
-"""Samples have 16 to 20 digits (observed); E.118 padding may add two."""
+"""Digits of an ICCID. Samples have 16 to 20 (observed); E.118 padding may add two."""
 
-LONGEST = 1000
-"""So many characters an item may have, with all that is cleaned away."""
+LONGEST_ITEM = 1000
+"""Characters in an item, before it is cleaned."""
 
-PIECE, FEW = 1000, 100
-"""So many items are checked at once, and so many where some are not clean."""
+PIECE = 1000
+"""Items that are checked in one step."""
 
-# White space, hyphens and dashes, and the invisible marks that spreadsheets paste along.
+SMALL_PIECE = 100
+"""Items that are cleaned in one step, if any item of a piece is not clean."""
+
+# White space, hyphens and dashes, and invisible marks that come with text from spreadsheets.
 NOISE = re.compile(r"[\s\-\u2010-\u2015\u2212\u200b\u200e\u200f\u2060\ufeff]+")
 
 
 def clean_iccid(raw: object) -> str:
     """Return the digits of one ICCID.
 
-    Spaces, dashes and trailing ``F`` padding are dropped. Neither the prefix 89 nor the
-    Luhn digit is asked for: the vendor's own samples break both (observed).
+    Spaces, dashes and trailing ``F`` padding are removed. The prefix 89 and the Luhn digit are not
+    checked, since the vendor's own samples have neither (observed).
 
     Raises:
-        InvalidRequest: If it is not text of 16 to 22 ASCII digits.
+        InvalidRequest: If the rest is not text of 16 to 22 ASCII digits.
     """
     if is_clean(raw):
         return raw
@@ -44,7 +47,7 @@ def clean_iccid(raw: object) -> str:
         raise InvalidRequest(
             f"{shown(raw)} is a {type(raw).__name__}; pass ICCIDs as text, numbers lose digits"
         )
-    if len(raw) > LONGEST:
+    if len(raw) > LONGEST_ITEM:
         raise InvalidRequest(f"{shown(raw)} is not an ICCID: it has {len(raw):,} characters")
     text = NOISE.sub("", raw).rstrip("Ff")
     if _is_digits(text):
@@ -62,11 +65,11 @@ def clean_iccid(raw: object) -> str:
 
 
 def iccid_or_none(raw: object) -> str | None:
-    """Return the digits of what may be an ICCID, a whole number too, or None."""
-    if type(raw) is int and raw.bit_length() < LONGEST:
+    """Return the digits of an ICCID, given as text or a whole number; None if it is no ICCID."""
+    if type(raw) is int and raw.bit_length() < LONGEST_ITEM:
         raw = str(raw)
-    # Most of what is asked about here is the name of a field.
-    if not isinstance(raw, str) or not MIN_DIGITS <= len(raw) <= LONGEST:
+    # Fast, since most callers pass names of fields.
+    if not isinstance(raw, str) or not MIN_DIGITS <= len(raw) <= LONGEST_ITEM:
         return None
     if is_clean(raw):
         return raw
@@ -75,7 +78,7 @@ def iccid_or_none(raw: object) -> str | None:
 
 
 def is_clean(raw: object) -> TypeGuard[str]:
-    """Tell whether it is an ICCID with nothing to clean."""
+    """Tell whether a value is an ICCID that needs no cleaning."""
     return type(raw) is str and MIN_DIGITS <= len(raw) <= MAX_DIGITS and _is_digits(raw)
 
 
@@ -84,17 +87,17 @@ def _is_digits(text: str) -> bool:
 
 
 def shown(raw: object) -> str:
-    """Return how a message may show an item: it may be anything, an activation code too."""
+    """Return an item's text for messages; an activation code is not shown."""
     if not isinstance(raw, str):
         return "the item"
     text = raw if len(raw) <= 40 else raw[:37] + "..."
-    looked_at = raw[:LONGEST].upper()
+    looked_at = raw[:LONGEST_ITEM].upper()
     is_code = "$" in looked_at or "LPA" in looked_at
     return "an activation code" if is_code else repr(text)
 
 
 def are_clean(items: Sequence[object]) -> bool:
-    """Tell of many items at once, in less than half the time of one after the other."""
+    """Tell whether all items need no cleaning; faster than ``is_clean`` for each."""
     if {*map(type, items)} != {str}:
         return False
     texts = cast("Sequence[str]", items)
@@ -107,10 +110,10 @@ def are_clean(items: Sequence[object]) -> bool:
 
 
 def check_iccids(items: Iterable[object]) -> list[str]:
-    """Clean every ICCID, or name all that are wrong with their positions.
+    """Clean every ICCID.
 
     Raises:
-        InvalidRequest: With one fault for each bad item, positions counted from 0.
+        InvalidRequest: With a fault for each item that is no ICCID, and its position from 0.
     """
     items = list(items)
     if len(items) <= PIECE and are_clean(items):
@@ -119,22 +122,24 @@ def check_iccids(items: Iterable[object]) -> list[str]:
 
 
 def check_in_steps(items: Iterable[object]) -> Steps[deque[list[str]]]:
-    """Do the same a piece at a time, and return the pieces.
+    """Clean every ICCID in steps, and return them in pieces.
 
     Raises:
-        InvalidRequest: With one fault for each bad item, positions counted from 0.
+        InvalidRequest: With a fault for each item that is no ICCID, and its position from 0.
     """
     pieces: deque[list[str]] = deque()
     faults: list[str] = []
     position = 0
     left = iter(items)
     while piece := list(islice(left, PIECE)):
-        # Most lists are clean, and a call for each item takes ten times as long.
+        # Most lists are clean, and a call for each item is much slower.
         if are_clean(piece):
             pieces.append(cast("list[str]", piece))
         else:
-            for start in range(0, len(piece), FEW):
-                pieces.append(_cleaned(piece[start : start + FEW], position + start, faults))
+            for start in range(0, len(piece), SMALL_PIECE):
+                pieces.append(
+                    _cleaned(piece[start : start + SMALL_PIECE], position + start, faults)
+                )
                 yield
         position += len(piece)
         yield
@@ -144,7 +149,7 @@ def check_in_steps(items: Iterable[object]) -> Steps[deque[list[str]]]:
 
 
 def _cleaned(items: Sequence[object], first: int, faults: list[str]) -> list[str]:
-    """Clean items one by one, and add what is wrong with them to the faults."""
+    """Clean items one by one, and add a fault for each that is no ICCID."""
     cleaned: list[str] = []
     for position, item in enumerate(items, first):
         try:

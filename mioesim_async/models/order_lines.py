@@ -1,4 +1,4 @@
-"""What a caller wants to buy: one order or one renewal."""
+"""Models of what a caller wants to buy: one order or one renewal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["OrderLine", "RenewalLine", "new_reference"]
 
 
 def new_reference() -> str:
-    """Return a reference for one logical order: 32 hexadecimal digits that never repeat."""
+    """Return a new, unique reference for one order: 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
@@ -23,22 +23,22 @@ class OrderLine:
     """One order, with the fields that ``orders.place`` takes.
 
     Attributes:
-        sku_id: The SKU; together with ``price_id``, or instead of both ``api_code``.
-        price_id: The plan of that SKU.
-        api_code: The plan's code; unique only within a SKU (observed).
+        sku_id: The SKU. Give it with ``price_id``, or give ``api_code``.
+        price_id: The package of that SKU.
+        api_code: The package's code; unique only within a SKU (observed).
         count: How many cards.
-        package: The plan as the catalogue gives it; the order is then checked against it.
-        other_order_id: Your reference. Made once for the line if you give none; give your
-            own if the order may be repeated after your process has died.
+        package: The package from the catalogue. If given, the order is checked against it.
+        other_order_id: Your reference. By default, the line makes a new one. Give your own
+            if you may repeat the order after your process has ended.
         other_item_id: Your reference of the item.
-        dp_id: The partner whose physical SIMs these are.
-        iccids: Physical SIMs, as many as ``count``.
+        dp_id: The partner whose physical SIMs are used.
+        iccids: The ICCIDs of the physical SIMs, as many as ``count``.
         begin_date: First day of the plan, in GMT+8.
         daypass_days: Days of a day pass.
-        customer_email: Where the vendor sends the customer's mail.
-        send_email: Have the vendor send it.
-        pdf_language: Language of the PDF, as the vendor names it.
-        remark: Text for yourself.
+        customer_email: The customer's address, for mail from the vendor.
+        send_email: Whether the vendor sends that mail.
+        pdf_language: Language of the PDF, in the vendor's spelling.
+        remark: A note for yourself.
     """
 
     sku_id: int | None = None
@@ -63,18 +63,18 @@ class RenewalLine:
     """One renewal, with the fields that ``orders.renew`` takes.
 
     Attributes:
-        sku_id: The SKU; together with ``price_id``, or instead of both ``api_code``.
-        price_id: The plan of that SKU.
-        api_code: The plan's code; unique only within a SKU (observed).
-        order_num: The order to renew; or else ``iccid``.
+        sku_id: The SKU. Give it with ``price_id``, or give ``api_code``.
+        price_id: The package of that SKU.
+        api_code: The package's code; unique only within a SKU (observed).
+        order_num: The order to renew; give this or ``iccid``.
         iccid: The card to renew.
-        package: The plan as the catalogue gives it; the renewal is then checked against it.
-        other_order_id: Your reference. Made once for the line if you give none; give your
-            own if the renewal may be repeated after your process has died.
+        package: The package from the catalogue. If given, the renewal is checked against it.
+        other_order_id: Your reference. By default, the line makes a new one. Give your own
+            if you may repeat the renewal after your process has ended.
         other_item_id: Your reference of the item.
         daypass_days: Days of a day pass.
-        pdf_language: Language of the PDF, as the vendor names it.
-        remark: Text for yourself.
+        pdf_language: Language of the PDF, in the vendor's spelling.
+        remark: A note for yourself.
     """
 
     sku_id: int | None = None

@@ -1,4 +1,4 @@
-"""Orders, renewals, and what came of them."""
+"""Models of orders and renewals, their cards and their usage."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ MAX_UNKNOWN_STATUSES = 256
 
 
 class OrderStatus(enum.IntEnum):
-    """State of an order (vendor-documented); unknown states are kept.
+    """State of an order (vendor-documented).
 
-    ``OrderStatus(9)`` makes a member with that value, and ``is_known`` tells.
+    An unknown state is not an error: ``OrderStatus(9)`` makes a member with that value, whose
+    ``is_known`` is False.
     """
 
     UNPAID = -1
@@ -44,7 +45,7 @@ class OrderStatus(enum.IntEnum):
         return unknown
 
     def __reduce_ex__(self, _protocol: object) -> tuple[type[Self], tuple[int]]:
-        """Pickle by value: early 3.11 releases do it by name, which finds no unknown state."""
+        """Pickle by value: early 3.11 releases pickle by name, which fails for unknown states."""
         return type(self), (self._value_,)
 
     @property
@@ -60,10 +61,10 @@ class OrderCard:
     Attributes:
         iccid: The ICCID, digits only.
         activation: The activation code of an eSIM, or None; a secret.
-        pdf_url: Where the vendor's PDF for the customer is, or None. Whoever opens it sees
-            the activation code, so it is left out of ``repr``.
+        pdf_url: Address of the vendor's PDF for the customer, or None. The PDF shows the
+            activation code, so the address is left out of ``repr``.
         used_mb: Data used, in MB, or None.
-        extra: Everything else, as it came.
+        extra: All other fields, as they came.
     """
 
     iccid: str = ""
@@ -81,17 +82,17 @@ class Order:
         order_num: The vendor's order number (vendor-documented).
         status: Its state (vendor-documented), or None.
         count: How many cards (vendor-documented), or None.
-        price: Its price (vendor-documented; whether of one card or of all is not said, and
-            the currency neither), or None.
-        purchased_at: When it was bought, GMT+8 (vendor-documented), or None.
-        is_renewal: It renewed a card (vendor-documented).
-        main_order_num: Of a renewal, the order that it renewed, or None.
-        other_order_id: The reference that was given when it was placed, or None. A number in
-            its place is the vendor's own (observed), and stays in ``extra``.
+        price: Its price (vendor-documented), or None. The vendor doesn't say whether it is for
+            one card or for all, nor the currency.
+        purchased_at: Time of the purchase, GMT+8 (vendor-documented), or None.
+        is_renewal: Whether it renewed a card (vendor-documented).
+        main_order_num: For a renewal, the order that it renewed, or None.
+        other_order_id: The reference that the caller gave, or None. If the field has a number,
+            it is the vendor's own (observed), and stays in ``extra``.
         sku_id: The SKU (observed), or None.
-        price_id: The plan (vendor-documented), or None.
-        cards: All its cards; empty where the reply named none.
-        extra: Everything else, as it came.
+        price_id: The package (vendor-documented), or None.
+        cards: All its cards; empty if the reply has none.
+        extra: All other fields, as they came.
     """
 
     order_num: str = ""
@@ -110,19 +111,19 @@ class Order:
 
 @define
 class PlanUsage:
-    """One plan of an order on one card, with what was used of it (observed).
+    """One plan of an order on one card, with its usage (observed).
 
     Attributes:
         iccid: The ICCID, digits only.
         name: Name to show, or None.
-        price_id: The plan, or None.
-        status: As the vendor writes it, or None.
+        price_id: The package, or None.
+        status: The vendor's status code, or None.
         data_mb: Size of the plan, in MB (1 GB = 1024 MB), or None.
         used_mb: Data used, in MB, or None.
         days: Length of the plan in days, or None.
         starts_at: Start, GMT+8; a date alone is the start of that day.
         ends_at: End, GMT+8; a date alone is the end of that day.
-        extra: Everything else, as it came.
+        extra: All other fields, as they came.
     """
 
     iccid: str = ""
@@ -148,10 +149,10 @@ class OrderUsage:
         status: State of the order, or None.
         count: How many cards, or None.
         daypass_days: Days of a day pass, or None.
-        price: What the vendor calls its total (``totle``), or None.
-        purchased_at: When it was bought, GMT+8, or None.
+        price: The vendor's total (``totle``), or None.
+        purchased_at: Time of the purchase, GMT+8, or None.
         plans: Its plans.
-        extra: Everything else, as it came.
+        extra: All other fields, as they came.
     """
 
     order_num: str = ""
@@ -168,11 +169,11 @@ class OrderUsage:
 
 @define
 class UsagePage:
-    """One page of orders with their usage; iterating it gives its rows.
+    """One page of orders with their usage; iterate over it to get its rows.
 
     Attributes:
         rows: The orders.
-        total: How many there are on all pages, or None.
+        total: Count of orders on all pages, or None.
         page: Number of this page, from 1, or None.
     """
 
@@ -185,5 +186,5 @@ class UsagePage:
         return iter(self.rows)
 
     def __len__(self) -> int:
-        """Return how many rows this page has."""
+        """Return the number of rows on this page."""
         return len(self.rows)

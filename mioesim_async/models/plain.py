@@ -1,4 +1,4 @@
-"""Models as plain data, ready for JSON."""
+"""Turns models into plain data for JSON."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from mioesim_async.wire.depth import CUT, MAX_DEPTH
 __all__ = ["to_dict"]
 
 CONTAINERS = (dict, list, tuple)
-LEVELS = 2 * MAX_DEPTH
-"""So deep a model is written out; no reply fills it deeper."""
+MAX_LEVELS = 2 * MAX_DEPTH
+"""Levels of a model that are written. A model from a reply has fewer."""
 
 
 def to_dict(model: Any) -> Any:
-    """Turn a model, or a list or dict of them, into what ``json.dumps`` takes.
+    """Turn a model, or a list or dict of models, into data for ``json.dumps``.
 
-    Times become ISO 8601 text with their offset, money becomes text, statuses the vendor's
-    spelling. The activation code is written out: whoever gets the result can use the eSIM.
-    What is nested deeper than 128 levels is left out; no reply fills a model deeper than 64.
+    Times become ISO 8601 text with their offset, prices become text, and statuses the vendor's
+    spelling. The activation code is not masked: anyone who has the result can use the eSIM.
+    Values below 128 levels are left out; no reply has more than 64.
     """
-    return _plain(model, LEVELS)
+    return _plain(model, MAX_LEVELS)
 
 
 def _plain(model: Any, levels: int) -> Any:
-    write, fields = _kind(model.__class__)
+    write, fields = _writer_and_fields(model.__class__)
     if write is not None:
         return write(model)
     if fields is None and not isinstance(model, CONTAINERS):
@@ -49,13 +49,13 @@ def _plain(model: Any, levels: int) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _kind(kind: type) -> tuple[Callable[[Any], Any] | None, tuple[str, ...] | None]:
-    """Return what writes values of a type whole, or None, and the fields of a model, or None."""
-    write = next((write for known, write in PLAIN.items() if issubclass(kind, known)), None)
+def _writer_and_fields(kind: type) -> tuple[Callable[[Any], Any] | None, tuple[str, ...] | None]:
+    """Return the writer for values of a type, or None, and the fields of a model, or None."""
+    write = next((write for known, write in WRITERS.items() if issubclass(kind, known)), None)
     return write, tuple(attrs.fields_dict(kind)) if attrs.has(kind) else None
 
 
-PLAIN: dict[type, Callable[[Any], Any]] = {
+WRITERS: dict[type, Callable[[Any], Any]] = {
     enum.Enum: lambda member: member.value,
     Decimal: str,
     datetime: datetime.isoformat,

@@ -1,6 +1,6 @@
-"""How the vendor's rows are read: the layout of each model's rows, and what each reply holds."""
+"""Reads the vendor's rows and replies into models."""
 
-# Each fills the layouts of its models.
+# Each of these modules adds the layouts of its models.
 from mioesim_async.rows import cards, catalogue, orders
 
 __all__ = ["cards", "catalogue", "orders"]

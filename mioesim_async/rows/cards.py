@@ -1,4 +1,4 @@
-"""How the vendor's rows about cards are read."""
+"""Reads the vendor's rows about cards."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mioesim_async.models.iccid import iccid_or_none
 from mioesim_async.rows import scalars
 from mioesim_async.rows.layout import (
     LAYOUTS,
-    MOST_FIELDS,
+    MAX_FIELDS,
     Layout,
-    Wire,
-    clean_rows,
+    Rule,
     is_wrapper,
     normalised,
+    read_clean_rows,
+    read_row,
     reader_of,
     report_once,
-    structure,
 )
 from mioesim_async.rows.subject import iccid_in, names_another
 from mioesim_async.slices import Steps
@@ -36,50 +36,49 @@ __all__ = [
     "BatchReply",
     "detail_row",
     "read_activation",
-    "read_batch",
+    "read_any_batch",
+    "read_clean_batch",
     "read_detail",
-    "read_usual",
 ]
 
 
 MAX_DEPTH = 4
-ICCID = attrgetter("iccid")
-ANOTHER = "a row is filed under one card and says that it is about another"
+iccid_of = attrgetter("iccid")
+CONTRADICTORY_ROW = "a row stands under the ICCID of one card and names another card"
 
-MOST_ROWS = 100
+MAX_ROWS = 100
+"""Rows that any reply may have: a host may send cards that nobody asked for."""
+
 ROWS_PER_CARD = 10
-"""Rows that a reply may have, and more for each card that was asked for.
-
-A card may have several plans, and a host may send cards that nobody asked for.
-"""
+"""More rows for each card that was asked for: a card may have several plans."""
 
 
 def _iccid(value: object) -> str | None:
-    # Whoever asked for the card knows its ICCID; a number may have lost its last digits.
+    # A number may have lost its last digits. The caller sets the ICCID that it asked for.
     return value or None if isinstance(value, str) else None
 
 
-@scalars.remembered
+@scalars.cached
 def _dp_status(value: object) -> DpStatus | None:
     raw = scalars.text(value)
     return None if raw is None else DpStatus(raw)
 
 
-WHOLE_CODES = ("code", "lpa", "lpastring")
-"""Fields for a whole activation code, the preferred one first (observed)."""
+WHOLE_CODE_FIELDS = ("code", "lpa", "lpastring")
+"""Fields that may hold a whole activation code, the preferred one first (observed)."""
 
-ACTIVATION_FIELDS = (*WHOLE_CODES, "smdpaddress", "activationcode")
-scalars.AS_IT_IS[_iccid] = str
+ACTIVATION_FIELDS = (*WHOLE_CODE_FIELDS, "smdpaddress", "activationcode")
+scalars.RETURNED_UNCHANGED[_iccid] = str
 
 
 def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Build the code from a whole LPA string, or from its two halves.
+    """Build the activation code from a whole LPA string, or from an address and a matching id.
 
-    ``code`` is preferred, then ``lpa`` and ``lpaString``; a whole LPA string may also sit in either
-    half. One without a
-    matching id is completed with that of the other half, and taken only if nothing has one.
-    Fields that say the same are used up; where one says something else, they stay in
-    ``extra``.
+    The first that can be read is used: ``code``, ``lpa``, ``lpaString``, a whole LPA string in
+    ``smdpAddress`` or ``activationCode``, and last the two as address and matching id. An LPA
+    string with an empty matching id gets the one in ``activationCode``; without one, it is used
+    only if nothing has a matching id. The used fields leave ``extra``, and the others too if all
+    of them agree with the code.
     """
     keys = {normalised(key): key for key in extra}
     found = {name: extra[keys[name]] for name in ACTIVATION_FIELDS if name in keys}
@@ -104,18 +103,18 @@ def read_activation(values: dict[str, Any], extra: dict[str, Any]) -> None:
         _agrees(activation, name, texts[name]) if name in texts else found[name] is None
         for name in others
     ):
-        report_once("card", "a second activation code", "differs from the one that was taken")
+        report_once("card", "a second activation code", "differs from the one that was used")
         others = []
     for name in (*names, *others):
         del extra[keys[name]]
 
 
 def _candidates(texts: dict[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Give what may be an activation code with the fields that it is made of, best first."""
+    """Yield texts that may be activation codes, the best first, each with the fields it is from."""
     address, matching = texts.get("smdpaddress"), texts.get("activationcode")
     half = matching if matching and "$" not in matching else None
     for name, text in texts.items():
-        if text and (name in WHOLE_CODES or "$" in text):
+        if text and (name in WHOLE_CODE_FIELDS or "$" in text):
             if half and (completed := _completed(text, half)):
                 yield (name, "activationcode"), completed
             yield (name,), text
@@ -124,7 +123,7 @@ def _candidates(texts: dict[str, str]) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _completed(whole: str, matching: str) -> str | None:
-    """Put a matching id into a code that has an empty one; None if it has one."""
+    """Put a matching id into a code whose own is empty; None if it isn't."""
     parts = whole.split("$")
     if len(parts) < 3 or trimmed(parts[2]):
         return None
@@ -132,10 +131,10 @@ def _completed(whole: str, matching: str) -> str | None:
 
 
 def _agrees(activation: ActivationCode, name: str, text: str) -> bool:
-    """Tell whether a field says the same as the code, or nothing."""
+    """Tell whether a field is empty or agrees with the code."""
     if not text:
         return True
-    if name in WHOLE_CODES or "$" in text:
+    if name in WHOLE_CODE_FIELDS or "$" in text:
         with suppress(ValueError):
             return _comparable(ActivationCode.parse(text)) == _comparable(activation)
         return False
@@ -145,48 +144,48 @@ def _agrees(activation: ActivationCode, name: str, text: str) -> bool:
 
 
 def _comparable(code: ActivationCode) -> ActivationCode:
-    # Names of hosts are the same in any case.
+    # Host names ignore case.
     return evolve(code, smdp_address=code.smdp_address.lower())
 
 
-CARD = {
-    "iccid": Wire(("iccid",), _iccid),
-    "dp_status": Wire(("dpStatus",), _dp_status, strict=True),
-    "used_mb": Wire(("usedMB",), scalars.number, strict=True),
-    "remaining_mb": Wire(
+CARD_FIELDS = {
+    "iccid": Rule(("iccid",), _iccid),
+    "dp_status": Rule(("dpStatus",), _dp_status, strict=True),
+    "used_mb": Rule(("usedMB",), scalars.number, strict=True),
+    "remaining_mb": Rule(
         ("remainingMB", "remainMB", "surplusMB", "leftMB", "remainingData", "remainData",
          "surplusData", "remainFlow", "remainingFlow", "surplusFlow", "remaining"),
         scalars.megabytes_or_number,
     ),
-    # The plan's size ("6GB") comes without a word on units in its name, where nothing clearer does.
-    "total_mb": Wire(
-        ("totalMB",), scalars.megabytes_or_number, other={"data": scalars.megabytes}
+    # "data" is the plan's size, such as "6GB". Its name has no unit, so a bare number is refused.
+    "total_mb": Rule(
+        ("totalMB",), scalars.megabytes_or_number, other_readers={"data": scalars.megabytes}
     ),
-    "starts_at": Wire(("startDate", "startTime", "beginDate"), scalars.start_time),
-    "ends_at": Wire(("endDate", "endTime"), scalars.end_time),
-    "order_num": Wire(("orderNum",), scalars.text),
-    "sku_id": Wire(("skuId",), scalars.integer),
+    "starts_at": Rule(("startDate", "startTime", "beginDate"), scalars.time_or_day_start),
+    "ends_at": Rule(("endDate", "endTime"), scalars.time_or_day_end),
+    "order_num": Rule(("orderNum",), scalars.text),
+    "sku_id": Rule(("skuId",), scalars.integer),
 }  # fmt: skip
 
-CARD_KEYS = frozenset(
+ONLY_CARD_KEYS = frozenset(
     normalised(name)
-    for wire in CARD.values()
-    for name, _ in wire.readers()
-    if name not in ("iccid", "data", "remaining")
+    for field in ("dp_status", "used_mb", "remaining_mb", "total_mb")
+    for name, _ in CARD_FIELDS[field].readers()
+    if name not in ("data", "remaining")
 )
-"""Fields that only cards have."""
+"""Normalised names of fields that only cards have."""
 
 LAYOUTS.update(
     {
-        CardStatus: Layout(CARD),
-        CardDetail: Layout(CARD, read_activation),
+        CardStatus: Layout(CARD_FIELDS),
+        CardDetail: Layout(CARD_FIELDS, read_activation),
         PastPlan: Layout(
             {
-                "order_num": Wire(("orderNum",), scalars.text),
-                "display": Wire(("display", "skuName", "name"), scalars.text),
-                "status": Wire(("status",), scalars.integer),
-                "starts_at": Wire(("startDate", "beginDate"), scalars.start_time),
-                "ends_at": Wire(("endDate",), scalars.end_time),
+                "order_num": Rule(("orderNum",), scalars.text),
+                "display": Rule(("display", "skuName", "name"), scalars.text),
+                "status": Rule(("status",), scalars.integer),
+                "starts_at": Rule(("startDate", "beginDate"), scalars.time_or_day_start),
+                "ends_at": Rule(("endDate",), scalars.time_or_day_end),
             }
         ),
     }
@@ -195,87 +194,90 @@ LAYOUTS.update(
 
 @define
 class BatchReply:
-    """What one batch reply said of the cards that were asked for.
+    """What one reply to a batch query says about the cards that were asked for.
 
     Attributes:
-        cards: By the ICCID that was asked for, in the order in which they were asked for.
-        bad: Rows that can't be read, by ICCID.
-        nameless: Rows that can't be read and don't say which card they are about.
-        unasked: Cards that nobody asked for.
+        cards: Cards by ICCID, in the order in which they were asked for.
+        bad: Errors of cards whose rows can't be used, by ICCID.
+        without_iccid: Count of rows without a readable ICCID.
+        unasked: Count of rows about cards that nobody asked for.
     """
 
     cards: dict[str, CardStatus] = Factory(dict)
     bad: dict[str, ProtocolError] = Factory(dict)
-    nameless: int = 0
+    without_iccid: int = 0
     unasked: int = 0
 
 
-Named = list[tuple[Any, Any]]
-"""Rows with the ICCID that each is about, as it came; None where it has none."""
+RowsWithIccids = list[tuple[Any, Any]]
+"""Pairs of a row's ICCID, as it came or None, and the row."""
 
 
-def read_usual(envelope: Envelope, asked: Mapping[str, object]) -> BatchReply | None:
-    """Read a list of rows about different cards that were asked for; None if it is anything else.
+def read_clean_batch(envelope: Envelope, asked: Mapping[str, object]) -> BatchReply | None:
+    """Read a reply with only usual rows fast; None if ``read_any_batch`` must read the reply.
 
-    All at once, where a reply with surprises is read row by row.
+    The data must be a list with one usual row for each card, and only cards that were asked for.
     """
     data = envelope.data
-    if not isinstance(data, list) or len(data) > _most_rows(asked):
+    if not isinstance(data, list) or len(data) > _max_rows(asked):
         return None
-    if (cards := clean_rows(data, CardStatus)) is None:
+    if (cards := read_clean_rows(data, CardStatus)) is None:
         return None
-    iccids = [*map(ICCID, cards)]
+    iccids = [*map(iccid_of, cards)]
     if iccids == [*asked]:
-        # These have been hashed.
+        # The strings of ``asked`` already have their hashes, so this is faster.
         return BatchReply(dict(zip(asked, cards, strict=True)))
     named = dict(zip(iccids, cards, strict=True))
     usual = len(named) == len(data) and named.keys() <= asked.keys()
     return BatchReply(_in_order(named, asked)) if usual else None
 
 
-def read_batch(envelope: Envelope, asked: Mapping[str, object]) -> Steps[BatchReply]:
-    """Sort the rows of a reply that is not as usual to the ICCIDs that were asked for.
+def read_any_batch(envelope: Envelope, asked: Mapping[str, object]) -> Steps[BatchReply]:
+    """Read a reply of any form, row by row.
 
     Raises:
-        ProtocolError: If it holds no cards, or far more rows than cards were asked for.
+        ProtocolError: If the data can't hold cards, or has far more rows than cards that were
+            asked for.
     """
-    most = _most_rows(asked)
-    named = yield from _named_rows(envelope.data, most)
-    if _loses_digits(named):
+    most = _max_rows(asked)
+    rows = yield from _rows_with_iccids(envelope.data, most)
+    if _has_rounded_iccid(rows):
         yield
-        named = yield from _named_rows((yield from envelope.exact_in_steps()), most)
-    sorting = _Sorting(asked)
-    for raw, row in named:
-        sorting.take(raw, row)
+        rows = yield from _rows_with_iccids((yield from envelope.exact_data_in_steps()), most)
+    reader = _BatchReader(asked)
+    for raw, row in rows:
+        reader.add(raw, row)
         yield
-    return sorting.reply()
+    return reader.reply()
 
 
-class _Sorting:
-    """Sorts the rows of one reply."""
+class _BatchReader:
+    """Assigns the rows of one reply to the cards that were asked for."""
 
     def __init__(self, asked: Mapping[str, object]) -> None:
         self._asked = asked
         self._read = reader_of(CardStatus)
         self._reply = BatchReply()
         self._unread: dict[str, list[Any]] = {}
-        self._contradicted: set[str] = set()
-        self._claimed: set[str | None] = set()
+        # A contradictory row stands under the ICCID of one card and names another card.
+        self._contradictory: set[str] = set()
+        self._named_by_contradictory: set[str | None] = set()
 
-    def take(self, raw: Any, row: Any) -> None:
-        """Sort one row, with the ICCID that it is about as it came."""
+    def add(self, raw: Any, row: Any) -> None:
+        """Add one row; ``raw`` is its ICCID as it came."""
         reply = self._reply
         iccid = raw if type(raw) is str and raw in self._asked else iccid_or_none(raw)
         if iccid is None:
-            reply.nameless += 1
+            reply.without_iccid += 1
         elif isinstance(row, dict) and names_another(row, iccid):
-            self._contradicted.add(iccid)
-            self._claimed.add(iccid_or_none(iccid_in(row)))
+            self._contradictory.add(iccid)
+            self._named_by_contradictory.add(iccid_or_none(iccid_in(row)))
         elif iccid not in self._asked:
             reply.unasked += 1
-        elif (known := reply.cards.get(iccid)) is not None:
-            # Several plans on one card: the first row is the card, none is dropped.
-            known.extra.setdefault("more_rows", []).append(cut(row))
+        elif (first := reply.cards.get(iccid)) is not None:
+            # A card with several plans has several rows: the first fills the card, and the others
+            # are kept in its extra.
+            first.extra.setdefault("more_rows", []).append(cut(row))
         else:
             try:
                 card: CardStatus = self._read(row)
@@ -287,22 +289,23 @@ class _Sorting:
                 reply.cards[iccid] = card
 
     def reply(self) -> BatchReply:
-        """Return what was said of the cards that were asked for."""
+        """Return the reply, when all rows were added."""
         reply, asked = self._reply, self._asked
         for iccid in reply.cards.keys() & reply.bad.keys():
             del reply.bad[iccid]
             reply.cards[iccid].extra.setdefault("more_rows", []).extend(self._unread[iccid])
-        # Neither card can be told from a row that contradicts itself, nor is one of them missing.
-        doubted = self._contradicted | (self._claimed - reply.cards.keys())
-        for iccid in [iccid for iccid in asked if iccid in doubted]:
+        # A contradictory row may be about either card, so neither of them is read from it or called
+        # missing. The card that it names may have a row of its own.
+        unclear = self._contradictory | (self._named_by_contradictory - reply.cards.keys())
+        for iccid in [iccid for iccid in asked if iccid in unclear]:
             reply.cards.pop(iccid, None)
-            reply.bad[iccid] = ProtocolError(ANOTHER)
+            reply.bad[iccid] = ProtocolError(CONTRADICTORY_ROW)
         reply.cards = _in_order(reply.cards, asked)
         return reply
 
 
-def _most_rows(asked: Mapping[str, object]) -> int:
-    return MOST_ROWS + ROWS_PER_CARD * len(asked)
+def _max_rows(asked: Mapping[str, object]) -> int:
+    return MAX_ROWS + ROWS_PER_CARD * len(asked)
 
 
 def _in_order(
@@ -312,97 +315,94 @@ def _in_order(
 
 
 def read_detail(envelope: Envelope, iccid: str) -> Steps[CardDetail | None]:
-    """Read the one card that was asked for; None if there is none.
+    """Read the one card that was asked for; None if the reply has no card.
 
     Raises:
-        ProtocolError: If the reply is about something else, or can't be read.
+        ProtocolError: If the reply is about another card, or can't be read.
     """
     row = yield from detail_row(envelope, iccid)
     if row is None:
         return None
-    card = structure(row, CardDetail)
+    card = read_row(row, CardDetail)
     card.iccid = iccid
     return card
 
 
 def detail_row(envelope: Envelope, iccid: str) -> Steps[Any]:
-    """Return the one row about a card, with every digit of ICCIDs that came as numbers, or None.
+    """Return the one row about a card; None if the reply has no row.
+
+    If ICCIDs came as numbers that lost digits, the reply is parsed again with all digits.
 
     Raises:
-        ProtocolError: If the reply is about something else.
+        ProtocolError: If the reply is about another card.
     """
     data = envelope.data
     if isinstance(data, dict) and data.get("iccid") == iccid:
         return data
-    named = yield from _named_rows(data, MOST_ROWS)
-    if _loses_digits(named):
+    rows = yield from _rows_with_iccids(data, MAX_ROWS)
+    if _has_rounded_iccid(rows):
         yield
-        data = yield from envelope.exact_in_steps()
-        named = yield from _named_rows(data, MOST_ROWS)
-    return _only_row(data, named, iccid)
+        data = yield from envelope.exact_data_in_steps()
+        rows = yield from _rows_with_iccids(data, MAX_ROWS)
+    return _only_row(data, rows, iccid)
 
 
-def _loses_digits(named: Named) -> bool:
-    # The fast parser can't hold integers over 64 bits.
+def _has_rounded_iccid(rows: RowsWithIccids) -> bool:
+    # orjson turns integers over 64 bits into floats.
     return any(
         isinstance(iccid, float) or (isinstance(row, dict) and isinstance(iccid_in(row), float))
-        for iccid, row in named
+        for iccid, row in rows
     )
 
 
-def _only_row(data: Any, named: Named, iccid: str) -> Any:
-    """Return the one row about a card, whatever it is wrapped in, or None."""
-    for raw, row in named:
+def _only_row(data: Any, rows: RowsWithIccids, iccid: str) -> Any:
+    """Return the one row about a card, or None; raise if the rows are about other cards."""
+    for raw, row in rows:
         if iccid_or_none(raw) == iccid:
             if isinstance(row, dict) and names_another(row, iccid):
-                raise ProtocolError(ANOTHER)
+                raise ProtocolError(CONTRADICTORY_ROW)
             return row
-    if any(raw is not None for raw, _ in named):
+    if any(raw is not None for raw, _ in rows):
         raise ProtocolError("the reply is about another card than the one that was asked for")
     if isinstance(data, dict) and not is_wrapper(data):
         return data or None
-    if len(named) > 1:
-        raise ProtocolError("the reply holds several rows and none says which card it is about")
-    return named[0][1] if named else None
+    if len(rows) > 1:
+        raise ProtocolError("the reply has several rows, and none of them has an ICCID")
+    return rows[0][1] if rows else None
 
 
-def _named_rows(data: Any, most: int) -> Steps[Named]:
-    """Collect the rows of a reply.
-
-    Args:
-        data: The reply's data.
-        most: So many rows it may have.
-    """
-    rows: Named = []
+def _rows_with_iccids(data: Any, most: int) -> Steps[RowsWithIccids]:
+    """Return at most ``most`` rows of a reply, each with its ICCID."""
+    rows: RowsWithIccids = []
     if data is not None:
         if not isinstance(data, list | dict):
             raise ProtocolError(f"expected cards, got {type(data).__name__}")
-        yield from _collect(data, rows, MAX_DEPTH, most)
+        yield from _add_rows(data, rows, MAX_DEPTH, most)
     return rows
 
 
 def _is_card(data: Any) -> bool:
-    """Tell whether something has a field that only cards have, whichever card it is about."""
-    return isinstance(data, dict) and any(normalised(key) in CARD_KEYS for key in data)
+    """Tell whether a value is an object with a field that only cards have."""
+    return isinstance(data, dict) and any(normalised(key) in ONLY_CARD_KEYS for key in data)
 
 
-def _collect(data: Any, rows: Named, depth: int, most: int) -> Steps[None]:
-    """Add the rows of a reply, or of what is in it; one that names no card has None.
+def _add_rows(data: Any, rows: RowsWithIccids, depth: int, most: int) -> Steps[None]:
+    """Add the rows in a value, down to ``depth`` levels, each with its ICCID or None.
 
-    An object in a list is a row. An object elsewhere is one if it names a card, is filed under
-    an ICCID, or has a field that only cards have.
+    An object in a list is a row. Any other object is a row if it has an ICCID, stands under one,
+    or has a field that only cards have.
     """
     _check_count(len(rows) + len(data) if isinstance(data, list) else len(rows), most)
     yield
     if isinstance(data, list):
-        # A bare ICCID in a list says nothing of its card.
+        # A bare ICCID in a list is not a row: it has no status.
         items = [item for item in data if item is not None and iccid_or_none(item) is None]
         rows += [(iccid_in(item) if isinstance(item, dict) else None, item) for item in items]
         return
     if (iccid := iccid_in(data)) is not None:
         rows.append((iccid, data))
         return
-    _check_count(len(data), most + MOST_FIELDS)
+    _check_count(len(data), most + MAX_FIELDS)
     keyed = [key for key in data if iccid_or_none(key) is not None]
     for key in keyed:
         value = data[key]
@@ -412,10 +412,13 @@ def _collect(data: Any, rows: Named, depth: int, most: int) -> Steps[None]:
         yield
     if keyed:
         rows.extend((None, row) for key, row in data.items() if key not in keyed and _is_card(row))
-    elif nested := [value for value in data.values() if isinstance(value, list | dict)]:
-        for value in nested if depth else ():
-            yield from _collect(value, rows, depth - 1, most)
-    elif _is_card(data):
+        return
+    before = len(rows)
+    nested = [value for value in data.values() if isinstance(value, list | dict) and value]
+    for value in nested if depth else ():
+        yield from _add_rows(value, rows, depth - 1, most)
+    # What is nested too deeply to be looked at may be a card's row, too.
+    if len(rows) == before and (_is_card(data) or (nested and not depth)):
         rows.append((None, data))
 
 
@@ -423,7 +426,7 @@ def _check_count(count: int, most: int) -> None:
     if count > most:
         raise ProtocolError(
             f"the reply has far more rows ({count:,}) than cards were asked for, and was not read; "
-            "if they are about other cards, the host ignores which were meant: set "
+            "if they are about other cards, the host ignores the parameter with the ICCIDs: set "
             f"{setting('batch_parameter')}",
             "too_large",
         )

@@ -1,4 +1,4 @@
-"""How the vendor's rows about SKUs and packages are read."""
+"""Reads the vendor's rows about SKUs and packages."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from typing import Any
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.catalogue import Package, Partner, Sku, SkuGroup, SkuPackages
-from mioesim_async.models.coverage import load_in_steps, read_countries
+from mioesim_async.models.coverage import load_tables_in_steps, read_countries
 from mioesim_async.rows import scalars
 from mioesim_async.rows.layout import (
     LAYOUTS,
     Layout,
-    Wire,
+    Rule,
+    read_row_in_steps,
+    read_rows_in_steps,
     report_once,
     rows_of,
-    sort_in_steps,
-    structure_in_steps,
 )
 from mioesim_async.slices import Steps
 
 __all__ = ["read_groups", "read_packages", "read_size", "read_skus"]
 
 PACKAGE_LISTS = dict.fromkeys(("esimPackageDtoList", "esimPackageVoList"))
-MAX_NAME = 60
-REPORTED_NAMES = 20
-"""Names of countries that aren't known are told of one plan, and so long each."""
+MAX_NAME_SHOWN = 60
+MAX_NAMES_REPORTED = 20
+"""Unknown country names that are logged for one plan."""
 
 PRICE_IDS = frozenset({"priceid", "price_id"})
 
 
 def read_size(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Join ``flows`` and ``unit`` to megabytes (1 GB = 1024 MB)."""
+    """Set ``data_mb`` from ``flows`` and ``unit`` (1 GB = 1024 MB)."""
     unit = extra.get("unit")
     if extra.get("flows") is not None and isinstance(unit, str):
         try:
@@ -42,8 +42,8 @@ def read_size(values: dict[str, Any], extra: dict[str, Any]) -> None:
             del extra["flows"], extra["unit"]
 
 
-def _countries(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Turn names of countries to codes; the names stay in extra."""
+def _read_coverage(values: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Replace names of countries by codes; the names stay in extra."""
     names = values.get("coverage")
     if names is None:
         return
@@ -51,38 +51,38 @@ def _countries(values: dict[str, Any], extra: dict[str, Any]) -> None:
     values["coverage"], unknown = read_countries(names)
     if unknown:
         extra["unknown_coverage"] = unknown
-    for name in unknown[:REPORTED_NAMES]:
-        report_once("coverage", repr(name[:MAX_NAME]), "is no country that is known")
+    for name in unknown[:MAX_NAMES_REPORTED]:
+        report_once("coverage", repr(name[:MAX_NAME_SHOWN]), "is not a known country")
 
 
-def _package(values: dict[str, Any], extra: dict[str, Any]) -> None:
+def _read_package_extra(values: dict[str, Any], extra: dict[str, Any]) -> None:
     if "is_day_pass" not in values:
-        # Taken for another plan, a day pass would cost one day only.
-        values["is_day_pass"] = _says_day_pass(values.get("api_code"))
+        # If a day pass were taken for another plan, its price would be that of one day.
+        values["is_day_pass"] = _is_day_pass_code(values.get("api_code"))
     read_size(values, extra)
-    _countries(values, extra)
+    _read_coverage(values, extra)
 
 
-def _says_day_pass(api_code: str | None) -> bool:
+def _is_day_pass_code(api_code: str | None) -> bool:
     try:
         return api_code is not None and ApiCode.parse(api_code).is_day_pass
     except ValueError:
         return False
 
 
-def _packages(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
-    """Read the plans, whichever of their two lists holds them."""
-    yield from load_in_steps()
-    _countries(values, extra)
+def _read_packages(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
+    """Read the packages from both lists that may hold them."""
+    yield from load_tables_in_steps()
+    _read_coverage(values, extra)
     packages: list[Package] = []
     bad: list[ProtocolError] = []
     if not extra.keys() & PACKAGE_LISTS:
-        bad.append(ProtocolError(f"SkuPackages: there is none of {', '.join(PACKAGE_LISTS)}"))
+        bad.append(ProtocolError(f"SkuPackages: the row has none of {', '.join(PACKAGE_LISTS)}"))
     for name in PACKAGE_LISTS:
         rows = extra.get(name)
         if isinstance(rows, list):
             del extra[name]
-            good, unread = yield from sort_in_steps(rows, Package)
+            good, unread = yield from read_rows_in_steps(rows, Package)
             packages += good
             bad += unread
         elif rows:
@@ -109,61 +109,64 @@ def _is_zero(value: object) -> bool | None:
     return None if kind is None else kind == 0
 
 
-SKU_ID = Wire(("skuId",), scalars.integer)
-COVERAGE = Wire(("supportCountry",), scalars.texts)
+SKU_ID = Rule(("skuId",), scalars.integer)
+COVERAGE = Rule(("supportCountry",), scalars.texts)
 
 LAYOUTS.update(
     {
         Sku: Layout(
             {
-                "sku_id": Wire(("skuId",), scalars.integer, strict=True),
-                "display": Wire(("display",), scalars.text),
-                "country_code": Wire(("countryCode",), scalars.text),
+                "sku_id": Rule(("skuId",), scalars.integer, strict=True),
+                "display": Rule(("display",), scalars.text),
+                "country_code": Rule(("countryCode",), scalars.text),
             }
         ),
         Partner: Layout(
             {
-                "dp_id": Wire(("id", "dpId"), scalars.integer, strict=True),
-                "name": Wire(("realName", "name"), scalars.text),
+                "dp_id": Rule(("id", "dpId"), scalars.integer, strict=True),
+                "name": Rule(("realName", "name"), scalars.text),
             }
         ),
         Package: Layout(
             {
                 "sku_id": SKU_ID,
-                "price_id": Wire(("priceId",), scalars.integer, strict=True),
-                "api_code": Wire(("apiCode",), scalars.text),
-                "days": Wire(("days",), scalars.integer),
-                "price": Wire(("price",), scalars.decimal, strict=True),
-                "open_card_fee": Wire(("openCardFee",), scalars.decimal, strict=True),
-                "is_day_pass": Wire(("supportDaypass",), _is_day_pass, strict=True),
-                "is_renewable": Wire(("flowType",), _is_zero, strict=True),
-                "needs_begin_date": Wire(("mustDate",), scalars.flag, strict=True),
-                "min_days": Wire(("minDay",), scalars.integer),
-                "max_days": Wire(("maxDay",), scalars.integer),
+                "price_id": Rule(("priceId",), scalars.integer, strict=True),
+                "api_code": Rule(("apiCode",), scalars.text),
+                "days": Rule(("days",), scalars.integer),
+                "price": Rule(("price",), scalars.decimal, strict=True),
+                "open_card_fee": Rule(("openCardFee",), scalars.decimal, strict=True),
+                "is_day_pass": Rule(("supportDaypass",), _is_day_pass, strict=True),
+                "is_renewable": Rule(("flowType",), _is_zero, strict=True),
+                "needs_begin_date": Rule(("mustDate",), scalars.flag, strict=True),
+                "min_days": Rule(("minDay",), scalars.integer),
+                "max_days": Rule(("maxDay",), scalars.integer),
                 "coverage": COVERAGE,
             },
-            _package,
+            _read_package_extra,
         ),
         SkuPackages: Layout(
             {
                 "sku_id": SKU_ID,
-                "display": Wire(("display", "displayEn"), scalars.text),
+                "display": Rule(("display", "displayEn"), scalars.text),
                 "coverage": COVERAGE,
             },
-            nested=_packages,
+            read_nested=_read_packages,
         ),
     }
 )
 
 
 def read_skus(data: Any) -> Steps[tuple[list[Sku], list[ProtocolError]]]:
-    """Read a list of SKUs, each id once, and what is wrong with rows that can't be used.
+    """Read a list of SKUs.
+
+    Returns:
+        One SKU for each id, and an error for each row that can't be used.
 
     Raises:
-        ProtocolError: If it is no list.
+        ProtocolError: If the data is not a list.
     """
     listed = rows_of(data)
-    rows, bad = yield from sort_in_steps(listed, Sku)
+    rows, bad = yield from read_rows_in_steps(listed, Sku)
     total = data.get("total") if isinstance(data, dict) else None
     if isinstance(total, int) and total > len(listed):
         bad.append(ProtocolError(f"the list has {len(listed)} of {total} SKUs"))
@@ -178,10 +181,12 @@ def read_skus(data: Any) -> Steps[tuple[list[Sku], list[ProtocolError]]]:
 
 
 def read_groups(data: Any) -> Steps[list[SkuGroup]]:
-    """Read SKUs by group, in the vendor's order; the map may be wrapped or bare (assumed).
+    """Read the groups of SKUs, in the vendor's order.
+
+    The map of groups is the data itself, or is in its field ``data`` (assumed).
 
     Raises:
-        ProtocolError: If it is no map of lists.
+        ProtocolError: If the data is not a map of lists.
     """
     if data is None:
         return []
@@ -195,18 +200,19 @@ def read_groups(data: Any) -> Steps[list[SkuGroup]]:
     named = [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
     found: list[SkuGroup] = []
     for name in dict.fromkeys([*named, *groups]):
-        skus, _ = yield from sort_in_steps(rows_of(groups.get(name)), Sku)
+        skus, _ = yield from read_rows_in_steps(rows_of(groups.get(name)), Sku)
         found.append(SkuGroup(name, skus))
     return found
 
 
 def read_packages(data: Any, sku_id: int) -> Steps[SkuPackages]:
-    """Read the packages of one SKU: an object, a list of one, or no data where it has none.
+    """Read the packages of one SKU.
 
-    A bare list of packages is taken too (assumed).
+    The data is an object, a list with one object, or missing if the SKU has no packages. A bare
+    list of packages is accepted too (assumed).
 
     Raises:
-        ProtocolError: If it is something else, or about another SKU.
+        ProtocolError: If the data is anything else, or is about another SKU.
     """
     rows = rows_of(data)
     if (yield from _are_packages(rows)):
@@ -215,7 +221,7 @@ def read_packages(data: Any, sku_id: int) -> Steps[SkuPackages]:
         return SkuPackages(sku_id)
     if len(rows) > 1:
         raise ProtocolError(f"expected the packages of one SKU, got {len(rows)} rows")
-    found = yield from structure_in_steps(rows[0], SkuPackages)
+    found = yield from read_row_in_steps(rows[0], SkuPackages)
     if found.sku_id not in (None, sku_id):
         raise ProtocolError("the reply is about another SKU than the one that was asked for")
     found.sku_id = sku_id

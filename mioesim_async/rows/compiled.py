@@ -1,9 +1,9 @@
-"""Many rows read at once, column by column: all that is done for speed alone.
+"""Reads many rows at once, column by column. This module exists for speed only.
 
-The rows of a reply have the same keys in the same order, with few exceptions. Which value fills
-which field is decided once for such a shape, and a column of plain values is checked and read by
-a few calls that loop in C. What reads a shape is sure of what it reads, or it raises ``KeyError``,
-``TypeError`` or ``ValueError``; then the plain reader of ``layout`` has the last word.
+Most rows of a reply have the same keys in the same order: the same shape. Which key fills which
+field is decided once for each shape, and a column of plain values is read by a few calls that
+loop in C. The reader of a shape raises ``KeyError``, ``TypeError`` or ``ValueError`` for any
+unusual row or value; the caller then reads every row with ``layout.RowReader``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from mioesim_async.rows.scalars import AS_IT_IS, DECIMAL_TEXT, MEMOS
+from mioesim_async.rows.scalars import CACHES, DECIMAL_TEXT, RETURNED_UNCHANGED
 from mioesim_async.wire.depth import CONTAINERS, is_too_deep
 
 __all__ = ["Reader", "ShapeReaders"]
@@ -26,43 +26,43 @@ Reader = Callable[[Any], Any]
 ManyReader = Callable[[list[dict[str, Any]]], list[Any]]
 ColumnReader = Callable[[Sequence[Any]], Sequence[Any]]
 Spelling = tuple[str, Reader, bool, int]
-"""Field, reader, strict, rank."""
+"""The field, its reader, whether the rule is strict, and the rank of the spelling."""
 
 MAX_SHAPES = 64
 MAX_KEYS = 64
 
-NONE_USUAL: tuple[int, ManyReader] = (-1, list)
+NO_USUAL_SHAPE: tuple[int, ManyReader] = (-1, list)
 
 
 class ShapeReaders(dict[tuple[str, ...], ManyReader | None]):
-    """By shape, what reads many rows of it; None where only the plain rules can tell."""
+    """Readers of many rows by shape; None for a shape that ``RowReader`` must read."""
 
     def __init__(self, cls: type, spellings: Mapping[str, Spelling | None]) -> None:
         """Read rows of a model."""
         super().__init__()
         self._cls = cls
         self._spellings = spellings
-        self._usual = NONE_USUAL
+        self._usual = NO_USUAL_SHAPE
 
     def __missing__(self, shape: tuple[str, ...]) -> ManyReader | None:
-        """Make the reader of a new shape, as long as there are not too many."""
+        """Make the reader of a new shape, unless there are too many shapes or keys."""
         if len(self) == MAX_SHAPES or not 0 < len(shape) <= MAX_KEYS:
             return None
         found = [self._spellings[key] for key in shape]
         fields = [spelling[0] for spelling in found if spelling is not None]
-        # Which of two spellings wins depends on the values.
+        # Two keys fill one field, and which of them wins depends on the values.
         twice = len(set(fields)) < len(fields)
         reader = self[shape] = None if twice else _shape_reader(self._cls, shape, found)
         return reader
 
     def read(self, rows: list[Any]) -> list[Any] | None:
-        """Read rows that hold no surprise, in no order; None where one does."""
+        """Read rows, and return their models in any order; None if any row is unusual."""
         if {*map(type, rows)} != {dict}:
             return None
         try:
             size, reader = self._usual
             if {*map(len, rows)} == {size}:
-                # Rows of the usual keys need no further look at their shape.
+                # The reader raises KeyError if the keys are not those of its shape.
                 return reader(rows)
         except (KeyError, TypeError, ValueError):
             pass
@@ -81,12 +81,12 @@ class ShapeReaders(dict[tuple[str, ...], ManyReader | None]):
                 models += reader(alike)
             except (TypeError, ValueError):
                 return None
-            self._usual = (len(shape), reader) if len(by_shape) == 1 else NONE_USUAL
+            self._usual = (len(shape), reader) if len(by_shape) == 1 else NO_USUAL_SHAPE
         return models
 
 
 def _shape_reader(cls: type, shape: tuple[str, ...], found: list[Spelling | None]) -> ManyReader:
-    """Write the reader of a shape down; no word of the host's gets into its source."""
+    """Compile the reader of a shape. Its source contains no text from the host."""
     position = {spelling[0]: i for i, spelling in enumerate(found) if spelling is not None}
     readers = [_check_column if one is None else _column_reader(one[1]) for one in found]
     names: dict[str, Any] = {
@@ -118,52 +118,52 @@ def _shape_reader(cls: type, shape: tuple[str, ...], found: list[Spelling | None
             "def read(rows):",
             " columns = zip(*map(values, rows))",
             " columns = [read(column) for read, column in zip(readers, columns)]",
-            # Setting slots takes half the time of calling the class.
+            # Setting the slots is faster than calling the class.
             " models = [*map(new, blank(len(rows)))]",
             f" for model, {each}in zip(models, *columns):",
             *lines,
             " return models",
         ]
     )
-    exec(source, names)  # noqa: S102 - of our own names only
+    exec(source, names)  # noqa: S102 - the source has only our own names
     reader: ManyReader = names["read"]
     return reader
 
 
 def _values_of(first: str, *others: str) -> Reader:
-    # With a single key, itemgetter gives no tuple.
+    # With a single key, itemgetter returns no tuple.
     return itemgetter(first, *others) if others else lambda row: (row[first],)
 
 
 def _check_column(column: Sequence[Any]) -> Sequence[Any]:
-    """Return a column of a field that nobody knows."""
+    """Check and return a column of a field that the layout doesn't name."""
     if not CONTAINERS.isdisjoint(map(type, column)) and any(map(is_too_deep, column)):
         raise ValueError("it is nested too deeply")
     return column
 
 
 def _column_reader(read: Reader) -> ColumnReader:
-    """Return what reads a whole column as a reader reads each of its values."""
-    if read in MEMOS:
-        read = MEMOS[read].__getitem__
-    elif read in AS_IT_IS:
-        return partial(_as_it_is, read, {AS_IT_IS[read]})
+    """Return a reader of columns that gives the results of a reader of values."""
+    if read in CACHES:
+        read = CACHES[read].__getitem__
+    elif read in RETURNED_UNCHANGED:
+        return partial(_unchanged_column, read, {RETURNED_UNCHANGED[read]})
     elif read in DECIMAL_TEXT:
-        return partial(_numbers, read)
+        return partial(_number_column, read)
     return lambda column: [*map(read, column)]
 
 
-def _as_it_is(read: Reader, kinds: set[type], column: Sequence[Any]) -> Sequence[Any]:
+def _unchanged_column(read: Reader, kinds: set[type], column: Sequence[Any]) -> Sequence[Any]:
     is_plain = {*map(type, column)} == kinds and "" not in column
     return column if is_plain else [*map(read, column)]
 
 
-def _numbers(read: Reader, column: Sequence[Any]) -> Sequence[Any]:
+def _number_column(read: Reader, column: Sequence[Any]) -> Sequence[Any]:
     kinds = {*map(type, column)}
     found = column
     if kinds == {str}:
         digits = "".join(column)
-        # float() takes more than digits with a point, such as blanks and underscores.
+        # float() also accepts blanks and underscores, which the reader refuses.
         if digits.isascii() and digits.replace(".", "").isdigit():
             found, kinds = [*map(float, column)], {float}
     is_plain = kinds == {float} and isfinite(sum(found))

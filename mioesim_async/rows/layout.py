@@ -1,8 +1,8 @@
-"""The one machine that turns the vendor's rows into models.
+"""Turns the vendor's rows into models.
 
-Which spellings fill which field is a table per model (a layout); everything else of a row
-goes to ``extra``. Spellings match without regard to case and underscores. The reader is our own
-and not cattrs: it reads several spellings of a field, keeps unknown fields, and is faster.
+Each model has a layout: a table of its fields and of the vendor's spellings for each. Fields of a
+row that the layout doesn't name go to ``extra``. Case and underscores in spellings don't matter.
+cattrs is not used: it reads one spelling for each field, drops unknown fields, and is slower.
 """
 
 from __future__ import annotations
@@ -23,54 +23,52 @@ __all__ = [
     "LAYOUTS",
     "Layout",
     "RowReader",
-    "Wire",
-    "clean_rows",
+    "Rule",
     "is_wrapper",
     "normalised",
+    "read_clean_rows",
+    "read_good_rows",
+    "read_row",
+    "read_row_in_steps",
+    "read_rows_in_steps",
     "reader_of",
     "report_once",
     "rows_of",
-    "sort_in_steps",
-    "sort_rows",
-    "structure",
-    "structure_in_steps",
-    "structure_rows",
 ]
 
 logger = logging.getLogger("mioesim_async")
 
 T = TypeVar("T")
-Finish = Callable[[dict[str, Any], dict[str, Any]], None]
-Nested = Callable[[dict[str, Any], dict[str, Any]], Steps[None]]
+ExtraReader = Callable[[dict[str, Any], dict[str, Any]], None]
+NestedReader = Callable[[dict[str, Any], dict[str, Any]], Steps[None]]
 
-MOST_FIELDS = 2000
-"""More fields make a row unreadable; rows were seen with up to 40."""
+MAX_FIELDS = 2000
+"""Fields in a row. A row with more is refused; rows with up to 40 were observed."""
 
-
-WRAPPED = ("rows", "list", "records", "data")
+WRAPPER_KEYS = ("rows", "list", "records", "data")
 
 
 @attrs.frozen
-class Wire:
+class Rule:
     """How one field is read.
 
     Attributes:
         names: The vendor's spellings, the preferred one first.
         read: Reads the value.
-        strict: A value that can't be read makes the row unreadable; else it stays in
-            ``extra`` and is reported once.
-        other: Less preferred spellings whose values are read in another way.
+        strict: Whether a value that can't be read makes the whole row unreadable. If False,
+            such a value stays in ``extra`` and is logged once.
+        other_readers: Readers for less preferred spellings whose values have another form.
     """
 
     names: tuple[str, ...]
     read: Reader
     strict: bool = False
-    other: Mapping[str, Reader] = attrs.field(factory=dict)
+    other_readers: Mapping[str, Reader] = attrs.field(factory=dict)
 
     def readers(self) -> Iterator[tuple[str, Reader]]:
-        """Give each spelling with its reader, the preferred one first."""
+        """Yield each spelling with its reader, the preferred spelling first."""
         yield from ((name, self.read) for name in self.names)
-        yield from self.other.items()
+        yield from self.other_readers.items()
 
 
 @attrs.frozen
@@ -78,37 +76,37 @@ class Layout:
     """How one model is read.
 
     Attributes:
-        fields: The fields, by name.
-        finish: Fills more fields from what is left.
-        nested: Reads rows that are in a row, in steps, before ``finish``.
+        fields: A rule for each field, by the model's name for the field.
+        read_extra: Moves values from ``extra`` into fields that need more than one value.
+        read_nested: Reads the rows inside a row, in steps; it runs before ``read_extra``.
     """
 
-    fields: Mapping[str, Wire]
-    finish: Finish | None = None
-    nested: Nested | None = None
+    fields: Mapping[str, Rule]
+    read_extra: ExtraReader | None = None
+    read_nested: NestedReader | None = None
 
 
 LAYOUTS: dict[type, Layout] = {}
-"""Filled by the modules that hold the tables."""
+"""Layouts by model. ``cards``, ``catalogue`` and ``orders`` add theirs."""
 
-MOST_REPORTED = 1000
-"""What is reported once has names that come from outside, so there may be any number of them."""
+MAX_REPORTED = 1000
+"""Warnings logged in one process. The host chooses the names, so there may be any number."""
 
 _reported: set[tuple[str, str]] = set()
 
 
 def report_once(model: str, name: str, problem: str) -> None:
-    """Tell once per process that a field can't be read, and no more than 1,000 of them.
+    """Log once per process that a field can't be read, for at most 1,000 fields.
 
-    The value may be a secret.
+    The value is not logged, since it may be a secret.
     """
-    if (model, name) not in _reported and len(_reported) < MOST_REPORTED:
+    if (model, name) not in _reported and len(_reported) < MAX_REPORTED:
         _reported.add((model, name))
         logger.warning("%s: %s %s; kept in extra, reported once", model, name, problem)
 
 
 def normalised(name: str) -> str:
-    """Return the name of a field without what the vendor's spellings of it differ in."""
+    """Return the name of a field in lower case and without underscores."""
     return name.replace("_", "").lower()
 
 
@@ -116,9 +114,9 @@ MAX_SPELLINGS = 1024
 
 
 class Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
-    """Field by the vendor's spelling; a new spelling is normalised once."""
+    """The field that each of the vendor's spellings fills; each spelling is normalised once."""
 
-    def __init__(self, fields: Mapping[str, Wire]) -> None:
+    def __init__(self, fields: Mapping[str, Rule]) -> None:
         self._known = {
             normalised(name): (field, read, wire.strict, rank)
             for field, wire in fields.items()
@@ -133,16 +131,16 @@ class Spellings(dict[str, tuple[str, Reader, bool, int] | None]):
 
 
 class RowReader:
-    """Reads any row of one model in a single pass over it."""
+    """Reads rows of one model, in one pass over each row."""
 
     def __init__(self, cls: type) -> None:
-        """Read by the model's layout."""
+        """Take the model's layout."""
         layout = LAYOUTS[cls]
         self._cls = cls
         self._model = cls.__name__
         self._spellings = Spellings(layout.fields)
-        self._finish = layout.finish
-        self._nested = layout.nested
+        self._read_extra = layout.read_extra
+        self._read_nested = layout.read_nested
 
     def __call__(self, row: Any) -> Any:
         """Read one row.
@@ -150,34 +148,35 @@ class RowReader:
         Raises:
             ProtocolError: If the row can't be read; the message names the field.
         """
-        values, extra = self._sorted(row)
-        if self._nested is not None:
-            at_once(self._nested(values, extra))
-        return self._made(values, extra)
+        values, extra = self._read_fields(row)
+        if self._read_nested is not None:
+            at_once(self._read_nested(values, extra))
+        return self._build(values, extra)
 
     def in_steps(self, row: Any) -> Steps[Any]:
-        """Do the same, and stop after each row in the row."""
-        values, extra = self._sorted(row)
-        if self._nested is not None:
-            yield from self._nested(values, extra)
-        return self._made(values, extra)
+        """Do what ``__call__`` does, and yield after each row inside the row."""
+        values, extra = self._read_fields(row)
+        if self._read_nested is not None:
+            yield from self._read_nested(values, extra)
+        return self._build(values, extra)
 
-    def _sorted(self, row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _read_fields(self, row: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if type(row) is not dict:
             raise ProtocolError(f"{self._model}: expected an object, got {type(row).__name__}")
-        if len(row) > MOST_FIELDS:
+        if len(row) > MAX_FIELDS:
             raise ProtocolError(f"{self._model}: a row has {len(row):,} fields")
         values: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        if not self._fill(row, values, extra):
-            # One field came in two spellings: the preferred one wins, the other is kept.
+        if not self._assign(row, values, extra):
+            # Two keys of the row fill one field: the preferred spelling wins, and the other value
+            # stays in extra.
             values, extra = {}, {}
-            self._fill(dict(sorted(row.items(), key=self._rank)), values, extra, first_wins=True)
+            self._assign(dict(sorted(row.items(), key=self._rank)), values, extra, first_wins=True)
         return values, extra
 
-    def _made(self, values: dict[str, Any], extra: dict[str, Any]) -> Any:
-        if self._finish is not None:
-            self._finish(values, extra)
+    def _build(self, values: dict[str, Any], extra: dict[str, Any]) -> Any:
+        if self._read_extra is not None:
+            self._read_extra(values, extra)
         for key, value in extra.items():
             if type(value) in CONTAINERS and is_too_deep(value):
                 raise ProtocolError(
@@ -185,7 +184,7 @@ class RowReader:
                 )
         return self._cls(**values, extra=extra)
 
-    def _fill(
+    def _assign(
         self,
         row: dict[str, Any],
         values: dict[str, Any],
@@ -193,7 +192,10 @@ class RowReader:
         *,
         first_wins: bool = False,
     ) -> bool:
-        """Sort a row's values to fields and extra; stop with False at a field that comes twice."""
+        """Put a row's values into fields or extra.
+
+        Returns False, without finishing, when a field gets a second value and not ``first_wins``.
+        """
         spellings = self._spellings
         for key, raw in row.items():
             found = spellings[key]
@@ -221,7 +223,7 @@ class RowReader:
                 report_once(self._model, key, f"can't be read: {fault}")
         else:
             return True
-        # Raised outside the handler: the reader's error is no news to anybody.
+        # Raised outside the handler, so that the traceback doesn't show the ValueError as well.
         raise ProtocolError(f"{self._model}: field {key!r} can't be read: {fault}")
 
     def _rank(self, item: tuple[str, Any]) -> int:
@@ -233,32 +235,32 @@ _readers: dict[type, RowReader] = {}
 
 
 def reader_of(cls: type) -> RowReader:
-    """Return what reads the rows of a model; for loops over many rows."""
+    """Return the reader for a model's rows."""
     if cls not in _readers:
         _readers[cls] = RowReader(cls)
     return _readers[cls]
 
 
-_shapes: dict[type, ShapeReaders] = {}
+_shape_readers: dict[type, ShapeReaders] = {}
 
 
-def clean_rows(rows: list[Any], cls: type[T]) -> list[T] | None:
-    """Read rows that hold no surprise all at once, in no order.
+def read_clean_rows(rows: list[Any], cls: type[T]) -> list[T] | None:
+    """Read many rows fast, if all of them have only usual fields and values.
 
     Returns:
-        The models; None where any row needs the plain rules, so that ``structure`` has to tell.
+        The models, in any order; None if any row needs ``read_row``.
     """
     if not rows:
         return []
-    if cls not in _shapes:
+    if cls not in _shape_readers:
         layout = LAYOUTS[cls]
-        if layout.nested is not None or layout.finish is not None:
+        if layout.read_nested is not None or layout.read_extra is not None:
             return None
-        _shapes[cls] = ShapeReaders(cls, Spellings(layout.fields))
-    return _shapes[cls].read(rows)
+        _shape_readers[cls] = ShapeReaders(cls, Spellings(layout.fields))
+    return _shape_readers[cls].read(rows)
 
 
-def structure(row: Any, cls: type[T]) -> T:
+def read_row(row: Any, cls: type[T]) -> T:
     """Read one row.
 
     Raises:
@@ -267,8 +269,8 @@ def structure(row: Any, cls: type[T]) -> T:
     return reader_of(cls)(row)  # type: ignore[no-any-return]
 
 
-def structure_in_steps(row: Any, cls: type[T]) -> Steps[T]:
-    """Read one row, and stop after each row that is in it.
+def read_row_in_steps(row: Any, cls: type[T]) -> Steps[T]:
+    """Read one row, and yield after each row inside it.
 
     Raises:
         ProtocolError: If the row can't be read; the message names the field.
@@ -277,18 +279,17 @@ def structure_in_steps(row: Any, cls: type[T]) -> Steps[T]:
     return model
 
 
-def structure_rows(rows: list[Any], cls: type[T]) -> list[T]:
-    """Read a list of rows; a bad one is reported and skipped."""
-    return sort_rows(rows, cls)[0]
+def read_good_rows(rows: list[Any], cls: type[T]) -> list[T]:
+    """Read a list of rows; log and skip those that can't be read."""
+    return at_once(read_rows_in_steps(rows, cls))[0]
 
 
-def sort_rows(rows: list[Any], cls: type[T]) -> tuple[list[T], list[ProtocolError]]:
-    """Read a list of rows, and return what was read and what is wrong with the others."""
-    return at_once(sort_in_steps(rows, cls))
+def read_rows_in_steps(rows: list[Any], cls: type[T]) -> Steps[tuple[list[T], list[ProtocolError]]]:
+    """Read a list of rows, and yield after each row.
 
-
-def sort_in_steps(rows: list[Any], cls: type[T]) -> Steps[tuple[list[T], list[ProtocolError]]]:
-    """Do the same, and stop after each row."""
+    Returns:
+        The models, and an error for each row that can't be read. Such a row is also logged.
+    """
     reader = reader_of(cls)
     results: list[T] = []
     bad: list[ProtocolError] = []
@@ -298,14 +299,14 @@ def sort_in_steps(rows: list[Any], cls: type[T]) -> Steps[tuple[list[T], list[Pr
         except ProtocolError as error:
             logger.warning("row %d was skipped: %s", position, error)
             error.add_note(f"It is row {position} of its list.")
-            # Its traceback would keep every frame, and so the whole reply, alive.
+            # A traceback refers to frames, and would keep the whole reply in memory.
             bad.append(error.with_traceback(None))
         yield
     return results, bad
 
 
 def rows_of(data: Any) -> list[Any]:
-    """Return the rows of a reply that is a list, one object, or a list inside an object.
+    """Return the rows of a reply: a list, one object, or a list inside an object.
 
     Raises:
         ProtocolError: If it is none of these.
@@ -315,7 +316,7 @@ def rows_of(data: Any) -> list[Any]:
     if isinstance(data, list):
         return data
     if isinstance(data, dict):
-        for name in WRAPPED:
+        for name in WRAPPER_KEYS:
             if isinstance(data.get(name), list):
                 return list(data[name])
         return [] if not data or "total" in data or is_wrapper(data) else [data]
@@ -323,6 +324,6 @@ def rows_of(data: Any) -> list[Any]:
 
 
 def is_wrapper(data: dict[str, Any]) -> bool:
-    """Tell whether an object only holds rows, and is none itself."""
-    holds_rows = any(isinstance(data.get(name), list) for name in WRAPPED)
+    """Tell whether an object holds rows and is not a row itself."""
+    holds_rows = any(isinstance(data.get(name), list) for name in WRAPPER_KEYS)
     return holds_rows or any(iccid_or_none(key) for key in data)

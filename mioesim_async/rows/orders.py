@@ -1,4 +1,4 @@
-"""How the vendor's rows about orders are read."""
+"""Reads the vendor's rows about orders."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mioesim_async.rows.catalogue import read_size
 from mioesim_async.rows.layout import (
     LAYOUTS,
     Layout,
-    Wire,
+    Rule,
     normalised,
+    read_good_rows,
+    read_row_in_steps,
+    read_rows_in_steps,
     rows_of,
-    sort_in_steps,
-    structure_in_steps,
-    structure_rows,
 )
 from mioesim_async.rows.subject import check_about, iccid_in, names_another
 from mioesim_async.slices import Steps
@@ -61,25 +61,29 @@ logger = logging.getLogger("mioesim_async")
 
 ORDER_NUMBER = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9][A-Za-z0-9_-]{2,63}")
 QUOTE = r"""\\?["']"""
-NAMED_IN_TEXT = re.compile(
+NUMBER_IN_TEXT = re.compile(
     rf"rder_?[nN]um{QUOTE}\s*:\s*(?P<quote>{QUOTE})?(?P<number>[\w-]+)"
     rf"(?(quote){QUOTE}|(?=\s*[,}}\]]))"
 )
-"""Whole numbers in text: a number at the end of a cut reply may be a part of a longer one."""
+"""A whole order number in text.
 
-NAME_BEFORE = re.compile(rf"{QUOTE}(?P<main>main_?)?o$", re.IGNORECASE)
+Something must follow the number: at the end of a cut-off reply, its last digits may be missing.
+"""
+
+START_OF_NAME = re.compile(rf"{QUOTE}(?P<main>main_?)?o$", re.IGNORECASE)
 RENEWALS_IN_TEXT = re.compile(
     rf"renew_?order_?num{QUOTE}\s*:[\s\[]*(?:{QUOTE})?[a-z]{{0,4}}[0-9]", re.IGNORECASE
 )
-BARE_IN_TEXT = re.compile(
+BARE_NUMBER_IN_TEXT = re.compile(
     rf"data{QUOTE}\s*:\s*{QUOTE}(?P<number>[A-Z]{{1,4}}[0-9]{{14,20}}){QUOTE}"
 )
-LONGEST_NAME = 8
+NAME_CHARS = 8
+"""Characters before ``rder_num`` that ``START_OF_NAME`` looks at."""
 
-LEVELS = 8
-"""So deep in a reply an order's number is looked for."""
+MAX_SEARCH_LEVELS = 8
+"""Levels of a reply in which an order number is searched for."""
 
-MOST_LEVELS = 64
+MAX_LEVELS = 64
 
 
 def _order_status(value: object) -> OrderStatus | None:
@@ -96,16 +100,16 @@ def _iccid(value: object) -> str | None:
         raise ValueError("expected an ICCID") from None
 
 
-def _plans(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
-    """Read the plans of an order with its usage."""
+def _read_plans(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
+    """Read the plans of an order's usage."""
     rows = extra.get("packageList")
     if isinstance(rows, list):
         del extra["packageList"]
-        values["plans"], _ = yield from sort_in_steps(rows, PlanUsage)
+        values["plans"], _ = yield from read_rows_in_steps(rows, PlanUsage)
 
 
-def _reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
-    """Read our reference. A number in its place is the vendor's own (observed), and is kept."""
+def _read_reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
+    """Read our reference; a number in its field is the vendor's own (observed), and is kept."""
     for wanted in REFERENCES:
         for key, value in list(extra.items()):
             if normalised(key) == wanted and isinstance(value, str) and value:
@@ -114,18 +118,18 @@ def _reference(values: dict[str, Any], extra: dict[str, Any]) -> None:
                 return
 
 
-def _cards(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
-    """Read all cards of an order; one that can't be read is kept, with its row."""
+def _read_cards(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
+    """Read all cards of an order; a card that can't be read has its row in ``extra``."""
     cards: list[OrderCard] = []
     known: set[str] = set()
     for name in [name for name in extra if normalised(name) in CARD_LISTS]:
         rows = extra[name]
         if isinstance(rows, dict):
-            rows = [_named(iccid, row) for iccid, row in rows.items()]
+            rows = [_with_iccid(iccid, row) for iccid, row in rows.items()]
         if isinstance(rows, list):
             del extra[name]
             for row in rows:
-                card = _card(row)
+                card = _read_card(row)
                 if card.iccid not in known:
                     cards.append(card)
                     known |= {card.iccid} - {""}
@@ -133,77 +137,78 @@ def _cards(values: dict[str, Any], extra: dict[str, Any]) -> Steps[None]:
     values["cards"] = cards
 
 
-def _named(iccid: str, row: Any) -> Any:
-    """Return a row of a map by ICCID; bare text in it is taken for the activation code."""
+def _with_iccid(iccid: str, row: Any) -> Any:
+    """Add the ICCID to a row of a map by ICCID; a row of bare text is an activation code."""
     if not isinstance(row, dict):
         return {"iccid": iccid, "code": row}
     if iccid_in(row) is None:
         return row | {"iccid": iccid}
-    # Whose code is in a row that says it is about another card can't be told.
+    # The row names another card, and its activation code may belong to either. A list can't be
+    # read as a card, so the row is kept as unreadable.
     return [iccid, row] if names_another(row, iccid) else row
 
 
-def _card(row: Any) -> OrderCard:
+def _read_card(row: Any) -> OrderCard:
     if isinstance(row, str | int):
         row = {"iccid": row}
-    cards = structure_rows([row], OrderCard)
+    cards = read_good_rows([row], OrderCard)
     return cards[0] if cards else OrderCard(extra={"unreadable": cut(row)})
 
 
-ORDER_NUM = Wire(("orderNum",), scalars.text)
-STATUS = Wire(("status",), _order_status)
+ORDER_NUM = Rule(("orderNum",), scalars.text)
+STATUS = Rule(("status",), _order_status)
 
 LAYOUTS.update(
     {
         OrderCard: Layout(
             {
-                "iccid": Wire(("iccid",), _iccid),
-                "pdf_url": Wire(("pdfUrl",), scalars.text),
-                "used_mb": Wire(("usedMB",), scalars.number),
+                "iccid": Rule(("iccid",), _iccid),
+                "pdf_url": Rule(("pdfUrl",), scalars.text),
+                "used_mb": Rule(("usedMB",), scalars.number),
             },
             read_activation,
         ),
-        # Nothing is strict: money was spent, and an odd field must not lose the order number.
+        # No field is strict: money was spent, so an odd field must not hide the order number.
         Order: Layout(
             {
                 "order_num": ORDER_NUM,
                 "status": STATUS,
-                "count": Wire(("count",), scalars.integer),
-                "price": Wire(("price",), scalars.decimal),
-                "purchased_at": Wire(("purchaseDate", "createTime"), scalars.start_time),
-                "is_renewal": Wire(("renewal",), scalars.flag),
-                "main_order_num": Wire(("mainOrderNum",), scalars.text),
-                "sku_id": Wire(("skuId",), scalars.integer),
-                "price_id": Wire(("priceId",), scalars.integer),
+                "count": Rule(("count",), scalars.integer),
+                "price": Rule(("price",), scalars.decimal),
+                "purchased_at": Rule(("purchaseDate", "createTime"), scalars.time_or_day_start),
+                "is_renewal": Rule(("renewal",), scalars.flag),
+                "main_order_num": Rule(("mainOrderNum",), scalars.text),
+                "sku_id": Rule(("skuId",), scalars.integer),
+                "price_id": Rule(("priceId",), scalars.integer),
             },
-            _reference,
-            nested=_cards,
+            _read_reference,
+            read_nested=_read_cards,
         ),
         PlanUsage: Layout(
             {
-                "iccid": Wire(("iccid",), _iccid),
-                "name": Wire(("name",), scalars.text),
-                "price_id": Wire(("priceId",), scalars.integer),
-                "status": Wire(("status",), scalars.integer),
-                "used_mb": Wire(("usedMB",), scalars.number),
-                "days": Wire(("days",), scalars.integer),
-                "starts_at": Wire(("beginDate", "startDate"), scalars.start_time),
-                "ends_at": Wire(("endDate",), scalars.end_time),
+                "iccid": Rule(("iccid",), _iccid),
+                "name": Rule(("name",), scalars.text),
+                "price_id": Rule(("priceId",), scalars.integer),
+                "status": Rule(("status",), scalars.integer),
+                "used_mb": Rule(("usedMB",), scalars.number),
+                "days": Rule(("days",), scalars.integer),
+                "starts_at": Rule(("beginDate", "startDate"), scalars.time_or_day_start),
+                "ends_at": Rule(("endDate",), scalars.time_or_day_end),
             },
             read_size,
         ),
         OrderUsage: Layout(
             {
                 "order_num": ORDER_NUM,
-                "sku_id": Wire(("skuId",), scalars.integer),
-                "display": Wire(("skuName", "display"), scalars.text),
+                "sku_id": Rule(("skuId",), scalars.integer),
+                "display": Rule(("skuName", "display"), scalars.text),
                 "status": STATUS,
-                "count": Wire(("count",), scalars.integer),
-                "daypass_days": Wire(("daypassDay", "daypassDays"), scalars.integer),
-                "price": Wire(("totle", "total", "price"), scalars.decimal),
-                "purchased_at": Wire(("createTime", "purchaseDate"), scalars.start_time),
+                "count": Rule(("count",), scalars.integer),
+                "daypass_days": Rule(("daypassDay", "daypassDays"), scalars.integer),
+                "price": Rule(("totle", "total", "price"), scalars.decimal),
+                "purchased_at": Rule(("createTime", "purchaseDate"), scalars.time_or_day_start),
             },
-            nested=_plans,
+            read_nested=_read_plans,
         ),
     }
 )
@@ -214,9 +219,9 @@ class Placed:
     """What a successful reply to an order or renewal says.
 
     Attributes:
-        order_num: The order's number, or None if there is none, or more than one.
-        order: The order, where the reply has the form of one.
-        is_odd: The reply has neither of the forms that are known.
+        order_num: The new order's number; None if the reply has none or more than one.
+        order: The order, if the reply has the form of one.
+        is_odd: The reply has none of the known forms.
     """
 
     order_num: str | None = None
@@ -230,8 +235,8 @@ class OrderPage:
 
     Attributes:
         rows: The orders, as they came.
-        total: How many there are, or None where the reply doesn't say, or names fewer than it
-            shows.
+        total: How many orders match; None if the reply doesn't say, or if its number is less
+            than its count of rows.
         data: The reply's data, as it came.
     """
 
@@ -243,8 +248,8 @@ class OrderPage:
 def read_placed(data: Any) -> Steps[Placed]:
     """Read the reply to an order or renewal; never raises, since money was spent.
 
-    A bare order number and the order as an object are known (vendor-documented). A list of
-    one of these is taken for it (assumed). In anything else, an order number is looked for.
+    The reply is a bare order number or the order as an object (vendor-documented), or a list
+    with one of these (assumed). In any other reply, an order number is searched for.
     """
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
@@ -252,9 +257,9 @@ def read_placed(data: Any) -> Steps[Placed]:
         return Placed(number)
     if isinstance(data, dict):
         try:
-            order = yield from _structured(data)
+            order = yield from _read_numbered_order(data)
         except ProtocolError as error:
-            # Such as a field that is nested too deeply; whoever asks for the order sees it again.
+            # For example, a field is nested too deeply. Asking for the order raises the same error.
             logger.warning("the reply to a purchase can't be read: %s", error)
             order = None
         if order is not None:
@@ -263,16 +268,16 @@ def read_placed(data: Any) -> Steps[Placed]:
 
 
 def read_order(data: Any, order_num: str) -> Steps[Order]:
-    """Read the reply to a question about one order.
+    """Read the reply to a query for one order.
 
     Raises:
-        ProtocolError: If it is no order, or another one than was asked for.
+        ProtocolError: If the reply is not an order, or is another order.
     """
     if isinstance(data, list) and len(data) == 1:
         data = data[0]
-    order = (yield from _structured(data)) if isinstance(data, dict) else None
+    order = (yield from _read_numbered_order(data)) if isinstance(data, dict) else None
     if order is None and isinstance(data, dict):
-        order = yield from structure_in_steps(data, Order)
+        order = yield from read_row_in_steps(data, Order)
         if not (order.cards or order.status is not None):
             order = None
     if order is None:
@@ -285,24 +290,24 @@ def read_order(data: Any, order_num: str) -> Steps[Order]:
 def new_order_num(
     data: Any, *, renewed: str | None = None, renews: bool = False, is_text: bool = False
 ) -> str | None:
-    """Return the number that surely is the new order's, wherever it is in a reply, or None.
+    """Return the new order's number from a reply of any form; None if it is not certain.
 
-    Only a whole value under the name of an order number counts, and only if there is no other.
+    It is certain if exactly one whole value stands in a field for order numbers.
 
     Args:
         data: The reply's data as parsed, or the text of a reply that could not be parsed.
-        renewed: The order that is renewed, where the call named it.
-        renews: The call was a renewal. Then a number counts only where the reply names the
-            renewed order too, apart from it: alone it may be the renewed order's. Nor does one
-            count of an order that lists its own renewals.
-        is_text: It is text that could not be parsed.
+        renewed: The number of the renewed order, if the call named it.
+        renews: Whether the call was a renewal. The reply must then also name the renewed order
+            as the main order, since a single number may be the renewed order's. A reply with an
+            order that lists its own renewals has no certain number.
+        is_text: Whether ``data`` is text that could not be parsed.
     """
     found: set[str] = set()
     main: set[str] = set()
     bare = None if is_text else _bare_number(data)
     if bare is not None:
         found.add(bare)
-    lists_renewals = _collect(data, found, main, LEVELS)
+    lists_renewals = _add_numbers(data, found, main, MAX_SEARCH_LEVELS)
     if renews and lists_renewals:
         return None
     new = found - main - {renewed}
@@ -310,24 +315,24 @@ def new_order_num(
 
 
 def is_renewed_order(order: Order) -> bool:
-    """Tell whether the order in a reply to a renewal may be the one that was renewed.
+    """Tell whether the order in a reply to a renewal may be the renewed order, not the new one.
 
-    Such a one names itself as the main order, or lists its own renewals.
+    A renewed order names itself as the main order, or lists its own renewals.
     """
     return order.main_order_num == order.order_num or any(
-        _is_filled_list(name, value) for name, value in order.extra.items()
+        _lists_renewals(name, value) for name, value in order.extra.items()
     )
 
 
 def read_links(data: Any, asked: Collection[str] | None = None) -> Steps[dict[str, str]]:
-    """Read where PDFs are: a map by ICCID (vendor-documented).
+    """Read the links to PDFs: a map by ICCID (vendor-documented).
 
     Args:
         data: The reply's data.
-        asked: The cards that were asked for; None for all of the order.
+        asked: The ICCIDs that were asked for; None for all cards of the order.
 
     Raises:
-        ProtocolError: If it is none, or has a card that was not asked for.
+        ProtocolError: If the data is not such a map, or has a card that was not asked for.
     """
     if not isinstance(data, dict):
         raise ProtocolError(f"expected links by ICCID, got {_kind(data)}")
@@ -341,13 +346,13 @@ def read_links(data: Any, asked: Collection[str] | None = None) -> Steps[dict[st
                 check_about("card", wanted, [iccid])
             yield
         return links
-    raise ProtocolError("the links are not by ICCID, or one of them is no text")
+    raise ProtocolError("a link has no valid ICCID, or is not text")
 
 
 def read_usage(
     data: Any, *, order_num: str | None = None, iccid: str | None = None
 ) -> Steps[UsagePage]:
-    """Read a page of orders with their usage; its rows may be missing (observed).
+    """Read a page of orders with their usage; the page may have no ``rows`` (observed).
 
     Args:
         data: The reply's data.
@@ -355,9 +360,9 @@ def read_usage(
         iccid: The card that was asked for, or None.
 
     Raises:
-        ProtocolError: If it is no page, or is about other orders or cards.
+        ProtocolError: If the data is not a page, or is about other orders or cards.
     """
-    rows, _ = yield from sort_in_steps(rows_of(data), OrderUsage)
+    rows, _ = yield from read_rows_in_steps(rows_of(data), OrderUsage)
     if order_num is not None:
         check_about("order", [order_num], [row.order_num for row in rows])
     if iccid is not None:
@@ -366,10 +371,10 @@ def read_usage(
 
 
 def read_page(data: Any) -> OrderPage:
-    """Read what a search found (the shape is assumed).
+    """Read one page of a search (its form is assumed).
 
     Raises:
-        ProtocolError: If it holds no rows.
+        ProtocolError: If the data can't hold rows.
     """
     rows = rows_of(data)
     try:
@@ -380,13 +385,13 @@ def read_page(data: Any) -> OrderPage:
 
 
 def texts_of(data: Any) -> Iterator[str]:
-    """Give every name and value of a reply as text, in no order.
+    """Yield every name and value of a reply as text, in any order.
 
     Raises:
-        ProtocolError: If it is nested deeper than orders are.
+        ProtocolError: If the reply has more than 64 levels.
     """
     level = [data]
-    for _ in range(MOST_LEVELS):
+    for _ in range(MAX_LEVELS):
         inner: list[Any] = []
         for value in level:
             if isinstance(value, dict):
@@ -406,11 +411,11 @@ def _number(data: Any, name: str) -> int | None:
     try:
         return scalars.integer(data.get(name)) if isinstance(data, dict) else None
     except ValueError:
-        raise ProtocolError(f"{name} is no number") from None
+        raise ProtocolError(f"{name} is not a number") from None
 
 
 def references_of(order: Order) -> set[str]:
-    """Return every reference that a row carries, in whichever spelling."""
+    """Return every reference in an order's row, under any spelling of the field."""
     spelled = {
         value
         for key, value in order.extra.items()
@@ -419,8 +424,8 @@ def references_of(order: Order) -> set[str]:
     return spelled | ({order.other_order_id} if order.other_order_id else set())
 
 
-def _structured(row: dict[str, Any]) -> Steps[Order | None]:
-    order = yield from structure_in_steps(row, Order)
+def _read_numbered_order(row: dict[str, Any]) -> Steps[Order | None]:
+    order = yield from read_row_in_steps(row, Order)
     return order if order.order_num else None
 
 
@@ -432,18 +437,18 @@ def _bare_number(data: Any) -> str | None:
     return None
 
 
-def _is_filled_list(name: str, value: Any) -> bool:
-    """Tell whether a field lists renewals of an order, and has any."""
+def _lists_renewals(name: str, value: Any) -> bool:
+    """Tell whether a field is a list of an order's renewals that is not empty."""
     if isinstance(value, str):
         value = value.strip(" []")
     return normalised(name) == "renewordernum" and bool(value)
 
 
-def _collect(data: Any, found: set[str], main: set[str], depth: int) -> bool:
-    """Collect the numbers of orders, and of orders that were renewed.
+def _add_numbers(data: Any, found: set[str], main: set[str], depth: int) -> bool:
+    """Add the order numbers in a reply to ``found``, and those of main orders to ``main``.
 
     Returns:
-        Whether an order in it lists its own renewals.
+        Whether an order in the reply lists its own renewals.
     """
     lists_renewals = False
     if isinstance(data, dict):
@@ -453,30 +458,30 @@ def _collect(data: Any, found: set[str], main: set[str], depth: int) -> bool:
                 number = _bare_number(value)
                 (found if name == "ordernum" else main).update({number} if number else ())
             elif name == "renewordernum":
-                lists_renewals |= _is_filled_list(key, value)
+                lists_renewals |= _lists_renewals(key, value)
             elif depth:
-                lists_renewals |= _collect(value, found, main, depth - 1)
+                lists_renewals |= _add_numbers(value, found, main, depth - 1)
     elif isinstance(data, list) and depth:
         for item in data:
-            lists_renewals |= _collect(item, found, main, depth - 1)
+            lists_renewals |= _add_numbers(item, found, main, depth - 1)
     elif isinstance(data, str):
-        lists_renewals = _collect_from_text(data, found, main)
+        lists_renewals = _add_numbers_of_text(data, found, main)
     return lists_renewals
 
 
-def _collect_from_text(text: str, found: set[str], main: set[str]) -> bool:
-    """Do so in text that could not be parsed."""
-    # An order of a thousand cards may name its number a thousand times.
+def _add_numbers_of_text(text: str, found: set[str], main: set[str]) -> bool:
+    """Do what ``_add_numbers`` does, for text that could not be parsed."""
+    # A set, since an order of a thousand cards may repeat its number a thousand times.
     named = {
-        (text[max(0, match.start() - LONGEST_NAME) : match.start()], match["number"])
-        for match in NAMED_IN_TEXT.finditer(text)
+        (text[max(0, match.start() - NAME_CHARS) : match.start()], match["number"])
+        for match in NUMBER_IN_TEXT.finditer(text)
     }
     for name, value in named:
-        before = NAME_BEFORE.search(name)
+        before = START_OF_NAME.search(name)
         number = _bare_number(value)
         if before is not None and number is not None:
             (found if before["main"] is None else main).add(number)
-    found.update(match["number"] for match in BARE_IN_TEXT.finditer(text))
+    found.update(match["number"] for match in BARE_NUMBER_IN_TEXT.finditer(text))
     return RENEWALS_IN_TEXT.search(text) is not None
 
 

@@ -1,8 +1,8 @@
-"""Strict, deliberate readers of single values.
+"""Strict readers of single values.
 
-Each takes what the vendor may send and returns the value, or None for "no value"
-(``null``, ``""``, ``NaN``), or raises ``ValueError``. Nothing is guessed: ``"0"`` is not
-True, and None is not ``"None"``.
+Each reader takes a value as the vendor may send it. It returns the value in Python's type, None
+for "no value" (``null``, ``""``, ``NaN``), or raises ``ValueError``. No reader guesses: ``"0"`` is
+not True, and None is not ``"None"``.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from typing import Any, TypeVar
 from mioesim_async.clock import GMT8
 
 __all__ = [
-    "AS_IT_IS",
     "DECIMAL_TEXT",
+    "RETURNED_UNCHANGED",
     "decimal",
     "digits",
-    "end_time",
     "flag",
     "integer",
     "megabytes",
     "number",
-    "start_time",
     "text",
     "texts",
+    "time_or_day_end",
+    "time_or_day_start",
 ]
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 AMOUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT])B?", re.IGNORECASE | re.ASCII)
 MEGABYTES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0 * 1024.0}
 NO_VALUE = frozenset({"", "nan", "null", "none", "inf", "+inf", "-inf", "infinity", "-infinity"})
-STAMP = re.compile(
+TIMESTAMP = re.compile(
     r"(\d{4})-(\d{1,2})-(\d{1,2})(?:[ T](\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,6})\d*)?)?)?"
     r"\s*(?:\(GMT\+0?8(?::00)?\)|\+08:?00)?",
     re.ASCII,
 )
-AMERICAN = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:\s*\(GMT\+8\))?", re.ASCII)
-NOT_USUAL = datetime.min.replace(tzinfo=GMT8)
-LAST_MOMENT = time(23, 59, 59, 999999)
+US_DATE = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:\s*\(GMT\+8\))?", re.ASCII)
+NOT_READ = datetime.min.replace(tzinfo=GMT8)
+DAY_END = time(23, 59, 59, 999999)
 
 Reader = Callable[[Any], Any]
 V = TypeVar("V")
-MAX_SEEN = 512
-"""Larger ones don't stay in the processor's cache, and then remembering costs what it saves."""
+MAX_CACHED = 512
+"""Texts in one cache. A larger cache leaves the processor's cache, and then saves no time."""
 
 
-class Memo(dict[Any, Any]):
-    """What a reader gives, by what it was given; texts that it has read are remembered."""
+class ReadCache(dict[Any, Any]):
+    """The results of a reader by value; only results for texts are kept."""
 
     __slots__ = ("_read",)
 
@@ -63,28 +63,28 @@ class Memo(dict[Any, Any]):
     def __missing__(self, value: Any) -> Any:
         found = self._read(value)
         if found is not None and type(value) is str:
-            if len(self) == MAX_SEEN:
-                # Forgetting all is cheaper than to keep track of which are used.
+            if len(self) == MAX_CACHED:
+                # Clearing everything is cheaper than tracking which entries are used.
                 self.clear()
             self[value] = found
         return found
 
 
-def remembered(read: Callable[[Any], V]) -> Callable[[Any], V]:
-    """Make a reader remember some hundred texts that it has read; cards share their dates."""
-    memo = Memo(read)
+def cached(read: Callable[[Any], V]) -> Callable[[Any], V]:
+    """Make a reader cache its results for texts, since many cards have the same dates."""
+    cache = ReadCache(read)
 
     @wraps(read)
-    def remember(value: Any) -> V:
-        found: V = memo[value] if type(value) is str else read(value)
+    def read_cached(value: Any) -> V:
+        found: V = cache[value] if type(value) is str else read(value)
         return found
 
-    MEMOS[remember] = memo
-    return remember
+    CACHES[read_cached] = cache
+    return read_cached
 
 
-MEMOS: dict[Reader, Memo] = {}
-"""What readers remember, for those who look it up themselves."""
+CACHES: dict[Reader, ReadCache] = {}
+"""The caches by reader, for ``compiled``, which looks values up without the reader's call."""
 
 
 def text(value: object) -> str | None:
@@ -110,7 +110,7 @@ def texts(value: object) -> list[str] | None:
 
 
 def digits(value: object) -> str | None:
-    """Read an identifier of digits; a JSON integer keeps all of them, a fraction is refused."""
+    """Read an identifier of digits, from text or a JSON integer; a fraction is refused."""
     if type(value) is str:
         return value.strip() or None
     if value is None:
@@ -121,7 +121,7 @@ def digits(value: object) -> str | None:
 
 
 def number(value: object) -> float | None:
-    """Read a number, also from text; the infinities and NaN count as no value."""
+    """Read a number, also from text; infinities and NaN are no value."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -152,11 +152,11 @@ def integer(value: object) -> int | None:
 
 
 def decimal(value: object) -> Decimal | None:
-    """Read a price from its text, never from a float's noise."""
+    """Read a price as the decimal number that its text shows."""
     result = number(value)
     if result is None:
         return None
-    # repr() of a float is the shortest text that means it, so no noise comes in.
+    # repr() of a float is the shortest text for it, so 0.1 doesn't become 0.1000000000000000055.
     return Decimal(repr(value) if isinstance(value, float) else str(value).strip())
 
 
@@ -174,11 +174,11 @@ def flag(value: object) -> bool | None:
     return result == 1
 
 
-@remembered
+@cached
 def megabytes(value: object) -> float | None:
-    """Read an amount of data with its unit, such as ``6GB``, as megabytes (1 GB = 1024 MB).
+    """Read an amount of data with a unit, such as ``6GB``, as megabytes (1 GB = 1024 MB).
 
-    A bare number is refused: its unit would be a guess.
+    A bare number is refused, since its unit is unknown.
     """
     if value is None or value == "":
         return None
@@ -190,40 +190,40 @@ def megabytes(value: object) -> float | None:
 
 
 def megabytes_or_number(value: object) -> float | None:
-    """Read megabytes from a field whose name says so, with or without a unit."""
+    """Read an amount with a unit, or a bare number, which is taken for megabytes."""
     if isinstance(value, str) and AMOUNT.fullmatch(value.strip()):
         return megabytes(value)
     return number(value)
 
 
-@remembered
-def start_time(value: object) -> datetime | None:
+@cached
+def time_or_day_start(value: object) -> datetime | None:
     """Read a time in GMT+8; a date alone is the start of that day."""
-    return _moment(value, None)
+    return _read_time(value, time())
 
 
-@remembered
-def end_time(value: object) -> datetime | None:
+@cached
+def time_or_day_end(value: object) -> datetime | None:
     """Read a time in GMT+8; a date alone is the end of that day."""
-    return _moment(value, LAST_MOMENT)
+    return _read_time(value, DAY_END)
 
 
-AS_IT_IS: dict[Reader, type] = {text: str, integer: int}
-"""Readers that give a value of this type back as it came, unless it is empty text."""
+RETURNED_UNCHANGED: dict[Reader, type] = {text: str, integer: int}
+"""Readers that return every value of this type unchanged, except empty text."""
 
 DECIMAL_TEXT: frozenset[Reader] = frozenset({number, megabytes_or_number})
-"""Readers that give a ``float`` of text that is digits with at most one point."""
+"""Readers that return ``float(value)`` for text of digits with at most one point."""
 
 
-def _moment(value: object, of_day: time | None) -> datetime | None:
+def _read_time(value: object, time_if_missing: time) -> datetime | None:
     if type(value) is str and len(value) == 21 and value[4:20:3] == "-- ::.":
-        # The usual "2024-12-24 17:30:14.0", in a sixth of the pattern's time.
+        # The usual form, "2024-12-24 17:30:14.0", is read without the slower regular expression.
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            moment = NOT_USUAL
+            moment = NOT_READ
         if moment.tzinfo is None:
-            # replace(tzinfo=) takes three times as long in Python 3.11.
+            # combine() is faster than replace(tzinfo=) in Python 3.11.
             return datetime.combine(moment, moment.time(), GMT8)
     if value is None or value == "":
         return None
@@ -232,17 +232,17 @@ def _moment(value: object, of_day: time | None) -> datetime | None:
     stripped = value.strip()
     if stripped.lower() in NO_VALUE:
         return None
-    if match := STAMP.fullmatch(stripped):
+    if match := TIMESTAMP.fullmatch(stripped):
         year, month, day = int(match[1]), int(match[2]), int(match[3])
         if match[4] is None:
-            return _whole_day(year, month, day, of_day)
+            return _on_day(year, month, day, time_if_missing)
         micro = int((match[7] or "0").ljust(6, "0"))
         clock = (int(match[4]), int(match[5]), int(match[6] or 0), micro)
         return datetime(year, month, day, *clock, tzinfo=GMT8)
-    if match := AMERICAN.fullmatch(stripped):
-        return _whole_day(int(match[3]), int(match[1]), int(match[2]), of_day)
+    if match := US_DATE.fullmatch(stripped):
+        return _on_day(int(match[3]), int(match[1]), int(match[2]), time_if_missing)
     raise ValueError("expected a date such as '2024-12-24 17:30:14'")
 
 
-def _whole_day(year: int, month: int, day: int, of_day: time | None) -> datetime:
-    return datetime.combine(date(year, month, day), of_day or time(), tzinfo=GMT8)
+def _on_day(year: int, month: int, day: int, at: time) -> datetime:
+    return datetime.combine(date(year, month, day), at, tzinfo=GMT8)

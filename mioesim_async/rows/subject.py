@@ -1,7 +1,7 @@
-"""What a reply is about, compared with what was asked.
+"""Checks that a reply is about what was asked for.
 
-A reply may be about something else: one that comes late over a kept connection, or one of a
-host that ignores a parameter. What names nothing is taken, since replies may leave it out.
+It may be about something else if it comes late over a kept connection, or if the host ignores a
+parameter. A reply that names nothing is accepted, since the vendor may leave names out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ __all__ = ["cards_named", "check_about", "iccid_in", "ids_named", "names_another
 
 
 def check_about(what: str, asked: Collection[str], named: Iterable[str]) -> None:
-    """Refuse a reply, or a row of one, that names things and none that was asked for.
+    """Refuse a reply, or a row, that names things but none that was asked for.
 
     Args:
-        what: What kind of things these are.
-        asked: What was asked for.
-        named: What is named; empty text names nothing.
+        what: The kind of thing, such as ``card``; used in the message.
+        asked: The names that were asked for.
+        named: The names in the reply; empty text is ignored.
 
     Raises:
-        ProtocolError: If it is about something else.
+        ProtocolError: If the reply names only other things.
     """
     names = {*named} - {""}
     if names and names.isdisjoint(asked):
@@ -34,7 +34,7 @@ def check_about(what: str, asked: Collection[str], named: Iterable[str]) -> None
 
 
 def iccid_in(row: Mapping[str, object]) -> object:
-    """Return the ICCID that a row of the vendor's is about, as it came; None if it names none."""
+    """Return the ICCID of a row, under any spelling of the field, as it came; or None."""
     value = row.get("iccid")
     if value is None or value == "":
         others = [value for key, value in row.items() if normalised(key) == "iccid"]
@@ -43,22 +43,24 @@ def iccid_in(row: Mapping[str, object]) -> object:
 
 
 def names_another(row: Mapping[str, object], iccid: object) -> bool:
-    """Tell whether a row says that it is about another card than the one it is filed under."""
+    """Tell whether a row has an ICCID that is not the given one."""
     named = iccid_or_none(iccid_in(row))
     return named is not None and named != iccid_or_none(iccid)
 
 
 def cards_named(row: Any) -> list[str]:
-    """Return the ICCIDs that a row, or a map by ICCID, says that it is about."""
+    """Return the ICCIDs of a row, or the keys of a map by ICCID."""
     if not isinstance(row, dict):
         return []
     return [iccid for raw in (*row, *_values(row, "iccid")) if (iccid := _iccid(raw))]
 
 
 def ids_named(row: Any, name: str) -> list[str]:
-    """Return the ids that a row has under a name, given in small letters and without underscores.
+    """Return the ids in a row's field, under any spelling; values that are no ids are left out.
 
-    What is no id is left out.
+    Args:
+        row: The row.
+        name: The name of the field, normalised.
     """
     return [] if not isinstance(row, dict) else [*filter(None, map(_id, _values(row, name)))]
 

@@ -1,6 +1,6 @@
 """What the sandbox sells: SKUs, their plans, and partners with physical SIMs.
 
-It is the same for every seed, and has what is special in the vendor's catalogue: country codes
+It is the same for every seed, and has the peculiarities of the vendor's catalogue: country codes
 without leading zeros, a region, a retired code, names with dots and double spaces, two SKUs of
 one country (so that an ``apiCode`` names two plans), and a SKU without plans.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from mioesim_async.sandbox.params import Params, Refusal, whole
+from mioesim_async.sandbox.params import Params, Refusal, number
 from mioesim_async.wire.endpoints import (
     GET_DP_SKU_SUPPORT_PACKAGE_INFO,
     GET_DP_SUPPORT_SKU_INFO,
@@ -24,8 +24,9 @@ from mioesim_async.wire.endpoints import (
 )
 
 __all__ = [
-    "PARTNERS", "PLANS", "SEEDED_PRICE", "SHOP", "SKUS", "SOLD", "Plan", "SkuLine", "by_api_code",
-    "find", "package", "packages", "partner_skus", "renewable", "show_name",
+    "CATALOGUE_HANDLERS", "PARTNERS", "PLANS", "PLANS_ON_SALE", "SEEDED_PRICE", "SKUS", "Plan",
+    "SandboxSku", "find_plan", "find_plan_by_api_code", "package_row", "packages_row",
+    "partner_skus", "renewable", "show_name",
 ]  # fmt: skip
 
 GROUPS = ("Asia", "Europe", "Africa", "Latin America", "North America", "Oceania", "Common")
@@ -100,7 +101,7 @@ SEEDED_PRICE = 441
 
 
 @frozen
-class SkuLine:
+class SandboxSku:
     """One SKU.
 
     Attributes:
@@ -110,7 +111,7 @@ class SkuLine:
         group: The group that it is listed in.
         plans: Ids of its plans.
         note: A note to buyers, or empty.
-        coverage: The countries where it works, if they are not just its name.
+        coverage: The countries where it works; empty if its name is the only one.
         expires: Its ``expirydate``, or None; what the vendor means by it is not known.
     """
 
@@ -132,20 +133,20 @@ class SkuLine:
 SKUS = {
     sku.sku_id: sku
     for sku in (
-        SkuLine(45, "Japan", "392", "Asia", (441, 442, 443)),
-        SkuLine(71, "Thailand", "764", "Asia", (441, 442), expires="2030-12-31"),
-        SkuLine(102, "France", "250", "Europe", (441, 442, 443)),
-        SkuLine(46, "Japan", "392", "Asia", (441, 444), note="Another network"),
-        SkuLine(12, "Afghanistan", "4", "Asia", ()),
-        SkuLine(23, "China.HongKong", "344", "Asia", (441,)),
-        SkuLine(31, "South Korea", "410", "Asia", (441, 446)),
-        SkuLine(88, "Serbia", "891", "Europe", (441, 443)),
-        SkuLine(95, "Bosnia  and Herzegovina", "70", "Europe", (441,)),
-        SkuLine(56, "Algeria", "12", "Africa", (441, 445)),
-        SkuLine(120, "Brazil", "76", "Latin America", (441, 442)),
-        SkuLine(131, "United States", "840", "North America", (441, 442, 445)),
-        SkuLine(140, "Australia", "36", "Oceania", (441,)),
-        SkuLine(201, "Europe (3 countries)", "99001", "Common", (441, 444), "No calls",
+        SandboxSku(45, "Japan", "392", "Asia", (441, 442, 443)),
+        SandboxSku(71, "Thailand", "764", "Asia", (441, 442), expires="2030-12-31"),
+        SandboxSku(102, "France", "250", "Europe", (441, 442, 443)),
+        SandboxSku(46, "Japan", "392", "Asia", (441, 444), note="Another network"),
+        SandboxSku(12, "Afghanistan", "4", "Asia", ()),
+        SandboxSku(23, "China.HongKong", "344", "Asia", (441,)),
+        SandboxSku(31, "South Korea", "410", "Asia", (441, 446)),
+        SandboxSku(88, "Serbia", "891", "Europe", (441, 443)),
+        SandboxSku(95, "Bosnia  and Herzegovina", "70", "Europe", (441,)),
+        SandboxSku(56, "Algeria", "12", "Africa", (441, 445)),
+        SandboxSku(120, "Brazil", "76", "Latin America", (441, 442)),
+        SandboxSku(131, "United States", "840", "North America", (441, 442, 445)),
+        SandboxSku(140, "Australia", "36", "Oceania", (441,)),
+        SandboxSku(201, "Europe (3 countries)", "99001", "Common", (441, 444), "No calls",
                 ("France", "Serbia", "Bosnia  and Herzegovina")),
     )
 }  # fmt: skip
@@ -159,32 +160,32 @@ PARTNERS: Mapping[int, tuple[str, tuple[int, ...]]] = {
 COUNTRY_CODES = {sku.display: int(sku.country) for sku in SKUS.values()}
 """The code of each country, by the name of its SKU."""
 
-SOLD = tuple((sku, PLANS[price_id]) for sku in SKUS.values() for price_id in sku.plans)
+PLANS_ON_SALE = tuple((sku, PLANS[price_id]) for sku in SKUS.values() for price_id in sku.plans)
 """Everything that can be bought."""
 
 
-def find(sku_id: int, price_id: int) -> tuple[SkuLine, Plan]:
-    """Return a SKU and its plan, or refuse."""
-    for sku, plan in SOLD:
+def find_plan(sku_id: int, price_id: int) -> tuple[SandboxSku, Plan]:
+    """Return a SKU and one of its plans; refuse if there is none."""
+    for sku, plan in PLANS_ON_SALE:
         if (sku.sku_id, plan.price_id) == (sku_id, price_id):
             return sku, plan
     raise Refusal(3, "no such SKU or price")
 
 
-def by_api_code(api_code: str) -> tuple[SkuLine, Plan]:
-    """Return the first SKU that has a plan of this code (assumed), or refuse."""
-    for sku, plan in SOLD:
+def find_plan_by_api_code(api_code: str) -> tuple[SandboxSku, Plan]:
+    """Return the first SKU that has a plan of this code (assumed); refuse if there is none."""
+    for sku, plan in PLANS_ON_SALE:
         if api_code == sku.country + plan.code:
             return sku, plan
     raise Refusal(3, "no such apiCode")
 
 
-def show_name(sku: SkuLine, plan: Plan) -> str:
+def show_name(sku: SandboxSku, plan: Plan) -> str:
     """Return the name of a SKU's plan."""
     return f"{sku.display} {plan.data}{'/day' if plan.daypass else f' {plan.days} days'}"
 
 
-def package(sku: SkuLine, plan: Plan) -> dict[str, Any]:
+def package_row(sku: SandboxSku, plan: Plan) -> dict[str, Any]:
     """Return a plan as the vendor writes it."""
     return {
         "priceid": plan.price_id,
@@ -213,7 +214,7 @@ def package(sku: SkuLine, plan: Plan) -> dict[str, Any]:
     }
 
 
-def packages(sku: SkuLine, name: str = "esimPackageDtoList") -> dict[str, Any]:
+def packages_row(sku: SandboxSku, name: str = "esimPackageDtoList") -> dict[str, Any]:
     """Return a SKU's plans as the vendor writes them, in the list of this name."""
     countries = sku.coverage or (sku.display,)
     return {
@@ -226,12 +227,12 @@ def packages(sku: SkuLine, name: str = "esimPackageDtoList") -> dict[str, Any]:
         "supportCountry": list(countries),
         "expirydate": sku.expires,
         "countryImageUrlDtoList": [_country(name) for name in countries],
-        name: [package(sku, PLANS[price_id]) for price_id in sku.plans],
+        name: [package_row(sku, PLANS[price_id]) for price_id in sku.plans],
     }
 
 
-def renewable(sku: SkuLine) -> SkuLine:
-    """Return a SKU with those of its plans that can renew a card."""
+def renewable(sku: SandboxSku) -> SandboxSku:
+    """Return a SKU with only the plans that can renew a card."""
     return evolve(sku, plans=tuple(n for n in sku.plans if PLANS[n].flow_type == 0))
 
 
@@ -248,7 +249,7 @@ def _choices(plan: Plan) -> str:
     return f" Days: {', '.join(map(str, plan.choices))}." if plan.choices else ""
 
 
-def _networks(sku: SkuLine) -> list[dict[str, Any]]:
+def _networks(sku: SandboxSku) -> list[dict[str, Any]]:
     network = {"type": "4G", "operator": "Sandbox Mobile"}
     return [network | {"namecn": name, "nameen": name} for name in sku.coverage or (sku.display,)]
 
@@ -272,10 +273,10 @@ def _groups(_: Params) -> dict[str, Any]:
 
 
 def _packages(params: Params) -> dict[str, Any] | None:
-    sku = SKUS.get(whole(params, "skuId"))
+    sku = SKUS.get(number(params, "skuId"))
     if sku is None:
         raise Refusal(3, "no such SKU")
-    return packages(sku) if sku.plans else None
+    return packages_row(sku) if sku.plans else None
 
 
 def _partners(_: Params) -> list[dict[str, Any]]:
@@ -283,27 +284,27 @@ def _partners(_: Params) -> list[dict[str, Any]]:
 
 
 def partner_skus(dp_id: int) -> tuple[int, ...]:
-    """Return the SKUs that a partner's SIMs support, or refuse."""
+    """Return the SKUs that a partner's SIMs support; refuse if there is no such partner."""
     if dp_id not in PARTNERS:
         raise Refusal(3, "no such dpId")
     return PARTNERS[dp_id][1]
 
 
 def _partner_skus(params: Params) -> list[dict[str, Any]]:
-    return [SKUS[sku_id].row for sku_id in partner_skus(whole(params, "dpId", -10))]
+    return [SKUS[sku_id].row for sku_id in partner_skus(number(params, "dpId", -10))]
 
 
 def _partner_packages(params: Params) -> dict[str, Any] | None:
-    supported, sku_id = partner_skus(whole(params, "dpId", -10)), whole(params, "skuid")
+    supported, sku_id = partner_skus(number(params, "dpId", -10)), number(params, "skuid")
     if sku_id not in supported:
         raise Refusal(3, "no such SKU")
-    sku: SkuLine = SKUS[sku_id]
-    return (
-        packages(sku, "esimPackageVoList") | {"networkVos": _networks(sku)} if sku.plans else None
-    )
+    sku: SandboxSku = SKUS[sku_id]
+    if not sku.plans:
+        return None
+    return packages_row(sku, "esimPackageVoList") | {"networkVos": _networks(sku)}
 
 
-SHOP: Mapping[str, Callable[[Params], Any]] = {
+CATALOGUE_HANDLERS: Mapping[str, Callable[[Params], Any]] = {
     GET_SKUS.path: _skus,
     GET_SKU_BY_GROUP.path: _groups,
     GET_PACKAGES.path: _packages,
@@ -311,4 +312,4 @@ SHOP: Mapping[str, Callable[[Params], Any]] = {
     GET_DP_SUPPORT_SKU_INFO.path: _partner_skus,
     GET_DP_SKU_SUPPORT_PACKAGE_INFO.path: _partner_packages,
 }
-"""The answer of each endpoint of the catalogue and the partners."""
+"""The handler of each endpoint for the catalogue and the partners, by path."""

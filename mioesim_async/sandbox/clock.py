@@ -44,10 +44,10 @@ class _Timer:
 
 
 class SandboxClock:
-    """Real time, plus what tests add to it.
+    """Real time, plus the seconds that a test adds.
 
-    Give the sandbox's clock to the client under test, and two hours pass for both in one
-    call: ``MioEsimClient(..., clock=sandbox.clock)`` and ``sandbox.clock.advance(7200)``.
+    Give the sandbox's clock to the client under test, ``MioEsimClient(...,
+    clock=sandbox.clock)``; then ``sandbox.clock.advance(7200)`` moves both by two hours.
 
     Attributes:
         slept: The seconds of every ``sleep``.
@@ -95,7 +95,7 @@ class SandboxClock:
         self.slept.append(seconds)
         due = self.monotonic() + seconds
         if self._skip:
-            # Other waits may have moved the clock: those that overlap must not add up.
+            # Waits that overlap must not add up: another one may have moved the clock already.
             await asyncio.sleep(0)
             self.advance(max(0.0, due - self.monotonic()))
             await asyncio.sleep(0)

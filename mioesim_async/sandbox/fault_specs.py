@@ -1,6 +1,6 @@
 """Faults written as text, for the command line: ``http=503@queryIccidInformation*10``.
 
-Names and values are those of the class methods of ``Fault``, so a new one needs no entry here.
+Names and values come from the class methods of ``Fault``; a new method needs no change here.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from attrs import frozen
 
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox.faults import Fault
-from mioesim_async.sandbox.vendor import PATHS
+from mioesim_async.sandbox.vendor import HANDLED_PATHS
 
-__all__ = ["FORM", "NAMES", "FaultSpec", "parse_fault"]
+__all__ = ["NAMES", "SPEC_SYNTAX", "FaultSpec", "parse_fault"]
 
-FORM = "name[=value][@endpoint][*times]"
-ENDPOINTS = tuple(sorted(path.rpartition("/")[2] for path in PATHS))
+SPEC_SYNTAX = "name[=value][@endpoint][*times]"
+ENDPOINTS = tuple(sorted(path.rpartition("/")[2] for path in HANDLED_PATHS))
 SPEC = re.compile(
     r"(?P<fault>[A-Za-z_-]+(=.*?)?)(@(?P<endpoint>\w+))?(\*(?P<times>[0-9]{1,9}|forever))?",
     re.DOTALL | re.ASCII,
 )
-MAKERS: Mapping[str, Callable[..., Fault]] = {
+FAULT_METHODS: Mapping[str, Callable[..., Fault]] = {
     name.replace("_", "-"): getattr(Fault, name)
     for name, member in vars(Fault).items()
     if isinstance(member, classmethod)
 }
-NAMES = tuple(MAKERS)
+NAMES = tuple(FAULT_METHODS)
 """Every fault's name; underscores may stand for the dashes."""
 
 
 @frozen
 class FaultSpec:
-    """A fault and which calls it strikes, as ``Faults.add`` takes them.
+    """A fault and the calls that get it, as ``Faults.add`` takes them.
 
     Attributes:
         fault: What goes wrong.
         endpoint: Last part of the path; None for all.
-        times: How many calls meet it; None for all.
+        times: How many calls get it; None for all.
     """
 
     fault: Fault
@@ -49,19 +49,19 @@ class FaultSpec:
 
 
 def parse_fault(spec: str) -> FaultSpec:
-    """Read a fault from text: ``name[=value][@endpoint][*times]``, times ``forever`` if missing.
+    """Read a fault from ``name[=value][@endpoint][*times]``; without times, every call gets it.
 
     Args:
         spec: For example ``http=503@queryIccidInformation*10``.
 
     Raises:
-        ConfigurationError: If the text is wrong; its one line says what would be right.
+        ConfigurationError: If the text is wrong; the message says in one line what is right.
     """
     try:
         if (parts := SPEC.fullmatch(spec)) is None:
-            raise ValueError(f"it must look like {FORM}")
+            raise ValueError(f"it must look like {SPEC_SYNTAX}")
         text, endpoint, times = parts.group("fault", "endpoint", "times")
-        fault = _made(text)
+        fault = _fault_of(text)
         if endpoint is not None and endpoint not in ENDPOINTS:
             raise ValueError(f"the endpoints are {', '.join(ENDPOINTS)}")
         if times is not None and times.strip("0") == "":
@@ -71,10 +71,10 @@ def parse_fault(spec: str) -> FaultSpec:
     return FaultSpec(fault, endpoint, None if times in (None, "forever") else int(times))
 
 
-def _made(text: str) -> Fault:
+def _fault_of(text: str) -> Fault:
     """Make a fault of ``name[=value]``. Values are separated by commas; the last may have some."""
     name, equals, value = text.partition("=")
-    make = MAKERS.get(name.lower().replace("_", "-"))
+    make = FAULT_METHODS.get(name.lower().replace("_", "-"))
     if make is None:
         raise ValueError(f"{name!r} is no fault")
     parameters = inspect.signature(make, eval_str=True).parameters.values()
@@ -85,14 +85,14 @@ def _made(text: str) -> Fault:
         pairs = zip(parameters, values, strict=False)
         return make(**{one.name: _read(one, v) for one, v in pairs if v or _is_required(one)})
     except ValueError as error:
-        raise ValueError(f"{error}; write {_form(name, parameters)}")
+        raise ValueError(f"{error}; write {_syntax_of(name, parameters)}")
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty
 
 
-def _form(name: str, parameters: Iterable[inspect.Parameter]) -> str:
+def _syntax_of(name: str, parameters: Iterable[inspect.Parameter]) -> str:
     """Say how a fault is written, such as ``http=STATUS[,RETRY-AFTER]``."""
     form = ""
     for one in parameters:
@@ -118,6 +118,6 @@ READERS: Mapping[object, tuple[str, Callable[[str], object]]] = {
     bool: ("", bool),
     str: ("(?s:.*)", str),
     bytes: ("(?s:.*)", str.encode),
-    Self: ("(?s:.*)", _made),
+    Self: ("(?s:.*)", _fault_of),
 }
 """How each type is written, and what reads it; a flag is written as its own name."""

@@ -1,4 +1,4 @@
-"""Faults as data: what goes wrong, and in which calls."""
+"""Faults: what goes wrong, and in which calls."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Fault:
         evict: Evict the account's token first.
         code: Answer with this code, and nothing else happens.
         message: The message with that code; ``{token}`` and such are filled in.
-        drop: Leave this many cards out.
+        drop: Leave this many cards out of the reply.
         add: Add this many cards that nobody asked for.
         strange: Add unknown fields and statuses.
         silent: Never answer.
@@ -92,7 +92,7 @@ class Fault:
 
     @classmethod
     def redirect(cls, location: str) -> Self:
-        """Answer 307, which would re-send the form to another place."""
+        """Answer 307, which tells the client to send the form again, to another place."""
         return cls("redirect", status=307, headers=(_header("Location", location),), body=b"")
 
     @classmethod
@@ -107,13 +107,13 @@ class Fault:
 
     @classmethod
     def after_effect(cls, fault: Self) -> Self:
-        """Let the call take effect once, and only then meet another fault.
+        """Let the call take effect once, and only then apply another fault.
 
-        An order is placed, and then answered with that fault's status, code or body, late,
-        or never.
+        For example, an order is placed, and the reply has that fault's status, code or body,
+        comes late, or never comes.
         """
         if fault.effect:
-            raise ValueError(f"{fault.name} goes wrong after the effect already")
+            raise ValueError(f"{fault.name} already goes wrong after the effect")
         return evolve(fault, name=f"after-effect {fault.name}", effect=True)
 
     @classmethod
@@ -237,7 +237,7 @@ class _Rule:
 
 @define
 class Faults:
-    """The faults that will strike; each call meets the first that fits.
+    """The faults that were added; each call gets the first that applies to it.
 
     ::
 
@@ -262,10 +262,10 @@ class Faults:
         Args:
             fault: What goes wrong.
             endpoint: Last part of the path, such as ``login``; None for all.
-            times: How many calls meet it; None for all.
-            after: How many calls of the endpoint go well before the first that meets it.
-            seconds: Strike every call for so many seconds of the sandbox's clock, and ignore
-                ``times``.
+            times: How many calls get it; None for all.
+            after: How many calls of the endpoint go well before the first that gets it.
+            seconds: Every call gets it for so many seconds of the sandbox's clock; then
+                ``times`` is ignored.
         """
         left = inf if times is None or seconds is not None else times
         ends = inf if seconds is None else self._clock.monotonic() + seconds
@@ -276,7 +276,7 @@ class Faults:
         self._rules.clear()
 
     def take(self, endpoint: str) -> Fault | None:
-        """Return the fault that the next call of an endpoint meets."""
+        """Return the fault that the next call of an endpoint gets, and count it."""
         for rule in self._rules:
             if rule.endpoint not in (None, endpoint):
                 continue

@@ -11,10 +11,10 @@ from aiohttp import HttpVersion11, web
 
 from mioesim_async.sandbox.faults import Fault
 
-__all__ = ["hang_up", "read_params", "send", "send_huge", "until_gone"]
+__all__ = ["abort", "disconnected", "read_params", "send", "send_huge"]
 
 BLOCK = 64 * 1024
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 
 
 async def read_params(request: web.Request) -> dict[str, str]:
@@ -30,20 +30,20 @@ async def read_params(request: web.Request) -> dict[str, str]:
     return {name: value for name, value in (await request.post()).items() if isinstance(value, str)}
 
 
-def hang_up(request: web.Request) -> web.Response:
+def abort(request: web.Request) -> web.Response:
     """Close the connection at once, with nothing sent."""
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
 
 
-async def until_gone(request: web.Request) -> None:
+async def disconnected(request: web.Request) -> None:
     """Wait until the client has closed the connection."""
-    while not _is_gone(request):  # noqa: ASYNC110 - aiohttp has no event for it
-        await asyncio.sleep(LOOK_SECONDS)
+    while not _is_disconnected(request):  # noqa: ASYNC110 - aiohttp has no event for it
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def _is_gone(request: web.Request) -> bool:
+def _is_disconnected(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
@@ -71,7 +71,7 @@ async def send(
     transport = request.transport
     if transport is not None and fault.half_close and transport.can_write_eof():
         transport.write_eof()
-        await until_gone(request)
+        await disconnected(request)
     elif transport is not None and fault.keep < 1:
         transport.close()
     return response
@@ -82,7 +82,7 @@ async def send_huge(request: web.Request, fault: Fault) -> web.StreamResponse:
     response = _response(request, fault.size if fault.declared else None)
     with suppress(ConnectionError):
         await response.prepare(request)
-        for block in _huge(fault.size):
+        for block in _json_blocks(fault.size):
             await response.write(block)
     return response
 
@@ -97,7 +97,7 @@ def _response(request: web.Request, length: int | None) -> web.StreamResponse:
     return response
 
 
-def _huge(size: int) -> Iterator[memoryview | bytes]:
+def _json_blocks(size: int) -> Iterator[memoryview | bytes]:
     """Make JSON of so many bytes, block by block: an envelope whose data is one long text."""
     head, tail = b'{"code":0,"message":"success","data":"', b'"}'
     filler = size - len(head) - len(tail)

@@ -1,10 +1,10 @@
 """What the sandbox writes differently with ``odd=True``.
 
 By default each field has one spelling and one type. An odd sandbox also writes other spellings,
-text where numbers are usual, null, and rows with fields missing, as a client must expect them.
-The tables below list them all; ``docs/wire.md`` says how sure each is.
+text in place of numbers, null, and rows without some fields, since a client may get all of these.
+The tables below list them all; ``docs/wire.md`` says how certain each one is.
 
-The number that a row's id ends with decides how the row is written, so that each run is the same.
+The number that a row's id ends with decides how it is written, so that all runs are alike.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mioesim_async.wire.endpoints import (
     REFUND_ORDER,
 )
 
-__all__ = ["ABSENT", "DAY_ENDS", "oddly"]
+__all__ = ["ABSENT", "DAY_ENDS", "write_oddly"]
 
 ABSENT: Final = object()
-"""In the place of a value: leave the field out."""
+"""Used as a value: leave the field out."""
 
 DAY_ENDS = "23:59:59.0"
 """How the last second of a day is written; an odd sandbox may write the day alone."""
@@ -41,8 +41,8 @@ def _number(row: Row) -> int:
     return int("".join(filter(str.isdigit, found))[-6:])
 
 
-def _every(count: int, rest: int = 0) -> Choice:
-    """Choose the rows whose number leaves this rest."""
+def _every_nth(count: int, rest: int = 0) -> Choice:
+    """Choose the rows whose number, divided by ``count``, leaves this remainder."""
     return lambda row, _: _number(row) % count == rest
 
 
@@ -79,7 +79,7 @@ def _as_it_is(value: Any) -> Any:
     return value
 
 
-def _to(constant: Any) -> Change:
+def _constant(constant: Any) -> Change:
     return lambda _: constant
 
 
@@ -88,7 +88,7 @@ def _cut(length: int, ending: str = "") -> Change:
     return lambda text: text[:length] + ending
 
 
-DAY, SECOND = len("2024-12-24"), len("2024-12-24 17:30:14")
+DAY_LENGTH, SECOND_LENGTH = len("2024-12-24"), len("2024-12-24 17:30:14")
 
 
 @frozen
@@ -96,9 +96,9 @@ class Oddity:
     """How some rows write a field.
 
     Attributes:
-        where: Which rows, told by the row and the value as they usually are.
+        where: Chooses the rows, by the usual row and the usual value of the field.
         name: The other spelling; None for the usual one.
-        value: Makes the other value of the usual one; it may be ``ABSENT``.
+        value: Returns the value to write for the usual value; it may be ``ABSENT``.
     """
 
     where: Choice = _all
@@ -106,91 +106,91 @@ class Oddity:
     value: Change = _as_it_is
 
 
-FIELDS: Mapping[str, tuple[Oddity, ...]] = {
+ODD_FIELDS: Mapping[str, tuple[Oddity, ...]] = {
     # The catalogue.
-    "skuid": (Oddity(_every(3), "skuId"), Oddity(_every(3, 2), value=str)),
-    "priceid": (Oddity(_every(2), "priceId"),),
-    "price": (Oddity(_every(2), value=str), Oddity(_whole, value=int)),
-    "openCardFee": (Oddity(_every(2), value=str),),
-    # Of the plans on sale this is one, 445.
-    "apiCode": (Oddity(_every(5), value=_to(ABSENT)),),
-    "note": (Oddity(_empty, value=_to(None)),),
-    "expirydate": (Oddity(_every(2), value=_to(180)),),
-    "detailId": (Oddity(_every(2), value=_to(None)),),
-    "countrycode": (Oddity(_every(3), value=int),),
-    "countryImageUrlDtoList": (Oddity(_empty, value=_to(None)),),
-    "esimPackageDtoList": (Oddity(_every(2), "esimPackageVoList"),),
-    "esimPackageVoList": (Oddity(_every(2), "esimPackageDtoList"),),
+    "skuid": (Oddity(_every_nth(3), "skuId"), Oddity(_every_nth(3, 2), value=str)),
+    "priceid": (Oddity(_every_nth(2), "priceId"),),
+    "price": (Oddity(_every_nth(2), value=str), Oddity(_whole, value=int)),
+    "openCardFee": (Oddity(_every_nth(2), value=str),),
+    # Only plan 445 of those on sale.
+    "apiCode": (Oddity(_every_nth(5), value=_constant(ABSENT)),),
+    "note": (Oddity(_empty, value=_constant(None)),),
+    "expirydate": (Oddity(_every_nth(2), value=_constant(180)),),
+    "detailId": (Oddity(_every_nth(2), value=_constant(None)),),
+    "countrycode": (Oddity(_every_nth(3), value=int),),
+    "countryImageUrlDtoList": (Oddity(_empty, value=_constant(None)),),
+    "esimPackageDtoList": (Oddity(_every_nth(2), "esimPackageVoList"),),
+    "esimPackageVoList": (Oddity(_every_nth(2), "esimPackageDtoList"),),
     # Cards, those of orders included.
-    "usedMB": (Oddity(_every(2), "usedMb", float),),
+    "usedMB": (Oddity(_every_nth(2), "usedMb", float),),
     "code": (
-        Oddity(_both(_filled, _every(3)), "lpa"),
-        Oddity(_both(_filled, _every(3, 1)), "lpaString"),
+        Oddity(_both(_filled, _every_nth(3)), "lpa"),
+        Oddity(_both(_filled, _every_nth(3, 1)), "lpaString"),
     ),
-    "sm_dp_address": (Oddity(_empty, value=_to(ABSENT)),),
+    "sm_dp_address": (Oddity(_empty, value=_constant(ABSENT)),),
     "activationCode": (
-        Oddity(_empty, value=_to(ABSENT)),
-        Oddity(_every(2, 1), "activation_code"),
+        Oddity(_empty, value=_constant(ABSENT)),
+        Oddity(_every_nth(2, 1), "activation_code"),
     ),
     # Orders and usage.
-    "cardApiDtoList": (Oddity(_every(3), "cards"), Oddity(_every(3, 1), "cardList")),
-    "outerOrderId": (Oddity(_both(_filled, _every(2)), "otherOrderId"),),
-    "rows": (Oddity(_empty, value=_to(ABSENT)),),
+    "cardApiDtoList": (Oddity(_every_nth(3), "cards"), Oddity(_every_nth(3, 1), "cardList")),
+    "outerOrderId": (Oddity(_both(_filled, _every_nth(2)), "otherOrderId"),),
+    "rows": (Oddity(_empty, value=_constant(ABSENT)),),
     "skuId": (Oddity(_beside("totle"), value=str),),
     "priceId": (Oddity(_beside("usedMb"), value=str),),
     "status": (
         Oddity(_beside("totle"), value=str),
         Oddity(_beside("usedMb"), value=str),
     ),
-    "usedMb": (Oddity(_every(2), "usedMB", str),),
+    "usedMb": (Oddity(_every_nth(2), "usedMB", str),),
     # Times.
-    "purchaseDate": (Oddity(_every(2), value=_cut(SECOND)),),
-    "createTime": (Oddity(value=_cut(SECOND)),),
-    "beginDate": (Oddity(value=_cut(DAY)),),
+    "purchaseDate": (Oddity(_every_nth(2), value=_cut(SECOND_LENGTH)),),
+    "createTime": (Oddity(value=_cut(SECOND_LENGTH)),),
+    "beginDate": (Oddity(value=_cut(DAY_LENGTH)),),
     "startDate": (
-        Oddity(_both(_beside("dpStatus"), _every(2)), "beginDate"),
-        Oddity(_every(3), value=_cut(SECOND)),
+        Oddity(_both(_beside("dpStatus"), _every_nth(2)), "beginDate"),
+        Oddity(_every_nth(3), value=_cut(SECOND_LENGTH)),
     ),
     "endDate": (
-        Oddity(_both(_end_of_day, _beside("dpStatus")), value=_cut(DAY)),
-        Oddity(_end_of_day, value=_cut(DAY, " (GMT+8)")),
-        Oddity(_every(3), value=_cut(SECOND, "(GMT+8)")),
-        Oddity(_every(3, 1), value=_cut(SECOND, " (GMT+8)")),
-        Oddity(value=_cut(SECOND)),
+        Oddity(_both(_end_of_day, _beside("dpStatus")), value=_cut(DAY_LENGTH)),
+        Oddity(_end_of_day, value=_cut(DAY_LENGTH, " (GMT+8)")),
+        Oddity(_every_nth(3), value=_cut(SECOND_LENGTH, "(GMT+8)")),
+        Oddity(_every_nth(3, 1), value=_cut(SECOND_LENGTH, " (GMT+8)")),
+        Oddity(value=_cut(SECOND_LENGTH)),
     ),
 }
-"""How fields are written, by their usual name; of several ways the first that fits."""
+"""How fields are written, by their usual name; the first whose ``where`` applies is used."""
 
-REPLIES: Mapping[str, Change] = {
+ODD_REPLIES: Mapping[str, Change] = {
     GET_PACKAGES.path: lambda data: "" if data is None else data,
     GET_ICCID_SUPPORT_PACKAGE_INFO.path: lambda data: data[0] if len(data) == 1 else data,
-    REFUND_ORDER.path: _to("success"),
+    REFUND_ORDER.path: _constant("success"),
 }
-"""How the ``data`` of whole replies is written, by path; elsewhere null is left out."""
+"""How the ``data`` of a whole reply is written, by path; in other replies null is left out."""
 
 
-def oddly(path: str, data: Any) -> Any:
+def write_oddly(path: str, data: Any) -> Any:
     """Return the data of a successful reply as an odd sandbox writes it, or ``ABSENT``."""
-    if path in REPLIES:
-        data = REPLIES[path](data)
-    return ABSENT if data is None else _walk(data)
+    if path in ODD_REPLIES:
+        data = ODD_REPLIES[path](data)
+    return ABSENT if data is None else _write_value(data)
 
 
-def _walk(data: Any) -> Any:
+def _write_value(data: Any) -> Any:
     if isinstance(data, list):
-        return [_walk(item) for item in data]
-    return _row(data) if isinstance(data, dict) else data
+        return [_write_value(item) for item in data]
+    return _write_row(data) if isinstance(data, dict) else data
 
 
-def _row(row: Row) -> Row:
+def _write_row(row: Row) -> Row:
     written: Row = {}
     for name, value in row.items():
-        for oddity in FIELDS.get(name, ()):
+        for oddity in ODD_FIELDS.get(name, ()):
             if oddity.where(row, value):
                 changed = oddity.value(value)
                 if changed is not ABSENT:
-                    written[oddity.name or name] = _walk(changed)
+                    written[oddity.name or name] = _write_value(changed)
                 break
         else:
-            written[name] = _walk(value)
+            written[name] = _write_value(value)
     return written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mioesim_async.sandbox.cards import World, stamp
+from mioesim_async.sandbox.cards import AccountCards, vendor_time
 from mioesim_async.sandbox.catalogue import PLANS, SKUS
 from mioesim_async.sandbox.recorded import SandboxOrder
 
@@ -18,7 +18,7 @@ def order_row(order: SandboxOrder) -> dict[str, Any]:
     return {
         "orderNum": order.order_num,
         "display": order.display,
-        "purchaseDate": stamp(order.purchased_at),
+        "purchaseDate": vendor_time(order.purchased_at),
         "count": order.count,
         "price": float(order.price),
         "status": int(order.status),
@@ -28,22 +28,22 @@ def order_row(order: SandboxOrder) -> dict[str, Any]:
         "renewOrderNum": order.renewals,
         "priceId": order.price_id,
         "skuId": order.sku_id,
-        "startDate": stamp(order.starts_at),
-        "endDate": stamp(order.ends_at),
+        "startDate": vendor_time(order.starts_at),
+        "endDate": vendor_time(order.ends_at),
     }
 
 
-def card_rows(order: SandboxOrder, world: World) -> list[dict[str, Any]]:
+def card_rows(order: SandboxOrder, cards: AccountCards) -> list[dict[str, Any]]:
     """Return the cards of an order."""
     rows: list[dict[str, Any]] = []
     for iccid in order.iccids:
-        detail = world.detail(iccid)
+        detail = cards.detail(iccid)
         row = {name: detail[name] for name in CARD_FIELDS}
-        rows.append(row | {"data": order.data, "usedMB": f"{world.used_mb(iccid, order)}"})
+        rows.append(row | {"data": order.data, "usedMB": f"{cards.used_mb(iccid, order)}"})
     return rows
 
 
-def usage_row(order: SandboxOrder, world: World, iccids: list[str]) -> dict[str, Any]:
+def usage_row(order: SandboxOrder, cards: AccountCards, iccids: list[str]) -> dict[str, Any]:
     """Return an order with the plans of these cards; the total (``totle``, sic) is text."""
     plan = PLANS[order.price_id]
     return {
@@ -53,7 +53,7 @@ def usage_row(order: SandboxOrder, world: World, iccids: list[str]) -> dict[str,
         "type": 1 if order.dp_id else 0,
         "daypassDay": order.daypass_days or 0,
         "count": order.count,
-        "createTime": stamp(order.purchased_at),
+        "createTime": vendor_time(order.purchased_at),
         "status": int(order.status),
         "totle": f"{order.price}",
         "packageList": [
@@ -63,10 +63,10 @@ def usage_row(order: SandboxOrder, world: World, iccids: list[str]) -> dict[str,
                 "flows": plan.flows,
                 "unit": plan.unit,
                 "days": order.days,
-                "usedMb": world.used_mb(iccid, order),
+                "usedMb": cards.used_mb(iccid, order),
                 "name": order.display,
-                "beginDate": stamp(order.starts_at),
-                "endDate": stamp(order.ends_at),
+                "beginDate": vendor_time(order.starts_at),
+                "endDate": vendor_time(order.ends_at),
                 "status": int(iccid in order.refunds),
                 "priceId": order.price_id,
             }

@@ -11,13 +11,13 @@ from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import OrderStatus
 from mioesim_async.sandbox.clock import SandboxClock
 
-__all__ = ["RecordedRequest", "SandboxMail", "SandboxOrder", "now_at"]
+__all__ = ["RecordedRequest", "SandboxMail", "SandboxOrder", "vendor_now"]
 
 REFUND_SECONDS = 60.0
 
 
-def now_at(clock: SandboxClock) -> dt.datetime:
-    """Return the clock's present in GMT+8, the vendor's time zone."""
+def vendor_now(clock: SandboxClock) -> dt.datetime:
+    """Return the clock's time in GMT+8, the vendor's time zone."""
     return dt.datetime.fromtimestamp(clock.time(), GMT8)
 
 
@@ -33,8 +33,8 @@ class RecordedRequest:
         cookies: Whether a cookie came along.
         connection: Number of the connection, from 1.
         at: Seconds since the epoch (UTC), by the sandbox's clock.
-        code: The code of the answer, also of one that was lost or replaced, or None.
-        fault: Name of the fault that struck, or None.
+        code: The code of the answer, also if the answer was lost or replaced; or None.
+        fault: Name of the fault that the call got, or None.
     """
 
     endpoint: str
@@ -86,8 +86,8 @@ class SandboxOrder:
         count: How many cards.
         iccids: The cards.
         dp_id: The partner whose physical SIMs they are, or None for eSIMs.
-        is_renewal: It renewed cards that were there before.
-        main_order_num: Of a renewal, the first order of the card; else None.
+        is_renewal: Whether it renewed cards.
+        main_order_num: For a renewal, the number of the card's first order; else None.
         price: Of all cards together.
         purchased_at: When, GMT+8.
         starts_at: Start of its plans, GMT+8.
@@ -132,6 +132,6 @@ class SandboxOrder:
                 return OrderStatus.CANCELLED if is_done else OrderStatus.CANCELLING
             if not is_done:
                 return OrderStatus.PARTLY_CANCELLING
-        if now_at(self.clock) >= self.ends_at:
+        if vendor_now(self.clock) >= self.ends_at:
             return OrderStatus.ENDED
         return OrderStatus.PARTLY_CANCELLED if self.refunds else OrderStatus.PAID

@@ -19,14 +19,14 @@ from attrs import evolve
 from mioesim_async.client import MioEsimClient
 from mioesim_async.closing import Closing
 from mioesim_async.errors import ConfigurationError
-from mioesim_async.sandbox.cards import World
+from mioesim_async.sandbox.cards import AccountCards
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault, Faults
-from mioesim_async.sandbox.http import hang_up, read_params, send, send_huge, until_gone
+from mioesim_async.sandbox.http import abort, disconnected, read_params, send, send_huge
 from mioesim_async.sandbox.oddities import ABSENT
-from mioesim_async.sandbox.orders import FOREIGN_ORDER_NUM, FORMS, SEARCHES, OrderBook
+from mioesim_async.sandbox.orders import FOREIGN_ORDER_NUM, FORMS, SEARCHES, AccountOrders
 from mioesim_async.sandbox.recorded import RecordedRequest, SandboxMail, SandboxOrder
-from mioesim_async.sandbox.vendor import ACCOUNT, PATHS, POSTED, SHAPES, Vendor
+from mioesim_async.sandbox.vendor import ACCOUNT, HANDLED_PATHS, POST_PATHS, SHAPES, Vendor
 from mioesim_async.wire.dialect import LoginEncoding, ReadMethod, SignatureScheme
 from mioesim_async.wire.endpoints import LOGIN
 
@@ -56,7 +56,8 @@ class Sandbox(Closing):
         iccids: Its cards; eSIMs that are ordered come at the end.
         orders: The orders and renewals that were placed, oldest first.
         mails: The mails with PDFs that were asked for, oldest first.
-        stock: How many cards are left, by SKU and price id; what is absent is unlimited.
+        stock: How many cards are left, by SKU and price id; a plan that is not listed is
+            unlimited.
         foreign_order_num: Number of an order of another account.
         requests: What the server saw, oldest first.
         faults: What goes wrong.
@@ -99,9 +100,9 @@ class Sandbox(Closing):
                 for) or, whatever it asks for, ``number`` (bare), ``object with number only``,
                 ``list`` (of the order), ``strange`` (the order nested deeply), or ``nothing``
                 (null).
-            search: How orders are searched: ``by reference``; ``ignores references`` (all of
-                the date range, and rows carry none); or ``lists all`` (of the date range, and
-                rows carry theirs).
+            search: What a search returns: ``by reference`` (the orders with it), ``ignores
+                references`` (all orders of the date range, without their references) or
+                ``lists all`` (all orders of the date range, with their references).
             text_codes: Write codes as text, and ``message`` as ``msg``.
             odd: Also write all other spellings and types that a client must read: prices as text,
                 ``note`` null, ``usedMb`` as a number, ``skuId`` for ``skuid``, Dto and Vo lists,
@@ -111,7 +112,7 @@ class Sandbox(Closing):
             clock: The clock; a new one if None.
             host: Address to listen on.
             port: Port to listen on; 0 for a free one.
-            record: Keep what was seen in ``requests``.
+            record: Keep every request in ``requests``.
             capacity: Most calls that may be under way at once; None for no limit.
 
         Raises:
@@ -126,15 +127,15 @@ class Sandbox(Closing):
         self.clock = clock or SandboxClock()
         self.faults = Faults(self.clock)
         self.requests: list[RecordedRequest] = []
-        world = World(cards, seed, self.clock)
-        book = OrderBook(world, self.clock, form=order_form, search=search)
-        self.orders: list[SandboxOrder] = book.orders
-        self.mails: list[SandboxMail] = book.mails
-        self.stock: dict[tuple[int, int], int] = book.stock
+        account_cards = AccountCards(cards, seed, self.clock)
+        account_orders = AccountOrders(account_cards, self.clock, form=order_form, search=search)
+        self.orders: list[SandboxOrder] = account_orders.placed
+        self.mails: list[SandboxMail] = account_orders.mails
+        self.stock: dict[tuple[int, int], int] = account_orders.stock
         self.foreign_order_num = FOREIGN_ORDER_NUM
         self._vendor = Vendor(
-            world,
-            book,
+            account_cards,
+            account_orders,
             self.clock,
             seed=seed,
             signature=signature,
@@ -143,7 +144,7 @@ class Sandbox(Closing):
             odd=odd,
         )
         self.refused = self._vendor.refused
-        self.iccids = world.iccids
+        self.iccids = account_cards.iccids
         self._login_encoding = login_encoding
         self._read_method = read_method
         self._text_codes = text_codes
@@ -160,7 +161,7 @@ class Sandbox(Closing):
         self._thread: threading.Thread | None = None
         self._thread_loop: asyncio.AbstractEventLoop | None = None
 
-    # Life.
+    # Starting and stopping.
 
     @property
     def url(self) -> str:
@@ -223,7 +224,7 @@ class Sandbox(Closing):
         """
         app = web.Application(client_max_size=4 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        app.on_response_prepare.append(self._date)
+        app.on_response_prepare.append(self._set_date_header)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         host, port = self._address
@@ -243,15 +244,15 @@ class Sandbox(Closing):
         runner, self._runner = self._runner, None
         self._url = ""
         if runner is not None and self._listener is not None:
-            # Accept no more, and give the connections that were accepted a few turns to be set
-            # up, so that cleanup() closes them with the others: one that is set up after it
-            # would leak. Loops of other kinds have no readers to remove, and no such moment.
+            # Accept no more connections, and give the accepted ones a few turns to be set up:
+            # cleanup() would not close one that is set up later. Other event loops have no
+            # readers, and set a connection up at once.
             loop = asyncio.get_running_loop()
             if isinstance(loop, asyncio.SelectorEventLoop):
                 loop.remove_reader(self._listener.fileno())
             for _ in range(TURNS_TO_SET_UP):
                 await asyncio.sleep(0)
-        # A call goes on after its client has hung up, as at the vendor; here it ends.
+        # A call goes on after its client has disconnected, as at the vendor; this ends it.
         for waiting in self._waiting:
             waiting.cancel()
         if runner is not None:
@@ -319,23 +320,23 @@ class Sandbox(Closing):
             self.requests.append(seen)
         fault = OVER_CAPACITY if is_too_much else self.faults.take(endpoint)
         if fault is None:
-            return self._answer(request, params, seen, None)
+            return self._vendor_reply(request, params, seen, None)
         seen.fault = fault.name
-        return await self._strike(fault, request, params, seen)
+        return await self._reply_with_fault(fault, request, params, seen)
 
-    async def _strike(
+    async def _reply_with_fault(
         self, fault: Fault, request: web.Request, params: dict[str, str], seen: RecordedRequest
     ) -> web.StreamResponse:
-        """Answer a call that meets a fault; the call takes effect at most once."""
-        answered = self._answer(request, params, seen, None) if fault.effect else None
+        """Answer a call with a fault; the call takes effect at most once."""
+        answered = self._vendor_reply(request, params, seen, None) if fault.effect else None
         if fault.delay:
             await self._wait(self.clock.sleep(fault.delay))
         if fault.evict:
             self.evict()
         if fault.silent:
-            await self._wait(until_gone(request))
+            await self._wait(disconnected(request))
         if fault.silent or fault.close == "before":
-            return hang_up(request)
+            return abort(request)
         if fault.body is not None:
             return web.Response(
                 status=fault.status,
@@ -347,9 +348,9 @@ class Sandbox(Closing):
             return await send_huge(request, fault)
         response = answered
         if response is None or fault.code is not None:
-            response = self._answer(request, params, seen, fault)
+            response = self._vendor_reply(request, params, seen, fault)
         if fault.close == "after":
-            return hang_up(request)
+            return abort(request)
         if fault.is_in_delivery and isinstance(response.body, bytes):
             pause = partial(self.clock.sleep, fault.pause)
             return await self._wait(send(request, response.body, fault, pause))
@@ -364,7 +365,7 @@ class Sandbox(Closing):
         finally:
             self._waiting.discard(task)
 
-    async def _date(self, _: web.Request, response: web.StreamResponse) -> None:
+    async def _set_date_header(self, _: web.Request, response: web.StreamResponse) -> None:
         response.headers["Date"] = email.utils.formatdate(self.clock.time(), usegmt=True)
 
     def _connection_number(self, request: web.Request) -> int:
@@ -374,7 +375,7 @@ class Sandbox(Closing):
             self._connections[transport] = self._connected
         return self._connections[transport]
 
-    def _answer(
+    def _vendor_reply(
         self,
         request: web.Request,
         params: dict[str, str],
@@ -382,12 +383,12 @@ class Sandbox(Closing):
         fault: Fault | None,
     ) -> web.Response:
         path = request.path
-        if path not in PATHS and (fault is None or fault.code is None):
+        if path not in HANDLED_PATHS and (fault is None or fault.code is None):
             return web.Response(status=404, text=NOT_FOUND, content_type="text/html")
         if path == LOGIN.path:
             refused = self._wrong_login_encoding(request)
         else:
-            is_read = self._read_method is not None and path not in POSTED
+            is_read = self._read_method is not None and path not in POST_PATHS
             refused = is_read and self._read_method != request.method
         if refused:
             json_wanted = path == LOGIN.path and request.method == "POST"

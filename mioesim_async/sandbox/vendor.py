@@ -1,4 +1,4 @@
-"""What the vendor answers, without any HTTP: one account, its live token, its cards."""
+"""The answer to each call, without HTTP, for one account with its token, cards and orders."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 from mioesim_async.config import Credentials
-from mioesim_async.sandbox.cards import World
-from mioesim_async.sandbox.catalogue import SHOP
+from mioesim_async.sandbox.cards import AccountCards
+from mioesim_async.sandbox.catalogue import CATALOGUE_HANDLERS
 from mioesim_async.sandbox.clock import SandboxClock
 from mioesim_async.sandbox.faults import Fault
-from mioesim_async.sandbox.oddities import oddly
-from mioesim_async.sandbox.orders import ORDERS, OrderBook
+from mioesim_async.sandbox.oddities import write_oddly
+from mioesim_async.sandbox.orders import ORDER_HANDLERS, AccountOrders
 from mioesim_async.sandbox.params import Refusal
 from mioesim_async.wire import endpoints
 from mioesim_async.wire.dialect import SCHEMES, SignatureScheme
@@ -28,7 +28,7 @@ from mioesim_async.wire.endpoints import (
 )
 from mioesim_async.wire.signing import sign
 
-__all__ = ["ACCOUNT", "PATHS", "POSTED", "SHAPES", "Vendor"]
+__all__ = ["ACCOUNT", "HANDLED_PATHS", "POST_PATHS", "SHAPES", "Vendor"]
 
 ACCOUNT = Credentials("13900000000", "sandbox password", "sandbox-secret-key-0123456789abcd")
 """A made-up account."""
@@ -44,14 +44,16 @@ SHAPES: dict[str, Callable[[Rows], Any]] = {
     "list in object": lambda rows: {"total": len(rows), "rows": rows},
     "map in object": lambda rows: {"cards": {row["iccid"]: row for row in rows}},
 }
-ONE_CARD: dict[str, Callable[[World, str], Any]] = {
-    GET_ESIM_DETAIL.path: World.detail,
-    GET_HISTORY_DETAIL.path: World.history,
-    GET_ICCID_SUPPORT_SKU.path: World.renewal_skus,
-    GET_ICCID_SUPPORT_PACKAGE_INFO.path: World.renewal_packages,
+CARD_HANDLERS: dict[str, Callable[[AccountCards, str], Any]] = {
+    GET_ESIM_DETAIL.path: AccountCards.detail,
+    GET_HISTORY_DETAIL.path: AccountCards.history,
+    GET_ICCID_SUPPORT_SKU.path: AccountCards.renewal_skus,
+    GET_ICCID_SUPPORT_PACKAGE_INFO.path: AccountCards.renewal_packages,
 }
-PATHS = frozenset({LOGIN.path, QUERY_ICCID_INFORMATION.path, *ONE_CARD, *SHOP, *ORDERS})
-POSTED = frozenset(
+HANDLED_PATHS = frozenset(
+    {LOGIN.path, QUERY_ICCID_INFORMATION.path, *CARD_HANDLERS, *CATALOGUE_HANDLERS, *ORDER_HANDLERS}
+)
+POST_PATHS = frozenset(
     row.path
     for row in vars(endpoints).values()
     if isinstance(row, endpoints.Endpoint) and row.method == "POST"
@@ -60,19 +62,19 @@ POSTED = frozenset(
 
 
 class Vendor:
-    """The account's state, and the answer to each call.
+    """The account and its live token; answers each call.
 
     Attributes:
         refused: ICCIDs for which a whole call is refused, each with the code.
         logins: Logins that succeeded.
-        world: The cards.
-        book: The orders.
+        cards: The cards.
+        orders: The orders.
     """
 
     def __init__(
         self,
-        world: World,
-        book: OrderBook,
+        cards: AccountCards,
+        orders: AccountOrders,
         clock: SandboxClock,
         *,
         seed: int,
@@ -82,8 +84,8 @@ class Vendor:
         odd: bool,
     ) -> None:
         """Start without a live token."""
-        self.world = world
-        self.book = book
+        self.cards = cards
+        self.orders = orders
         self.refused: dict[str, int] = {}
         self.logins = 0
         self._clock = clock
@@ -115,23 +117,23 @@ class Vendor:
             code, message, data = self._result(path, params, fault)
         except Refusal as refusal:
             return refusal.code, refusal.message, None
-        return code, message, oddly(path, data) if self._odd and code == 0 else data
+        return code, message, write_oddly(path, data) if self._odd and code == 0 else data
 
     def _result(self, path: str, params: dict[str, str], fault: Fault | None) -> Result:
         if path == QUERY_ICCID_INFORMATION.path:
             return self._query(params, fault)
-        if path in SHOP:
-            return 0, "success", SHOP[path](params)
-        if path in ORDERS:
-            return 0, "success", ORDERS[path](self.book, params)
+        if path in CATALOGUE_HANDLERS:
+            return 0, "success", CATALOGUE_HANDLERS[path](params)
+        if path in ORDER_HANDLERS:
+            return 0, "success", ORDER_HANDLERS[path](self.orders, params)
         iccid = params.get("iccid", "")
         if not iccid:
             return -2, "iccid is missing", None
         if iccid in self.refused:
             return self.refused[iccid], "query failed", None
-        if iccid not in self.world:
+        if iccid not in self.cards:
             return 3, "data does not exist", None
-        return 0, "success", ONE_CARD[path](self.world, iccid)
+        return 0, "success", CARD_HANDLERS[path](self.cards, iccid)
 
     def _is_signed(self, params: dict[str, str]) -> bool:
         sent = {name: value for name, value in params.items() if name != "sign" and value}
@@ -162,10 +164,10 @@ class Vendor:
         for iccid in iccids:
             if iccid in self.refused:
                 return self.refused[iccid], "query failed", None
-        rows = [self.world.status(iccid) for iccid in iccids if iccid in self.world]
+        rows = [self.cards.status(iccid) for iccid in iccids if iccid in self.cards]
         if fault is not None:
             del rows[: fault.drop]
-            rows += [self.world.status(self.world.stranger(n)) for n in range(fault.add)]
+            rows += [self.cards.status(self.cards.foreign_iccid(n)) for n in range(fault.add)]
             if fault.strange:
                 for row in rows:
                     row |= {"dpStatus": "FROZEN", "riskLevel": {"score": 7}}

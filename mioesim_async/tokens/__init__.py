@@ -1,4 +1,4 @@
-"""Where the account's one live token is kept."""
+"""The account's one valid token, and the stores that keep it."""
 
 from mioesim_async.tokens.store import MemoryTokenStore, StoredToken, TokenStore
 

@@ -1,4 +1,4 @@
-"""A token store that may be down: the work goes on without it."""
+"""Uses a token store, and goes on without it while it is down."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ __all__ = ["StoreFallback"]
 
 logger = logging.getLogger("mioesim_async")
 
-LOCK_PATIENCE = 60.0
-"""Seconds to wait for the store's lock before going on without it. A store that can tell a
-holder that is stopped from one that logs in ends the wait earlier."""
+LONGEST_LOCK_WAIT = 60.0
+"""Seconds to wait for the store's lock before going on without it.
 
-LOOK_PATIENCE = 2.0
-"""Seconds that a look at the store may take before a remembered refusal is raised."""
+A store may give up earlier if it can tell that the holder of the lock is stopped.
+"""
 
-TRY_AGAIN = 1.0
-"""Seconds between two tries to bring a token to a store that was down."""
+LONGEST_QUICK_LOAD = 2.0
+"""Seconds to wait for the store before an earlier login error is raised again."""
+
+RETRY_SECONDS = 1.0
+"""Seconds between two tries to save a token in a store that was down."""
 
 
 class StoreFallback:
-    """One account's place in a store.
+    """The token of one account in a store that may be down.
 
-    A ``ConfigurationError`` of the store is raised; any other error is logged, and the store
-    counts as one that has no token.
+    A ``ConfigurationError`` of the store is raised. Any other error is logged, and the store is
+    treated as empty.
 
     Attributes:
-        behind: The store lacks the token that is live, since it could not be used.
-        is_down: The store could not be reached when it was last asked, and may be back soon.
+        lacks_token: Whether the store may lack the current token, since it could not be used.
+        is_down: Whether the store failed when it was last used, and may work again soon.
     """
 
     def __init__(self, store: TokenStore, key: str, clock: Clock) -> None:
-        """Name the account's place."""
-        self.behind = False
+        """Use a store for the account with this key."""
+        self.lacks_token = False
         self.is_down = False
         self._store = store
         self._key = key
@@ -46,26 +48,27 @@ class StoreFallback:
         self._next_try = 0.0
 
     @property
-    def may_catch_up(self) -> bool:
-        """Whether it is time to try to bring the live token to the store."""
-        return self.behind and self._clock.monotonic() >= self._next_try
+    def may_retry(self) -> bool:
+        """Whether to try now to save the current token in the store."""
+        return self.lacks_token and self._clock.monotonic() >= self._next_try
 
     @asynccontextmanager
     async def lock(self) -> AsyncGenerator[None]:
-        """Hold the store's lock, or go without it if it can't be had."""
+        """Hold the store's lock, or go on without it if that fails."""
         self.is_down = False
-        self._next_try = self._clock.monotonic() + TRY_AGAIN
+        self._next_try = self._clock.monotonic() + RETRY_SECONDS
         held = None
         try:
-            with TimeLimit(self._clock, LOCK_PATIENCE) as limit:
+            with TimeLimit(self._clock, LONGEST_LOCK_WAIT) as limit:
                 waiting = self._store.lock(self._key)
                 await waiting.__aenter__()
                 held = waiting
             if limit.cut_short:
                 self._note(
                     StoreUnavailable(
-                        f"waited {LOCK_PATIENCE:g} s for its lock: another client of the account "
-                        "has been logging in for so long, or is stopped; if it is, end it"
+                        f"waited {LONGEST_LOCK_WAIT:g} s for its lock: another client of the "
+                        "account is still logging in, or its process is stopped; if it is "
+                        "stopped, end it"
                     )
                 )
         except Exception as error:
@@ -80,7 +83,7 @@ class StoreFallback:
                     self._note(error)
 
     async def load(self) -> StoredToken | None:
-        """Return what the store has, or None; a store that is down isn't asked."""
+        """Return the token in the store, or None; a store that is down isn't asked."""
         if self.is_down:
             return None
         try:
@@ -89,44 +92,43 @@ class StoreFallback:
             self._note(error)
             return None
 
-    async def look(self) -> StoredToken | None:
-        """Return what the store has, without its lock and without a long wait."""
+    async def load_quickly(self) -> StoredToken | None:
+        """Return the token in the store, or None, without the lock and without a long wait."""
         self.is_down = False
-        with TimeLimit(self._clock, LOOK_PATIENCE):
+        with TimeLimit(self._clock, LONGEST_QUICK_LOAD):
             return await self.load()
         self._note(TimeoutError())
         return None
 
     async def save(self, token: StoredToken) -> None:
-        """Bring a token to the store, now or when it is back."""
+        """Save a token in the store; if that fails, set ``lacks_token``."""
         if self.is_down:
-            self.behind = True
+            self.lacks_token = True
             return
         try:
             await self._store.save(self._key, token)
         except Exception as error:
             self._note(error)
             return
-        if self.behind:
-            logger.info("the token store is back")
-        self.behind = False
+        if self.lacks_token:
+            logger.info("the token store works again")
+        self.lacks_token = False
 
     def _note(self, error: Exception) -> None:
-        """Say once, until it is back, that the store is down or corrupt.
+        """Note an error of the store; log the first one until the store works again.
 
         Raises:
             ConfigurationError: If the error is one.
         """
         if isinstance(error, ConfigurationError):
             raise error
-        # What holds something else, or can't be used by this user, will be no better soon.
+        # Wrong content or missing permissions won't go away soon, so they aren't waited for.
         self.is_down = not isinstance(error, StoreUnavailable | ValueError)
-        if not self.behind:
-            # The text of another error may hold what the store holds, or its address with a
-            # password.
+        if not self.lacks_token:
+            # The text of other errors may hold a token, or a URL with a password.
             ours = isinstance(error, StoreUnavailable)
             logger.warning(
-                "the token store can't be used (%s); going on without it, and trying it again",
+                "the token store can't be used (%s); going on without it, and trying again later",
                 error if ours else type(error).__name__,
             )
-        self.behind = True
+        self.lacks_token = True

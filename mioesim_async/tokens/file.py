@@ -1,4 +1,4 @@
-"""Tokens in a file, for the processes of one machine."""
+"""A token store in a file, for the processes of one machine."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from mioesim_async.tokens.store import (
     decode,
     encode,
     records_in,
-    to_its_end,
+    run_to_end,
 )
 
 __all__ = ["FileTokenStore"]
 
 POLL_SECONDS = 0.05
-SIGN_SECONDS = 1.0
-"""How often a holder of a lock shows that it is alive."""
+HEARTBEAT_SECONDS = 1.0
+"""Seconds between two heartbeats of the process that holds a lock."""
 
-PATIENCE_POLLS = 100
-"""So many polls, five seconds of them, without such a sign: the holder is stopped. Polls are
-counted, since seconds also pass while this process itself is held up."""
+MAX_POLLS = 100
+"""After so many polls (five seconds) without a heartbeat, the holder counts as stopped.
 
-MOST_BYTES = 16 * 1024 * 1024
-"""More than any token file has, with some 200 bytes for an account."""
+Polls are counted and not seconds, since time also passes while this process itself is stopped.
+"""
+
+MAX_BYTES = 16 * 1024 * 1024
+"""Limit of a token file's size; it has some 200 bytes for each account."""
 
 READ_FLAGS = os.O_RDONLY | sum(
     getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_BINARY")
@@ -52,26 +54,25 @@ WRITING = "writing"
 
 
 class FileTokenStore:
-    """Tokens in one JSON file, for the processes of one machine.
+    """A token store in one JSON file, for the processes of one machine.
 
-    The file gets mode 0600, and the directory mode 0700 if it is made here, where the
-    system has modes. It is written aside and renamed, so that nobody reads half of it. The
-    lock is the system's: it ends with the process that holds it, however that ends. Who waits
-    for a holder that shows no sign of life for five seconds gets an ``OSError``, and a client
-    then goes on without the lock.
+    The file gets mode 0600, and a directory that is made here gets mode 0700, on systems that
+    have modes. Writes are atomic. The lock is one of the operating system, which frees it when
+    the process that holds it ends. If that process is stopped for five seconds, waiting for the
+    lock raises an ``OSError``, and a client goes on without the lock.
 
-    A file that isn't a token file is refused and left as it is. One store serves any number of
-    event loops. Every method raises ``ConfigurationError`` for such a file, and ``OSError``
-    if the file or its lock can't be used.
+    A file that isn't a token file is left as it is, and every method raises
+    ``ConfigurationError`` for it. ``OSError`` is raised if the file or its lock can't be used.
+    One store can be used in any number of event loops.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Keep tokens in a file, which is made when it is needed.
 
         Args:
-            path: The file; ``~`` is the home directory. For a directory that is there
-                already, ``tokens.json`` in it. A file that is there must be empty or a token
-                file, and not a symbolic link.
+            path: The file; ``~`` is the home directory. If it is a directory, the file is
+                ``tokens.json`` in it. An existing file must be empty or a token file, and no
+                symbolic link.
         """
         chosen = Path(path).expanduser()
         self.path = chosen / "tokens.json" if chosen.is_dir() else chosen
@@ -82,7 +83,7 @@ class FileTokenStore:
         Raises:
             ConfigurationError: If the file is not a token file.
             OSError: If it can't be read.
-            ValueError: If its record of the account can't be read.
+            ValueError: If the account's record in it can't be read.
         """
         record = (await asyncio.to_thread(self._read)).get(key)
         return None if record is None else decode(record)
@@ -94,18 +95,18 @@ class FileTokenStore:
             ConfigurationError: If the file is not a token file.
             OSError: If it can't be written.
         """
-        # Two accounts may be written at once, and each has a login lock of its own.
+        # The login lock is per account, so it doesn't stop others from writing the same file.
         async with self._hold(WRITING):
-            # A save that was cancelled must not write later.
-            await to_its_end(asyncio.to_thread(self._write, key, token))
+            # If the caller is cancelled, wait, so that nothing is written after this returns.
+            await run_to_end(asyncio.to_thread(self._write, key, token))
 
     @asynccontextmanager
     async def lock(self, key: str) -> AsyncGenerator[None]:
-        """Hold the account's lock; waiting doesn't block the loop.
+        """Hold the account's lock; waiting for it doesn't block the event loop.
 
         Raises:
             ConfigurationError: If the file is not a token file.
-            OSError: If the lock's file can't be made, or its holder is stopped.
+            OSError: If the lock file can't be made, or the process that holds it is stopped.
         """
         async with self._hold(f"login {key}"):
             yield
@@ -113,14 +114,14 @@ class FileTokenStore:
     @asynccontextmanager
     async def _hold(self, name: str) -> AsyncGenerator[None]:
         """Hold one of the file's locks."""
-        # A text of any length and content becomes part of a file's name.
+        # A digest, since the name may be too long for a file name, or hold any character.
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         path = Path(f"{self.path}.{digest}.lock")
         await asyncio.to_thread(self._prepare)
-        # One object for each holder: it is the open file that holds the system's lock.
+        # A new object each time, since the lock belongs to the open file.
         lock = FileLock(path, timeout=0, mode=0o600, thread_local=False, is_singleton=False)
         await self._take(lock, path)
-        signs = _SignsOfLife(path)
+        signs = _Heartbeat(path)
         try:
             yield
         finally:
@@ -130,19 +131,19 @@ class FileTokenStore:
     async def _take(self, lock: FileLock, path: Path) -> None:
         seen, polls = None, 0
         while not self._try(lock):
-            sign, polls = _sign_of_life(path), polls + 1
+            sign, polls = _last_heartbeat(path), polls + 1
             if sign != seen:
                 seen, polls = sign, 0
-            elif polls >= PATIENCE_POLLS:
+            elif polls >= MAX_POLLS:
                 raise StoreUnavailable(
-                    f"waited {PATIENCE_POLLS * POLL_SECONDS:g} s for {path}, the lock of the token "
-                    "file: the process that holds it is stopped or held up; find it with "
-                    f"`fuser {path}`, and let it go on or end it"
+                    f"waited {MAX_POLLS * POLL_SECONDS:g} s for {path}, the lock of the token "
+                    "file: the process that holds it is stopped or blocked; find it with "
+                    f"`fuser {path}`, and continue or end it"
                 )
             await asyncio.sleep(POLL_SECONDS)
 
     def _try(self, lock: FileLock) -> bool:
-        with self._told(f"the lock {lock.lock_file} of the token file"):
+        with self._explained(f"the lock {lock.lock_file} of the token file"):
             try:
                 lock.acquire()
             except Timeout:
@@ -150,13 +151,13 @@ class FileTokenStore:
             return True
 
     def _prepare(self) -> None:
-        """Make the directory, unless the file is refused."""
+        """Check the file, and make its directory."""
         self._read()
-        with self._told():
+        with self._explained():
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _read(self) -> dict[str, Any]:
-        """Return the records by account; none if there is no file, or an empty one.
+        """Return the records by account; none if the file is missing or empty.
 
         Raises:
             ConfigurationError: If it is not a token file.
@@ -168,9 +169,9 @@ class FileTokenStore:
         return records
 
     def _content(self) -> bytes:
-        with self._told():
+        with self._explained():
             try:
-                # Opening what is not a regular file may take for ever, or do something.
+                # Check first, since opening a pipe or a device may block or have effects.
                 self._check_kind(self.path.lstat())
                 descriptor = os.open(self.path, READ_FLAGS)
             except FileNotFoundError:
@@ -178,7 +179,7 @@ class FileTokenStore:
             with os.fdopen(descriptor, "rb") as file:
                 found = os.fstat(descriptor)
                 self._check_kind(found)
-                if found.st_size > MOST_BYTES:
+                if found.st_size > MAX_BYTES:
                     raise self._refusal("is larger than any token file")
                 return file.read()
 
@@ -197,8 +198,8 @@ class FileTokenStore:
         )
 
     @contextmanager
-    def _told(self, which: str = "") -> Generator[None]:
-        """Say in one sentence why the file, or another of its files, can't be used."""
+    def _explained(self, which: str = "") -> Generator[None]:
+        """Raise ``StoreUnavailable``, with what to do, for an ``OSError`` in the block."""
         try:
             yield
         except OSError as error:
@@ -211,12 +212,12 @@ class FileTokenStore:
     def _write(self, key: str, token: StoredToken) -> None:
         records = self._read()
         records[key] = encode(token)
-        with self._told():
+        with self._explained():
             replace_file(self.path, orjson.dumps(records))
 
 
-class _SignsOfLife:
-    """Touches a lock's file again and again, in the running loop, until it is stopped."""
+class _Heartbeat:
+    """Touches the lock file regularly, in the running loop, until it is stopped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -226,14 +227,14 @@ class _SignsOfLife:
     def _touch(self) -> None:
         with suppress(OSError):
             os.utime(self._path)
-        self._timer = self._loop.call_later(SIGN_SECONDS, self._touch)
+        self._timer = self._loop.call_later(HEARTBEAT_SECONDS, self._touch)
 
     def stop(self) -> None:
         self._timer.cancel()
 
 
-def _sign_of_life(path: Path) -> int | None:
+def _last_heartbeat(path: Path) -> int | None:
     with suppress(OSError):
-        # The time of the last access: opening the file may change that of its last change.
+        # The access time, since opening the lock file may change its modification time.
         return path.stat().st_atime_ns
     return None

@@ -1,4 +1,4 @@
-"""One account, one live token: logging in, once, for everybody who waits."""
+"""Keeps the valid token of an account, and logs in once for all calls that wait for one."""
 
 from __future__ import annotations
 
@@ -29,73 +29,75 @@ from mioesim_async.wire.dialect import Dialect, ReadMethod, setting
 from mioesim_async.wire.endpoints import LOGIN
 from mioesim_async.wire.envelope import Envelope
 
-__all__ = ["TokenKeeper", "contended"]
+__all__ = ["TokenKeeper", "contention_error"]
 
 logger = logging.getLogger("mioesim_async")
 
 TOKEN_LIFETIME = 2 * 60 * 60.0
-"""Seconds that a token lives (vendor-documented)."""
+"""Seconds that a token is valid (vendor-documented)."""
 
 RENEW_EARLY = 12 * 60.0
-"""Seconds before its end that a token is renewed; 10 to 15 minutes are advised."""
+"""Seconds before its end that a token is renewed; the vendor advises 10 to 15 minutes."""
 
 MINUTE = 60.0
 
-DEATHS = 3
-"""Tokens that somebody outside the store kills within a minute before we stop logging in."""
+MAX_EARLY_REFUSALS = 3
+"""After so many tokens were refused early within a minute, the client stops logging in."""
 
-REFUSAL_REMEMBERED = MINUTE
-"""Seconds that a refused login is not tried again."""
+REFUSAL_SECONDS = MINUTE
+"""Seconds after a refused login before the client logs in again."""
 
-STORE_PATIENCE = 3.0
-"""Seconds to wait for a store that is down before logging in without it. Clients that can't see
-each other's tokens kill them by turns, so a moment of waiting is cheaper than a login."""
+LONGEST_STORE_WAIT = 3.0
+"""Seconds to wait for a store that is down before logging in without it.
 
-LOOK_AGAIN = 0.5
-"""Seconds between two looks at a store that is down."""
-
-CONTENTION = (
-    "tokens are refused as soon as they are made, so somebody else keeps logging in on this "
-    "account; give all its processes one token store, or an account each, and try again in a "
-    "minute"
-)
-
-REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
-"""Errors that a login would meet again; anything else may pass.
-
-``transport/failures.py`` says the same, but stands on a floor above; a test compares the two.
+Without the store, each client's login invalidates the token of the others, so waiting is better.
 """
 
-DECIDED = ("signature", "login_encoding")
-"""What of a dialect a login needs to know."""
+STORE_RETRY_SECONDS = 0.5
+"""Seconds between two tries to use a store that is down."""
+
+CONTENTION_HINT = (
+    "new tokens are refused at once, so somebody else keeps logging in on this account; give "
+    "all its processes one token store, or an account each, and try again in a minute"
+)
+
+LOGIN_REFUSALS = (AuthenticationError, PermissionDenied, SignatureError, TokenContention)
+"""Errors with which the next login would fail too.
+
+This repeats a part of ``transport/failures.py``, which can't be imported here. A test compares
+the two.
+"""
+
+LOGIN_SETTINGS = ("signature", "login_encoding")
+"""The settings of a dialect that a login needs."""
 
 TRY_NEXT_CODES = frozenset({-30, -2})
 TRY_NEXT_STATUSES = frozenset({404, 405, 415})
 
 SendLogin = Callable[[Dialect, bool], Awaitable[Envelope]]
-"""Makes one login by a decided dialect. The flag: it is the only one left, so an HTML
-page is a bad moment and not a wrong variant."""
+"""Logs in once by a dialect. The flag says that there is no other dialect to try, so a reply
+of HTML is tried again."""
 
 
-def contended(endpoint: str, refused: ApiError | None = None) -> TokenContention:
-    """Make the error for tokens that die as fast as they are made."""
+def contention_error(endpoint: str, refused: ApiError | None = None) -> TokenContention:
+    """Make the error for new tokens that are refused at once."""
     code, message, data = (
         (-1, "", None) if refused is None else (refused.code, refused.message, refused.data)
     )
-    return TokenContention(endpoint, code, message, data, CONTENTION)
+    return TokenContention(endpoint, code, message, data, CONTENTION_HINT)
 
 
 class TokenKeeper:
-    """Keeps the account's token and makes new ones, one login at a time.
+    """Keeps the account's token, and logs in for a new one when that is needed.
 
-    The login runs in a task of its own that every caller waits for behind a shield: a
-    caller who is cancelled doesn't cancel it for the others.
+    There is one login at a time, in a task of its own, so that a caller who is cancelled doesn't
+    cancel it for the others.
     """
 
     def __init__(
         self, *, store: TokenStore, key: str, dialect: Dialect, clock: Clock, send: SendLogin
     ) -> None:
-        """Keep tokens of one account in a store."""
+        """Keep the token of an account in a store."""
         self.dialect = dialect
         self.logins = 0
         self._configured = dialect
@@ -104,54 +106,54 @@ class TokenKeeper:
         self._send = send
         self._current: StoredToken | None = None
         self._renew_at = 0.0
-        self._flight: asyncio.Task[StoredToken | MioEsimError] | None = None
-        self._catching_up: asyncio.Task[None] | None = None
-        self._rejected: deque[str] = deque(maxlen=32)
-        self._deaths: deque[float] = deque(maxlen=DEATHS)
-        self._last_death: str | None = None
-        self._refusal: MioEsimError | None = None
-        self._refused_until = 0.0
-        self._refused_blindly = False
+        self._login_task: asyncio.Task[StoredToken | MioEsimError] | None = None
+        self._saving: asyncio.Task[None] | None = None
+        self._invalid_tokens: deque[str] = deque(maxlen=32)
+        self._early_refusals: deque[float] = deque(maxlen=MAX_EARLY_REFUSALS)
+        self._last_refused_early: str | None = None
+        self._login_error: MioEsimError | None = None
+        self._login_error_until = 0.0
+        self._refused_without_store = False
         self._closed = False
 
     async def get(self, rejected: StoredToken | None = None) -> StoredToken:
-        """Return a live token, after logging in where that is needed.
+        """Return a valid token; log in if that is needed.
 
         Args:
-            rejected: The token that the vendor has just refused. A hundred calls that
-                come back with the same one cost one login.
+            rejected: The token that the vendor has just refused, or None. Any number of calls
+                with the same refused token cause one login.
 
         Raises:
             MioEsimError: If the login fails.
         """
         current = self._current
         if current is not None and (rejected is None or current.token != rejected.token):
-            if self._fallback.behind:
-                self._catch_up()
+            if self._fallback.lacks_token:
+                self._start_saving()
             if self._clock.monotonic() < self._renew_at:
                 return current
         elif rejected is not None:
-            self._bury(rejected.token)
+            self._mark_invalid(rejected.token)
         if self._closed:
             raise ClientClosed("the client is closed; make a new one")
-        if self._flight is None:
-            self._flight = asyncio.create_task(self._renew(), name="mioesim_async login")
-            self._flight.add_done_callback(self._landed)
-        flight = self._flight
+        if self._login_task is None:
+            self._login_task = asyncio.create_task(self._renew(), name="mioesim_async login")
+            self._login_task.add_done_callback(self._login_ended)
+        task = self._login_task
         try:
-            result = await asyncio.shield(flight)
+            result = await asyncio.shield(task)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not flight.cancelled() or (task is not None and task.cancelling()):
+            caller = asyncio.current_task()
+            if not task.cancelled() or (caller is not None and caller.cancelling()):
                 raise
             result = ClientClosed("the client was closed during the login")
         if isinstance(result, MioEsimError):
-            # A copy for each waiter: one instance would collect all their tracebacks.
+            # A copy for each waiter, so that their tracebacks don't pile up on one instance.
             raise copy.copy(result)
         return result
 
     def learn_read_method(self, method: ReadMethod) -> None:
-        """Keep the method by which reads work here."""
+        """Set the method by which reads work."""
         self.dialect = evolve(self.dialect, read_method=method)
 
     @property
@@ -160,146 +162,153 @@ class TokenKeeper:
         return None if self._current is None else self._current.token
 
     async def aclose(self) -> None:
-        """Cancel a login that is under way, and wait for its end."""
+        """Cancel a login or a save that is under way, and wait for its end."""
         self._closed = True
-        for task in (self._flight, self._catching_up):
+        for task in (self._login_task, self._saving):
             if task is not None:
                 task.cancel()
                 await asyncio.wait([task])
 
-    def _landed(self, flight: asyncio.Task[StoredToken | MioEsimError]) -> None:
-        self._flight = None
-        if not flight.cancelled():
-            flight.exception()
+    def _login_ended(self, task: asyncio.Task[StoredToken | MioEsimError]) -> None:
+        self._login_task = None
+        if not task.cancelled():
+            task.exception()
 
     async def _renew(self) -> StoredToken | MioEsimError:
         try:
-            if self._refusal is not None and self._clock.monotonic() < self._refused_until:
-                stored = await self._fallback.look()
-                if stored is not None and self._is_news(stored):
-                    return self._adopt(stored)
-                if self._fallback.is_down or not self._refused_blindly:
-                    return self._refusal
-                # Clients of the store fought over the account while it was down. It is back,
-                # and its lock keeps them apart.
-                self._deaths.clear()
-            self._refusal = None
-            return await self._take_or_make()
+            if self._login_error is not None and self._clock.monotonic() < self._login_error_until:
+                stored = await self._fallback.load_quickly()
+                if stored is not None and self._is_new(stored):
+                    return self._use(stored)
+                if self._fallback.is_down or not self._refused_without_store:
+                    return self._login_error
+                # While the store was down, its clients invalidated each other's tokens. Now its
+                # lock prevents that, so forget those refusals and log in.
+                self._early_refusals.clear()
+            self._login_error = None
+            return await self._load_or_log_in()
         except MioEsimError as error:
-            if isinstance(error, REFUSALS):
-                self._remember(error)
+            if isinstance(error, LOGIN_REFUSALS):
+                self._keep_error(error)
             return error.with_traceback(None)
 
-    async def _take_or_make(self) -> StoredToken:
-        """Take the token from the store, or log in under the store's lock."""
-        without_it_from = self._clock.monotonic() + STORE_PATIENCE
-        looks = 0
+    async def _load_or_log_in(self) -> StoredToken:
+        """Return the store's token if it is new, or else log in under the store's lock."""
+        without_it_from = self._clock.monotonic() + LONGEST_STORE_WAIT
+        tries = 0
         while True:
             async with self._fallback.lock():
                 stored = await self._fallback.load()
-                looks += 1
-                if stored is not None and self._is_news(stored):
-                    return self._adopt(stored)
+                tries += 1
+                if stored is not None and self._is_new(stored):
+                    return self._use(stored)
                 if self._current is not None and self._clock.monotonic() < self._renew_at:
-                    # It came from the store while we waited for the lock.
+                    # _save_to_store took this token from the store while we waited for the lock.
                     return self._current
-                waited = looks > 1 and self._clock.monotonic() >= without_it_from
+                waited = tries > 1 and self._clock.monotonic() >= without_it_from
                 if waited or not self._fallback.is_down:
                     return await self._log_in(stored)
-            await self._clock.sleep(LOOK_AGAIN)
+            await self._clock.sleep(STORE_RETRY_SECONDS)
 
     async def _log_in(self, stored: StoredToken | None) -> StoredToken:
-        if self._is_contended():
-            raise contended(LOGIN.path)
+        if self._note_early_refusal():
+            raise contention_error(LOGIN.path)
         fresh = await self._login()
-        # The login killed the tokens that were known before.
-        for dead in (stored, self._current):
-            if dead is not None and dead.token != fresh.token:
-                self._bury(dead.token)
-        self._adopt(fresh)
+        # The login has invalidated the earlier tokens.
+        for old in (stored, self._current):
+            if old is not None and old.token != fresh.token:
+                self._mark_invalid(old.token)
+        self._use(fresh)
         await self._fallback.save(fresh)
         return fresh
 
     def refuse(self, error: MioEsimError, rejected: StoredToken) -> None:
-        """Answer everybody with this error for a minute, and log in no more.
+        """Raise this error in all calls for a minute, and don't log in meanwhile.
 
         Args:
-            error: What tells that logging in again would be in vain.
-            rejected: The token that was refused last. Where there is a newer one by now,
-                nothing speaks against that, and the error is the caller's alone.
+            error: The error of a call whose new tokens were refused too.
+            rejected: The token that was refused last. If there is a newer token by now, only
+                the caller gets the error.
         """
-        self._bury(rejected.token)
-        if self.token is None or self.token in self._rejected:
-            self._remember(error)
+        self._mark_invalid(rejected.token)
+        if self.token is None or self.token in self._invalid_tokens:
+            self._keep_error(error)
 
-    def _remember(self, error: MioEsimError) -> None:
-        self._refusal = copy.copy(error)
-        self._refused_until = self._clock.monotonic() + REFUSAL_REMEMBERED
-        self._refused_blindly = isinstance(error, TokenContention) and self._fallback.is_down
+    def _keep_error(self, error: MioEsimError) -> None:
+        self._login_error = copy.copy(error)
+        self._login_error_until = self._clock.monotonic() + REFUSAL_SECONDS
+        self._refused_without_store = isinstance(error, TokenContention) and self._fallback.is_down
         self._renew_at = 0.0
 
-    def _is_contended(self) -> bool:
-        """Note a token that died before its time and not by the store; three are too many."""
+    def _note_early_refusal(self) -> bool:
+        """Count the current token if it was refused early; tell whether there are too many."""
         current = self._current
-        if current is None or current.token not in self._rejected:
+        if current is None or current.token not in self._invalid_tokens:
             return False
         if self._clock.time() - current.obtained_at >= TOKEN_LIFETIME - RENEW_EARLY:
             return False
         now = self._clock.monotonic()
-        # A login that fails is tried again, and is no second death of the same token.
-        if current.token != self._last_death:
-            self._last_death = current.token
-            self._deaths.append(now)
+        # Count each token once, even if the login after it failed and is tried again.
+        if current.token != self._last_refused_early:
+            self._last_refused_early = current.token
+            self._early_refusals.append(now)
             logger.warning(
-                "a token was refused before its time: somebody else logs in on this account; "
+                "a token was refused before it expired, so somebody else logs in on this account; "
                 "give all its clients one token store"
             )
-        return len(self._deaths) == DEATHS and now - self._deaths[0] < MINUTE
+        return (
+            len(self._early_refusals) == MAX_EARLY_REFUSALS
+            and now - self._early_refusals[0] < MINUTE
+        )
 
-    def _catch_up(self) -> None:
-        """Bring the live token to a store that was down, in a task of its own."""
-        if self._fallback.may_catch_up and self._catching_up is None and not self._closed:
-            self._catching_up = asyncio.create_task(
-                self._bring(), name="mioesim_async token to store"
+    def _start_saving(self) -> None:
+        """Start a task that saves the current token in a store that was down."""
+        if self._fallback.may_retry and self._saving is None and not self._closed:
+            self._saving = asyncio.create_task(
+                self._save_to_store(), name="mioesim_async token to store"
             )
-            self._catching_up.add_done_callback(self._caught_up)
+            self._saving.add_done_callback(self._saving_ended)
 
-    def _caught_up(self, task: asyncio.Task[None]) -> None:
-        self._catching_up = None
+    def _saving_ended(self, task: asyncio.Task[None]) -> None:
+        self._saving = None
         if not task.cancelled():
             task.exception()
 
-    async def _bring(self) -> None:
+    async def _save_to_store(self) -> None:
         try:
             async with self._fallback.lock():
                 stored, current = await self._fallback.load(), self._current
-                if current is None or current.token in self._rejected or self._fallback.is_down:
+                if (
+                    current is None
+                    or current.token in self._invalid_tokens
+                    or self._fallback.is_down
+                ):
                     return
                 if (
                     stored is not None
                     and stored.obtained_at > current.obtained_at
-                    and self._is_news(stored)
+                    and self._is_new(stored)
                 ):
-                    # Somebody logged in since, and so killed the token that we have.
-                    current = self._adopt(stored)
+                    # Another client has logged in since, which invalidated our token.
+                    current = self._use(stored)
                 await self._fallback.save(current)
         except ConfigurationError as error:
-            # No caller waits for this task; who needs the next token is told.
-            self._fallback.behind = False
-            logger.warning("the token can't be brought to its store: %s", error)
+            # No caller waits for this task. The next login raises the error.
+            self._fallback.lacks_token = False
+            logger.warning("the token can't be saved in the token store: %s", error)
 
-    def _bury(self, token: str) -> None:
-        """Remember a token that is dead, so that no store brings it back."""
-        if token not in self._rejected:
-            self._rejected.append(token)
+    def _mark_invalid(self, token: str) -> None:
+        """Remember an invalid token, so that it is not used if the store still has it."""
+        if token not in self._invalid_tokens:
+            self._invalid_tokens.append(token)
         if token == self.token:
-            # Calls that start now wait for a new one.
+            # Make the next calls wait for a new token.
             self._renew_at = 0.0
 
-    def _is_news(self, stored: StoredToken) -> bool:
-        return stored.token != self.token and stored.token not in self._rejected
+    def _is_new(self, stored: StoredToken) -> bool:
+        return stored.token != self.token and stored.token not in self._invalid_tokens
 
-    def _adopt(self, stored: StoredToken) -> StoredToken:
+    def _use(self, stored: StoredToken) -> StoredToken:
         age = max(0.0, self._clock.time() - stored.obtained_at)
         self._current = stored
         self._renew_at = self._clock.monotonic() + TOKEN_LIFETIME - RENEW_EARLY - age
@@ -313,7 +322,7 @@ class TokenKeeper:
         return stored
 
     async def _login(self) -> StoredToken:
-        """Log in by the first variant that the host takes."""
+        """Try the dialects that are left, and log in by the first that works."""
         variants = list(self.dialect.login_variants())
         answers: list[MioEsimError] = []
         for variant in variants:
@@ -332,12 +341,12 @@ class TokenKeeper:
                 )
                 return StoredToken(token, self._clock.time(), variant)
             answers.append(fault)
-            if not _suggests_next(fault):
+            if not _should_try_next(fault):
                 raise fault
-        raise _most_telling(answers, variants, self._configured)
+        raise _most_helpful(answers, variants, self._configured)
 
 
-def _suggests_next(fault: MioEsimError) -> bool:
+def _should_try_next(fault: MioEsimError) -> bool:
     match fault:
         case ApiError(code=code):
             return code in TRY_NEXT_CODES
@@ -349,13 +358,13 @@ def _suggests_next(fault: MioEsimError) -> bool:
             return False
 
 
-def _most_telling(
+def _most_helpful(
     answers: list[MioEsimError], variants: list[Dialect], configured: Dialect
 ) -> MioEsimError:
-    """Choose the error that helps most, when every variant was refused."""
+    """Return the most helpful of the errors, one for each dialect that was tried."""
     for answer in answers:
         if isinstance(answer, SignatureError):
-            hint = _wrong_key(variants, configured)
+            hint = _wrong_key_hint(variants, configured)
             return SignatureError(answer.endpoint, answer.code, answer.message, answer.data, hint)
     for answer in answers:
         if isinstance(answer, AuthenticationError):
@@ -363,13 +372,13 @@ def _most_telling(
     return answers[-1]
 
 
-def _wrong_key(variants: list[Dialect], configured: Dialect) -> str:
-    """Say what to do about a login that was refused as wrongly signed, by what was tried."""
-    if fixed := [name for name in DECIDED if getattr(configured, name) is not None]:
+def _wrong_key_hint(variants: list[Dialect], configured: Dialect) -> str:
+    """Return a hint for a login whose signature was refused."""
+    if fixed := [name for name in LOGIN_SETTINGS if getattr(configured, name) is not None]:
         set_ways = " and ".join(setting(name, repr(getattr(configured, name))) for name in fixed)
         return (
-            f"nothing was tried but {set_ways}: check the secret key, or leave that out, so that "
-            "all ways to sign and send a login are tried"
+            f"the login was tried only with {set_ways}: check the secret key, or leave that out, "
+            "so that all ways to sign and send a login are tried"
         )
     if len(variants) > 1:
         return (
@@ -378,7 +387,7 @@ def _wrong_key(variants: list[Dialect], configured: Dialect) -> str:
         )
     return (
         f"it was signed as before ({variants[0].signature}, login as {variants[0].login_encoding})"
-        ", which worked, so the secret key is wrong: check whether it was changed"
+        ", which worked then, so the secret key is wrong: check whether it was changed"
     )
 
 
@@ -387,4 +396,4 @@ def _token_in(envelope: Envelope) -> str:
     token = data.get("token") if isinstance(data, dict) else data
     if isinstance(token, str) and token.strip():
         return token.strip()
-    raise ProtocolError("the login succeeded but its reply holds no token").at(LOGIN.path)
+    raise ProtocolError("the login succeeded but its reply has no token").at(LOGIN.path)

@@ -1,4 +1,4 @@
-"""Tokens in Redis, for the processes of many hosts."""
+"""A token store in Redis, for the processes of many hosts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from mioesim_async.tokens.store import StoredToken, decode, encode, loads, to_its_end
+from mioesim_async.tokens.store import StoredToken, decode, encode, loads, run_to_end
 
 try:
     from redis.asyncio import Redis
@@ -31,7 +31,7 @@ logger = logging.getLogger("mioesim_async")
 PREFIX = "mioesim_async"
 SCHEMES = ("redis://", "rediss://", "unix://")
 KEPT_SECONDS = 3 * 60 * 60
-"""Longer than a token lives; Redis forgets it then."""
+"""Seconds until Redis deletes a token; longer than a token is valid."""
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
@@ -39,28 +39,27 @@ POLLS_PER_LEASE = 100
 
 
 class RedisTokenStore:
-    """One key for each account in Redis, with a lock that a dead holder loses.
+    """A token store in Redis, with one key for each account.
 
-    The lock has a lease that is extended while its holder logs in. When the holder dies or is
-    stopped, the others go on within the lease.
+    The lock has a lease, which its holder extends while it logs in. If the holder is killed or
+    stopped, the lock is free again when the lease ends.
 
-    A connection is open only while a method runs or a lock is held. So one store serves any
-    number of event loops, such as those of an ``asyncio.run`` for each task of a worker, and
-    a loop that ends leaves nothing open.
+    A connection is open only while a method runs or a lock is held. So one store can be used in
+    any number of event loops, such as one ``asyncio.run`` for each task of a worker.
     """
 
-    # What is asked of redis-py runs in tasks of its own (`to_its_end`): until Python 3.12
-    # asyncio.wait_for, which redis-py uses, now and then loses a cancellation.
+    # Commands run in tasks of their own (`run_to_end`): before Python 3.12 asyncio.wait_for,
+    # which redis-py uses, may lose a cancellation.
 
     def __init__(self, url: str, *, lease: float = 15.0) -> None:
         """Keep tokens in a Redis server; nothing is opened yet.
 
         Args:
             url: Such as ``redis://:password@host:6379/0`` or ``rediss://...`` for TLS.
-            lease: Seconds after which the lock of a dead holder is free.
+            lease: Seconds until the lock of a client that was killed is free again.
 
         Raises:
-            ValueError: If the URL is none of Redis.
+            ValueError: If the URL is not a Redis URL.
         """
         if not url.startswith(SCHEMES):
             raise ValueError("the URL must start with redis://, rediss:// or unix://")
@@ -70,7 +69,7 @@ class RedisTokenStore:
         with suppress(ValueError):
             made = self._client()
         if made is None:
-            # The reason that was given may repeat the password.
+            # Raised outside the handler, since redis-py's error may hold the password.
             raise ValueError("the URL of the Redis server can't be read")
 
     async def load(self, key: str) -> StoredToken | None:
@@ -78,9 +77,9 @@ class RedisTokenStore:
 
         Raises:
             RedisError: If Redis doesn't answer.
-            ValueError: If the key holds something else.
+            ValueError: If the value in Redis is not a token.
         """
-        text = await to_its_end(self._get(key), stop=True)
+        text = await run_to_end(self._get(key), stop=True)
         return None if text is None else decode(loads(text))
 
     async def save(self, key: str, token: StoredToken) -> None:
@@ -89,7 +88,7 @@ class RedisTokenStore:
         Raises:
             RedisError: If Redis doesn't answer.
         """
-        await to_its_end(self._set(key, token), stop=True)
+        await run_to_end(self._set(key, token), stop=True)
 
     @asynccontextmanager
     async def lock(self, key: str) -> AsyncGenerator[None]:
@@ -109,21 +108,21 @@ class RedisTokenStore:
                 yield
             finally:
                 extending.cancel()
-                # A lease that ran out, or a server that went away, took the lock with it.
+                # Ignore errors: the lease ends by itself if the lock can't be released.
                 with suppress(RedisError):
-                    await to_its_end(_release(lock, extending))
+                    await run_to_end(_release(lock, extending))
 
     async def _extend(self, lock: Lock) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
             try:
-                await to_its_end(lock.extend(self._lease, replace_ttl=True), stop=True)
+                await run_to_end(lock.extend(self._lease, replace_ttl=True), stop=True)
             except LockError:
-                # It is somebody else's by now, or nobody's.
+                # The lease ended, and another client may hold the lock now.
                 return
             except RedisError as error:
-                # The server may be back before the lease ends; saving tells if it is not.
-                logger.debug("the token store's lock can't be kept: %s", type(error).__name__)
+                # Try again: the server may be back before the lease ends.
+                logger.debug("the token store's lock can't be extended: %s", type(error).__name__)
 
     async def _get(self, key: str) -> Any:
         async with self._connected() as redis:
@@ -134,20 +133,20 @@ class RedisTokenStore:
             await redis.set(f"{PREFIX}:token:{key}", orjson.dumps(encode(token)), ex=KEPT_SECONDS)
 
     async def aclose(self) -> None:
-        """Do nothing: between two calls nothing is open."""
+        """Do nothing, since no connection stays open between two calls."""
 
     @asynccontextmanager
     async def _connected(self) -> AsyncGenerator[Redis]:
-        """Lend a client of the running loop, whose connections end with the block."""
+        """Yield a Redis client for the running loop, and close its connections afterwards."""
         redis = self._client()
         try:
             yield redis
         finally:
             with suppress(RedisError):
-                await to_its_end(redis.aclose())
+                await run_to_end(redis.aclose())
 
     def _client(self) -> Redis:
-        # Callers wait for this: it is tried once, for a client does without a store.
+        # No retries: callers wait, and a client can go on without the store.
         return Redis.from_url(
             self._url,
             socket_connect_timeout=CONNECT_SECONDS,
@@ -162,13 +161,13 @@ async def _release(lock: Lock, extending: asyncio.Task[None]) -> None:
 
 
 async def _take(lock: Lock) -> bool:
-    """Try once for the lock, so that a caller who is cancelled meanwhile holds nothing."""
+    """Try once to get the lock; if the caller is cancelled meanwhile, give it back."""
     trying = asyncio.ensure_future(lock.acquire(blocking=False))
     try:
-        return await to_its_end(trying)
+        return await run_to_end(trying)
     except asyncio.CancelledError:
-        # Redis may have given it at this moment.
+        # The lock may have been acquired all the same.
         with suppress(RedisError):
             if await trying:
-                await to_its_end(lock.release())
+                await run_to_end(lock.release())
         raise

@@ -1,4 +1,4 @@
-"""The protocol of token stores, and the one in memory."""
+"""The protocol of token stores, the store in memory, and how tokens are written down."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
     "encode",
     "loads",
     "records_in",
-    "to_its_end",
+    "run_to_end",
 ]
 
 T = TypeVar("T")
@@ -33,12 +33,12 @@ T = TypeVar("T")
 
 @frozen
 class StoredToken:
-    """A token, and how to speak to the host that gave it.
+    """A token, and the dialect of the host that gave it.
 
     Attributes:
-        token: The token. A secret, left out of ``repr``.
+        token: The token. Secret, and left out of ``repr``.
         obtained_at: When the login was answered, in seconds since the epoch (UTC).
-        dialect: The dialect that was found, so that who takes the token from a store can sign.
+        dialect: The dialect of that login, so that other clients needn't find it out.
     """
 
     token: str = field(repr=False)
@@ -47,18 +47,18 @@ class StoredToken:
 
 
 class StoreUnavailable(OSError):
-    """A store of this package can't be used, and asking it again at once would not help.
+    """A store of this package can't be used, and trying again at once would not help.
 
-    Its text says why and what to do. It holds no secret, so it is logged as it is.
+    The message says why and what to do. It contains no secret, so it may be logged.
     """
 
 
 class TokenStore(Protocol):
-    """Keeps one token per account, for every client that shares the store.
+    """Keeps one token per account, for all clients that share the store.
 
-    Each method ends by itself within seconds, also when the store is down: a client waits for
-    it. A ``ConfigurationError`` that a method raises reaches the caller of the client. After
-    any other error the client goes on without the store, and tries it again.
+    Clients wait for these methods, so each must return or raise within seconds, also when the
+    store is down. A ``ConfigurationError`` is raised to the caller of the client. After any
+    other error the client goes on without the store, and tries it again later.
     """
 
     async def load(self, key: str) -> StoredToken | None:
@@ -73,14 +73,14 @@ class TokenStore(Protocol):
 
 
 class MemoryTokenStore:
-    """Tokens in this process, for clients of any of its event loops; the default.
+    """A token store in memory, for the clients of one process; the default.
 
-    Give one store to several clients of an account and they share its token, also if each
-    runs in an ``asyncio.run`` or a thread of its own.
+    Several clients of an account share its token if you give them one store, even if they run in
+    different event loops or threads.
     """
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Start without tokens."""
         self._tokens: dict[str, StoredToken] = {}
         self._locks: dict[str, _Lock] = {}
 
@@ -98,9 +98,9 @@ class MemoryTokenStore:
 
 
 class _Lock(AbstractAsyncContextManager[None]):
-    """A lock for coroutines of different event loops; first come, first served.
+    """A lock for coroutines of different event loops, which ``asyncio.Lock`` can't be.
 
-    An ``asyncio.Lock`` belongs to the loop in which somebody first waited for it.
+    Waiters get it in their order.
     """
 
     def __init__(self) -> None:
@@ -109,26 +109,26 @@ class _Lock(AbstractAsyncContextManager[None]):
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def locked(self) -> bool:
-        """Tell whether somebody holds it."""
+        """Tell whether the lock is held."""
         return self._held
 
     async def __aenter__(self) -> None:
-        """Wait until nobody else holds it."""
+        """Wait for the lock."""
         with self._guard:
             if not self._held:
                 self._held = True
                 return
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
         try:
-            await turn
+            await waiter
         except BaseException:
             with self._guard:
-                was_passed_on = turn not in self._waiting
-                if not was_passed_on:
-                    self._waiting.remove(turn)
-            if was_passed_on:
-                self._pass_on()
+                got_lock = waiter not in self._waiting
+                if not got_lock:
+                    self._waiting.remove(waiter)
+            if got_lock:
+                self._hand_over()
             raise
 
     async def __aexit__(
@@ -137,36 +137,36 @@ class _Lock(AbstractAsyncContextManager[None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Let the next one have it."""
-        self._pass_on()
+        """Hand the lock over to the next waiter."""
+        self._hand_over()
 
-    def _pass_on(self) -> None:
+    def _hand_over(self) -> None:
         with self._guard:
             while self._waiting:
-                turn = self._waiting.popleft()
+                waiter = self._waiting.popleft()
                 try:
-                    turn.get_loop().call_soon_threadsafe(_start, turn)
+                    waiter.get_loop().call_soon_threadsafe(_wake, waiter)
                 except RuntimeError:
-                    # Its loop was closed, and nobody waits there any more.
+                    # The loop of this waiter is closed.
                     continue
                 return
             self._held = False
 
 
-def _start(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
-async def to_its_end(work: Awaitable[T], *, stop: bool = False) -> T:
-    """Wait until something has ended, also if the caller is cancelled meanwhile.
+async def run_to_end(work: Awaitable[T], *, stop: bool = False) -> T:
+    """Run work in a task and wait until it has ended, even if the caller is cancelled.
 
     Args:
-        work: Runs in a task of its own.
-        stop: Cancel it when the caller is cancelled; it may take no notice.
+        work: The work.
+        stop: Cancel the work when the caller is cancelled.
 
     Raises:
-        asyncio.CancelledError: After its end, if the caller was cancelled.
+        asyncio.CancelledError: If the caller was cancelled; after the end of the work.
     """
     working = asyncio.ensure_future(work)
     try:
@@ -183,15 +183,15 @@ async def to_its_end(work: Awaitable[T], *, stop: bool = False) -> T:
 
 
 def encode(stored: StoredToken) -> dict[str, Any]:
-    """Write a token, when it was obtained, and its dialect, as plain values."""
+    """Return a token as JSON-ready data."""
     return attrs.asdict(stored)
 
 
 def decode(record: Any) -> StoredToken:
-    """Read what ``encode`` wrote; fields that a later version added are passed over.
+    """Read what ``encode`` returned; ignore fields that a later version added.
 
     Raises:
-        ValueError: If it is something else; the message does not repeat it.
+        ValueError: If it is something else; the message does not contain it.
     """
     try:
         dialect = record["dialect"]
@@ -201,14 +201,14 @@ def decode(record: Any) -> StoredToken:
             return StoredToken(token, obtained_at, Dialect(**known))
     except (KeyError, TypeError, ValueError):
         pass
-    raise ValueError("what the token store holds can't be read")
+    raise ValueError("a token in the token store can't be read")
 
 
 def records_in(content: bytes) -> dict[str, Any] | None:
     """Return the records in a token file by account, or None if it is not a token file.
 
-    A token file is empty, or a JSON object whose every value looks like what ``encode`` writes.
-    A record of a later version does, too, so a file that has one is not refused.
+    A token file is empty, or a JSON object whose values all look like what ``encode`` returns.
+    Records of later versions must look like it, too.
     """
     if not content:
         return {}
@@ -231,8 +231,8 @@ def loads(text: bytes | str) -> Any:
     """Parse JSON text.
 
     Raises:
-        ValueError: If it is none; the message and its causes do not repeat it.
+        ValueError: If it is not JSON; neither message nor cause contains the text.
     """
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(text)
-    raise ValueError("what the token store holds is not JSON")
+    raise ValueError("a token in the token store is not JSON")

@@ -1,1 +1,1 @@
-"""Everything that awaits: the pooled session, one attempt, retry, login."""
+"""Calls over HTTP: connection pool, attempts, retries, limits."""

@@ -1,4 +1,4 @@
-"""One attempt: build the request, send it, and read the answer or say what is wrong."""
+"""One attempt: build the request, send it, and read the reply or raise an error."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import orjson
 from mioesim_async import errors
 from mioesim_async.clock import Clock
 from mioesim_async.config import Credentials, Timeouts
-from mioesim_async.slices import in_slices, turns
+from mioesim_async.slices import in_slices, shared_slice
 from mioesim_async.tokens.store import StoredToken
 from mioesim_async.transport.attempt_timer import AttemptTimer, Progress
 from mioesim_async.transport.call import Call
-from mioesim_async.transport.http import FORM, RawReply, Request, clues_in
+from mioesim_async.transport.http import FORM, RawReply, Request, excerpts_of
 from mioesim_async.transport.metrics import Meter
 from mioesim_async.transport.pool import SessionManager
 from mioesim_async.transport.retry import parse_http_date, parse_retry_after
@@ -35,8 +35,8 @@ class Sender:
     """Sends single requests of one account.
 
     Attributes:
-        clock_ahead: By how many seconds this machine's clock is ahead of the host's, as the last
-            reply with a date in its head showed; None before that.
+        clock_ahead: By how many seconds this machine's clock is ahead of the host's, by the last
+            ``Date`` header; None before the first.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Sender:
         clock: Clock,
         meter: Meter,
     ) -> None:
-        """Wire an account to a session manager."""
+        """Send the requests of an account over a session manager."""
         self._credentials = credentials
         self._secret_key = credentials.secret_key
         self._base_url = base_url
@@ -67,17 +67,17 @@ class Sender:
         )
 
     def close(self) -> None:
-        """End what is timed."""
+        """Stop the timers."""
         self._timer.close()
         self._money_timer.close()
 
     def prepare(self, call: Call, token: StoredToken, dialect: Dialect, method: str) -> Request:
-        """Sign a call and write it down.
+        """Sign a call, and return its request.
 
         Args:
             call: The call.
             token: The token.
-            dialect: How the host wants to be spoken to.
+            dialect: The host's dialect.
             method: GET or POST.
         """
         texts = {**call.texts, "token": token.token}
@@ -87,7 +87,7 @@ class Sender:
         )
 
     def prepare_login(self, dialect: Dialect) -> Request:
-        """Write down a login in a decided dialect."""
+        """Sign a login by a dialect that is fully known, and return its request."""
         texts = {
             "phonenumber": self._credentials.phone_number,
             "password": self._credentials.password,
@@ -126,15 +126,15 @@ class Sender:
     async def send(
         self, call: Call, request: Request, token: StoredToken | None = None
     ) -> Envelope:
-        """Make an attempt: send a request once, and return its envelope, whose code is success.
+        """Send a request once, and return the envelope of a successful reply.
 
         Args:
-            call: The call that it belongs to; its ``progress`` is that of this attempt.
-            request: What ``prepare`` gave.
-            token: The token in it, to be masked in what the vendor answers.
+            call: The call that the attempt belongs to; its ``progress`` is set.
+            request: The request from ``prepare``.
+            token: The token in the request, which is masked in the vendor's messages.
 
         Raises:
-            MioEsimError: For anything but success.
+            MioEsimError: If the attempt fails, or the vendor's code is not success.
         """
         path, is_money = call.endpoint.path, call.endpoint.safety is Safety.MONEY
         timer = self._money_timer if is_money else self._timer
@@ -199,7 +199,7 @@ class Sender:
                 f"{endpoint.path} answered code {code} with a message that is nested deeper than "
                 f"{MAX_DEPTH} levels"
             )
-            unreadable.data = clues_in(envelope.body) if request.is_purchase else None
+            unreadable.data = excerpts_of(envelope.body) if request.is_purchase else None
             return unreadable
         message = self._masked(envelope.message, request, token)
         if endpoint.is_throttle(code, message):
@@ -210,7 +210,7 @@ class Sender:
         return endpoint.refusal(code, message, cut(envelope.data))
 
     def _note_date(self, date: str | None) -> None:
-        # Many replies come within one second, and have the same date.
+        # Parse each date once: many replies come within one second.
         if date != self._last_date:
             self._last_date, self._their_time = date, parse_http_date(date)
         if self._their_time is not None:
@@ -218,7 +218,7 @@ class Sender:
 
     def _refused_status(self, endpoint: Endpoint, reply: RawReply) -> errors.MioEsimError:
         status, wait = reply.status, parse_retry_after(reply.retry_after, self._clock.time())
-        asked = "" if wait is None else f"; it asks to wait {wait:g} s"
+        asked = "" if wait is None else f"; the host asks to wait {wait:g} s"
         if status == 429:
             return errors.RateLimited(
                 f"{endpoint.path}: the host limits the rate (HTTP 429){asked}; "
@@ -226,7 +226,7 @@ class Sender:
                 wait,
             )
         if status >= 500:
-            advice = "the host is in trouble, try again later"
+            advice = "the host has a problem, so try again later"
         elif status < 400:
             advice = "redirects are not followed; check base_url"
         else:
@@ -236,30 +236,31 @@ class Sender:
         )
 
     def _masked(self, text: str, request: Request, token: StoredToken | None) -> str:
-        """Mask every secret of a request, which the vendor may repeat; cut a long text."""
+        """Mask the request's secrets in a text of the vendor's, and shorten a long one."""
         credentials = self._credentials
         sent = (credentials.password, credentials.secret_key, request.sign)
         return masked_start(text, sent if token is None else (*sent, token.token))
 
 
 async def _read(call: Call, request: Request, reply: RawReply) -> Envelope:
-    """Read a reply's body.
+    """Parse the body of a reply.
 
     Raises:
-        ProtocolError: If it can't be read. Of a purchase, it has what may tell the order's number.
+        ProtocolError: If it can't be parsed. If it answers a purchase, ``data`` has the parts of
+            it that may contain the order number.
     """
-    turn = turns()
-    if turn.is_over() and not request.is_purchase:
-        # Many replies may have come at once. What a purchase came to is noted at once.
-        await turn.next()
+    shared = shared_slice()
+    if shared.is_used_up() and not request.is_purchase:
+        # Many replies may come at once. A purchase doesn't wait: its outcome is recorded first.
+        await shared.wait_for_next()
     size, exact = len(reply.body), call.endpoint.exact
     try:
         if size <= SMALL_BODY:
             return parse_envelope(reply.body, exact=exact)
         most = call.endpoint.max_values(call.items, size)
-        return await in_slices(parse_in_steps(reply.body, exact=exact, most_values=most))
+        return await in_slices(parse_in_steps(reply.body, exact=exact, max_values=most))
     except errors.ProtocolError as error:
         if request.is_purchase:
-            # It may have been paid for: whatever can be told from it must not be lost.
-            error.data = clues_in(reply.body)
+            # The order may have been placed, so keep what may tell its number.
+            error.data = excerpts_of(reply.body)
         raise

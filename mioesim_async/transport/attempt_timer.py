@@ -1,7 +1,6 @@
-"""How far an attempt has come, and one timer that ends those that take too long.
+"""The progress of an attempt, and one shared timer that ends attempts that take too long.
 
-A timer for each attempt and one for each piece that aiohttp reads would be four for most calls,
-almost all of them cancelled unused.
+With aiohttp's own limits, most calls would start four timers and cancel almost all of them.
 """
 
 from __future__ import annotations
@@ -15,32 +14,34 @@ from mioesim_async.clock import Clock, TimeLimit, Timer
 
 __all__ = ["AttemptTimer", "Progress"]
 
-CHECKS = 8
-"""So many checks make up the limit of silence; it is noticed one check late at most."""
+CHECKS_PER_SILENCE = 8
+"""Checks within the limit of silence; the limit is noticed at most one check late."""
 
 
 @define(eq=False, repr=False)
 class Progress(TimeLimit):
-    """The block in which one attempt is made, and how far the attempt has come.
+    """The progress of one attempt, and the time limit of its block.
 
     Attributes:
-        timer: Limits the attempt from the moment it has its connection.
+        timer: Limits the attempt once it has a connection.
         connect: Seconds for connecting through a proxy.
-        sent: A byte may have left.
-        was_told: aiohttp told that it had its connection.
-        sent_at: When that was, on the clock's monotonic time.
+        sent: Whether a byte of the request may have been sent.
+        was_reported: Whether aiohttp reported that the request has a connection.
+        sent_at: When the attempt got its connection, on the monotonic clock.
         status: HTTP status of the reply.
         size: Size of the reply's body.
         code: The vendor's code.
         content: The reply's body, while it is read.
-        was_silent: It was ended because nothing came for too long.
-        ends_at: When the timer ends it, on the clock's monotonic time.
+        was_silent: Whether the timer ended the attempt because the host sent nothing.
+        ends_at: When the timer ends the attempt, on the monotonic clock.
+        received_before: ``received`` at the last check.
+        silent_for: Seconds without new data, as of the last check.
     """
 
     timer: AttemptTimer = field(kw_only=True)
     connect: float = field(default=math.inf, kw_only=True)
     sent: bool = field(default=False, init=False)
-    was_told: bool = field(default=False, init=False)
+    was_reported: bool = field(default=False, init=False)
     sent_at: float = field(default=0.0, init=False)
     status: int | None = field(default=None, init=False)
     size: int = field(default=0, init=False)
@@ -51,47 +52,47 @@ class Progress(TimeLimit):
     received_before: int = field(default=0, init=False)
     silent_for: float = field(default=0.0, init=False)
 
-    def leaves(self) -> None:
-        """Note that it has its connection, so that a byte may leave from now on."""
+    def mark_connected(self) -> None:
+        """Note that the attempt has a connection, so that bytes may be sent from now on."""
         self.sent = True
         if self._timer is not None:
             self.set(math.inf)
         self.sent_at = self.timer.add(self)
 
-    def connects(self) -> None:
-        """Note that it waits for a connection that is being made, so that no byte has left."""
+    def mark_connecting(self) -> None:
+        """Note that the attempt waits for a new connection, so that nothing was sent."""
         self.sent = False
         self.timer.remove(self)
         self.set(self.connect)
 
     @property
     def received(self) -> int:
-        """How much of a reply has come so far: its head counts as one, as soon as it is whole."""
+        """How much of the reply has come: 1 for all headers, plus the bytes of the body."""
         return 0 if self.content is None else 1 + self.content.total_bytes
 
 
 class AttemptTimer:
-    """Ends attempts, by limits that they have in common."""
+    """Ends attempts that exceed the limits that they share."""
 
     def __init__(self, clock: Clock, *, whole: float, silence: float) -> None:
-        """Start with none.
+        """Start without attempts.
 
         Args:
-            clock: Where time comes from.
+            clock: The source of time.
             whole: Seconds that an attempt may take.
-            silence: Seconds until the head of a reply, and between two pieces of its body.
+            silence: Seconds until the headers of a reply, and between two pieces of its body.
         """
         self.whole = whole
         self.silence = silence
         self._clock = clock
-        self._pause = min(whole, silence / CHECKS)
-        # In the order in which they end.
+        self._pause = min(whole, silence / CHECKS_PER_SILENCE)
+        # Ordered by ends_at.
         self._attempts: dict[Progress, None] = {}
         self._timer: Timer | None = None
         self._checked_at = 0.0
 
     def add(self, attempt: Progress) -> float:
-        """Start to time an attempt, anew if it was timed before, and return the time."""
+        """Start timing an attempt, or start again; return the time on the monotonic clock."""
         now = self._clock.monotonic()
         attempt.ends_at = now + self.whole
         self._attempts.pop(attempt, None)
@@ -103,11 +104,11 @@ class AttemptTimer:
         return now
 
     def remove(self, attempt: Progress) -> None:
-        """Forget an attempt, timed or not."""
+        """Stop timing an attempt, if it is timed."""
         self._attempts.pop(attempt, None)
 
     def close(self) -> None:
-        """Forget all."""
+        """Stop timing all attempts."""
         self._attempts.clear()
         if self._timer is not None:
             self._timer.cancel()
@@ -115,7 +116,7 @@ class AttemptTimer:
 
     def _check(self) -> None:
         now = self._clock.monotonic()
-        # While the loop was held up nobody listened: the host may have answered long ago.
+        # While the loop was blocked nothing was read, so that time doesn't count as silence.
         passed = min(now - self._checked_at, self._pause)
         self._checked_at = now
         for attempt in [*self._attempts]:

@@ -1,4 +1,4 @@
-"""What one call has been through, and the errors that tell of it."""
+"""The state of one call, and the errors that describe how it ended."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from mioesim_async.wording import worded
 
 __all__ = [
     "Call",
-    "cut_short",
-    "order_asked_about",
-    "too_late",
-    "unknown",
-    "wrongly_signed",
+    "deadline_exceeded",
+    "deadline_passed_after_sending",
+    "existing_order_num",
+    "explained_signature_error",
+    "outcome_unknown",
 ]
 
-DISPUTED = re.compile("[^A-Za-z0-9._,-]")
-"""Characters that not all encoders write alike, such as blanks and slashes (observed)."""
+ENCODED_DIFFERENTLY = re.compile("[^A-Za-z0-9._,-]")
+"""Characters that the vendor's code samples encode differently, such as blanks (observed)."""
 
 
 @define(eq=False, repr=False)
 class Call(TimeLimit):
-    """One call, and the block in which its caller waits for it.
+    """The state of one call, and the time limit of its caller.
 
     Attributes:
-        endpoint: Its row.
-        texts: Its parameters, as text.
+        endpoint: The endpoint.
+        texts: The parameters, as text.
         policy: How often to try.
-        pace: Of the sweep that it belongs to, or None.
+        pace: The pace of the sweep that makes the call, or None.
         items: How many things it asks for, such as ICCIDs or cards to buy.
-        reserved: It belongs to a purchase: its slot and its connection are not those of reads.
-        attempt: Number of the attempt under way.
-        progress: Of the attempt under way; None before the first.
-        replays: How often it was sent again with another token.
-        rejected: The token that it was refused with last.
-        trial: Finds out the method of reads; None where that is known, or it is none.
-        last_error: What the last attempt ended with.
-        order_num: The number of the order that it placed, once that is known.
+        reserved: Whether it belongs to a purchase, and so uses the slots and connections that
+            are reserved for purchases.
+        attempt: Number of the current attempt, from 1.
+        progress: Progress of the current attempt; None before the first.
+        replays: How often it was sent again with a new token.
+        rejected: The token that the vendor refused last.
+        trial: Finds out the method of reads; None if it is known, or this is no read by GET.
+        last_error: The error of the last attempt.
+        order_num: The number of the order that it placed; None until it is known.
     """
 
     endpoint: Endpoint = field(kw_only=True)
@@ -67,12 +68,12 @@ class Call(TimeLimit):
 
     @property
     def was_sent(self) -> bool:
-        """Whether a byte may have left, and was not proven to have done nothing."""
+        """Whether the request may have reached the host, and may have had an effect."""
         return self.progress is not None and self.progress.sent
 
 
-def too_late(call: Call) -> errors.DeadlineExceeded:
-    """Make the error for a deadline that passed before the outcome could matter."""
+def deadline_exceeded(call: Call) -> errors.DeadlineExceeded:
+    """Make the error for a deadline that passed; for calls whose outcome is not in doubt."""
     path, last = call.endpoint.path, call.last_error
     if last is None and call.was_sent:
         last = errors.AttemptTimeout("the host was silent").at(path)
@@ -82,18 +83,18 @@ def too_late(call: Call) -> errors.DeadlineExceeded:
     ).at(path)
 
 
-def order_asked_about(call: Call) -> str | None:
-    """Return the order that a call names and is about; None where it may make another of it."""
+def existing_order_num(call: Call) -> str | None:
+    """Return the number of the order that a call is about; None if the call makes a new order."""
     if call.endpoint.safety is Safety.MONEY and call.endpoint.path != REFUND_ORDER.path:
         return None
     return call.texts.get("orderNum")
 
 
-def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
-    """Make the error for what may or may not have been executed."""
+def outcome_unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
+    """Make the error for a call that may or may not have taken effect."""
     path = call.endpoint.path
     reference, data = call.texts.get("otherOrderId"), getattr(failed, "data", None)
-    order_num = order_asked_about(call)
+    order_num = existing_order_num(call)
     if order_num is None:
         renewed = call.texts.get("orderNum")
         order_num = new_order_num(
@@ -103,7 +104,7 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
             is_text=isinstance(failed, errors.ProtocolError),
         )
     if reference is None and call.endpoint.safety is Safety.WRITE:
-        advice = "it may have reached somebody, so think before you repeat it"
+        advice = "repeat it only if it does no harm when it takes effect twice"
     else:
         where = f"reference {reference}" if reference else "the account's last orders"
         advice = f"before you repeat it, look for {where}"
@@ -117,20 +118,20 @@ def unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUnknown:
     ).at(path)
 
 
-def wrongly_signed(
+def explained_signature_error(
     call: Call, refused: errors.SignatureError, *, logged_in: bool
 ) -> errors.SignatureError:
-    """Say what is most likely wrong with the signature of a call that is no login.
+    """Add a hint about the likely cause to the signature error of a call other than login.
 
-    How a value is encoded before it is signed differs by the language of the vendor's samples
-    (observed), so a value that all of them write alike is not to blame.
+    The vendor's code samples encode some values differently before they sign them (observed).
+    So values with such characters are the most likely cause.
 
     Args:
         call: The call.
-        refused: What the vendor answered.
-        logged_in: This client has logged in with its secret key.
+        refused: The vendor's error.
+        logged_in: Whether this client has logged in with its secret key.
     """
-    disputed = [name for name, text in call.texts.items() if DISPUTED.search(text)]
+    disputed = [name for name, text in call.texts.items() if ENCODED_DIFFERENTLY.search(text)]
     hint = (
         "the login succeeded with this secret key, so the key is right"
         if logged_in
@@ -139,25 +140,25 @@ def wrongly_signed(
     if disputed:
         names = " and ".join(disputed)
         hint += (
-            f"; most likely the vendor encodes the value of {names} otherwise before it signs: "
-            "leave it out, or write it with ASCII letters and digits alone"
+            f"; most likely the vendor encodes the value of {names} differently before it signs: "
+            "leave it out, or use ASCII letters and digits only"
         )
     elif call.endpoint.method == "GET":
-        hint += "; try to send reads as forms: " + setting("read_method", "'POST'")
+        hint += "; try to send reads by POST: " + setting("read_method", "'POST'")
     else:
-        hint += "; ask the vendor how this call is signed"
+        hint += "; ask the vendor how to sign this call"
     return errors.SignatureError(
         refused.endpoint, refused.code, refused.message, refused.data, hint
     )
 
 
-def cut_short(call: Call) -> errors.MioEsimError:
-    """Make the error for a purchase that was sent, and whose caller's deadline passed."""
-    late = too_late(call)
+def deadline_passed_after_sending(call: Call) -> errors.MioEsimError:
+    """Make the error for a purchase that was sent before the caller's deadline passed."""
+    late = deadline_exceeded(call)
     if call.order_num is None:
-        return unknown(call, late)
+        return outcome_unknown(call, late)
     return errors.OrderIncomplete(
-        f"order {call.order_num} was placed, but the deadline passed before it was read whole; "
+        f"order {call.order_num} was placed, but the deadline passed before it was read; "
         f"{worded('read it with orders.get()')}",
         order_num=call.order_num,
         other_order_id=call.texts.get("otherOrderId"),

@@ -1,4 +1,4 @@
-"""One call, from parameters to envelope: token, attempt, decide, again."""
+"""Makes calls: gets a token, sends attempts, and decides whether to try again."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from attrs import evolve
 from mioesim_async import errors
 from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.config import Credentials, RetryPolicy, Timeouts
-from mioesim_async.slices import turns
-from mioesim_async.tokens.keeper import TokenKeeper, contended
+from mioesim_async.slices import shared_slice
+from mioesim_async.tokens.keeper import TokenKeeper, contention_error
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
-from mioesim_async.transport.call import Call, too_late, unknown, wrongly_signed
+from mioesim_async.transport.call import (
+    Call,
+    deadline_exceeded,
+    explained_signature_error,
+    outcome_unknown,
+)
 from mioesim_async.transport.detached import Detached, LateAnswer
 from mioesim_async.transport.failures import Action, classify
 from mioesim_async.transport.metrics import ClientStats, Hook, Meter
@@ -41,7 +46,7 @@ logger = logging.getLogger("mioesim_async")
 R = TypeVar("R")
 
 MAX_REPLAYS = {Safety.READ: 3, Safety.AUTH: 0, Safety.WRITE: 1, Safety.MONEY: 1}
-"""How often a call that was refused with its token is sent again with a new one."""
+"""How often a call is sent again with a new token after its token was refused."""
 
 
 class Caller:
@@ -64,17 +69,17 @@ class Caller:
         clock: Clock,
         on_late: LateAnswer | None,
     ) -> None:
-        """Wire one account to a session manager."""
+        """Make calls for one account over a session manager."""
         self.manager = manager
         self.clock = clock
         self._policy = retry
         self._probe_policy = evolve(retry, max_attempts=1)
         self._max_in_flight = max_in_flight
-        self._gate = asyncio.Semaphore(max_in_flight)
-        self._sweep_gate = asyncio.Semaphore(self.sweep_slots)
-        self._purchase_gate = asyncio.Semaphore(max_in_flight)
+        self._slots = asyncio.Semaphore(max_in_flight)
+        self._slots_of_sweeps = asyncio.Semaphore(self.sweep_slots)
+        self._slots_of_purchases = asyncio.Semaphore(max_in_flight)
         self._limiter = None if rate_limit is None else limiter(rate_limit)
-        self._reads_turn = asyncio.Lock()
+        self._reads_lock = asyncio.Lock()
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
         self._detached = Detached(on_late)
@@ -102,7 +107,7 @@ class Caller:
 
     @property
     def dialect(self) -> Dialect:
-        """The dialect, with what was found out so far."""
+        """The host's dialect, as far as it is known."""
         return self._keeper.dialect
 
     @property
@@ -112,11 +117,11 @@ class Caller:
 
     @property
     def sweep_slots(self) -> int:
-        """How many calls of sweeps may be under way, so that others find a free slot."""
+        """How many slots sweeps may use, so that other calls find a free one."""
         return sweep_slots(self._max_in_flight, self.manager.pool_size)
 
     def stats(self) -> ClientStats:
-        """Return what was done so far."""
+        """Return counters of what was done so far."""
         meter = self._meter
         return ClientStats(
             requests=meter.requests,
@@ -142,7 +147,7 @@ class Caller:
         self.manager.check_usable()
 
     async def login(self) -> None:
-        """Make sure that there is a live token."""
+        """Log in, unless there is a valid token."""
         self.check_usable()
         with TimeLimit(self.clock, among=self._reads.under_way):
             await self._keeper.get()
@@ -155,7 +160,7 @@ class Caller:
         return self._detached.are_under_way
 
     async def aclose(self, grace: float = 0.0) -> None:
-        """Let reads finish for so many seconds, end those that don't, and wait for purchases."""
+        """Stop reads after ``grace`` seconds, and wait for purchases."""
         await self._reads.aclose(grace)
         await self._detached.wait()
         await self._keeper.aclose()
@@ -171,19 +176,19 @@ class Caller:
         probe: bool = False,
         items: int = 1,
     ) -> Envelope:
-        """Call an endpoint and return its envelope, whose code is success.
+        """Call an endpoint, and return the envelope of a successful reply.
 
         Args:
-            endpoint: Its row.
-            params: Its parameters, without token and sign.
-            deadline: Seconds for everything, waiting for a slot and logging in included.
-            pace: Of the sweep that makes the call. It then waits for a slot of the sweeps,
-                and its deadline starts when it has one.
-            probe: Make one attempt only.
-            items: How many things are asked for; a reply may be as large as that needs.
+            endpoint: The endpoint.
+            params: The parameters, without token and signature.
+            deadline: Seconds for the whole call, including the wait for a slot and the login.
+            pace: The pace of the sweep that makes the call. Such a call waits for a slot of the
+                sweeps, and its deadline starts when it has one.
+            probe: Make only one attempt.
+            items: How many things are asked for; the limit of the reply's size depends on it.
 
         Raises:
-            MioEsimError: As its tree says.
+            MioEsimError: If the call fails.
         """
         call = self.prepare(endpoint, params, deadline=deadline, items=items)
         if endpoint.safety in (Safety.MONEY, Safety.WRITE):
@@ -193,15 +198,15 @@ class Caller:
             call.policy = self._probe_policy
         if pace is None:
             with call:
-                async with self._gate:
+                async with self._slots:
                     return await self._run(call)
         else:
             call.pace = pace
-            async with self._sweep_gate, self._gate:
+            async with self._slots_of_sweeps, self._slots:
                 self._reads.check_open()
                 with call:
                     return await self._run(call)
-        raise self._reads.was_closed() if call.stopped else too_late(call)
+        raise self._reads.was_closed() if call.stopped else deadline_exceeded(call)
 
     def prepare(
         self,
@@ -211,13 +216,13 @@ class Caller:
         deadline: float | None = None,
         items: int = 1,
     ) -> Call:
-        """Check and count a call, of which nothing is sent yet.
+        """Check and count a call; nothing is sent yet.
 
         Args:
-            endpoint: Its row.
-            params: Its parameters, without token and sign.
-            deadline: Seconds for everything.
-            items: How many things it asks for.
+            endpoint: The endpoint.
+            params: The parameters, without token and signature.
+            deadline: Seconds for the whole call.
+            items: How many things are asked for.
 
         Raises:
             InvalidRequest: If parameters or deadline can't be used.
@@ -240,40 +245,40 @@ class Caller:
         return call
 
     async def detached(self, call: Call, work: Coroutine[Any, Any, R]) -> R:
-        """Do what must not be repeated, in a task that outlives its caller.
+        """Run the work of a call that must not be repeated, in a task of its own.
 
-        A caller who is cancelled, or whose deadline passes, leaves a call that was sent to its
-        own time-out, and stops one that was not.
+        If the caller is cancelled or its deadline passes, a call that was sent goes on until its
+        own time-out. A call that was not sent is stopped.
 
         Args:
-            call: What is sent once.
-            work: Sends it, and does what comes before and after.
+            call: The call.
+            work: Sends the call, and does what comes before and after.
 
         Raises:
-            OutcomeUnknown: If the deadline passed after it was sent.
-            OrderIncomplete: If the deadline passed after the order number had come.
-            MioEsimError: As the work itself.
+            OutcomeUnknown: If the deadline passed after the call was sent.
+            OrderIncomplete: If the deadline passed when the order number was known.
+            MioEsimError: If the work raises it.
         """
         return await self._detached.run(call, work)
 
     async def send(self, call: Call) -> Envelope:
-        """Send a call, when it has its slot; for the work of ``detached``.
+        """Wait for a slot and send a call; used in the work of ``detached``.
 
         Raises:
-            MioEsimError: As its tree says.
+            MioEsimError: If the call fails.
         """
-        async with self._purchase_gate if call.reserved else self._gate:
+        async with self._slots_of_purchases if call.reserved else self._slots:
             return await self._run(call)
 
     async def read_for(
         self, purchase: Call, endpoint: Endpoint, params: Mapping[str, Value]
     ) -> Envelope:
-        """Read what belongs to a purchase, with its slots and the retries of a read.
+        """Read something for a purchase: retried like a read, in a slot for purchases.
 
-        It goes on while the client closes, since an order that was paid for must be read.
+        Closing the client doesn't stop it, since the order was paid for.
 
         Raises:
-            MioEsimError: As its tree says.
+            MioEsimError: If the call fails.
         """
         texts = canonical(params)
         return await self.send(
@@ -281,15 +286,15 @@ class Caller:
         )
 
     async def _run(self, call: Call) -> Envelope:
-        """Attempt until the call is answered or the rules say stop."""
+        """Make attempts until one succeeds, or until the call must not be tried again."""
         by_get, keeper, pace = call.endpoint.is_read_by_get, self._keeper, call.pace
         if by_get and keeper.dialect.read_method is None:
             call.trial = MethodTrial(keeper)
         while True:
             token = await keeper.get(call.rejected)
-            turn = turns()
-            if turn.is_over():
-                await turn.next()
+            shared = shared_slice()
+            if shared.is_used_up():
+                await shared.wait_for_next()
             dialect, trial = keeper.dialect, call.trial
             if trial is not None:
                 method = trial.method
@@ -297,7 +302,7 @@ class Caller:
                 method = (dialect.read_method or "GET") if by_get else "POST"
             request = self._sender.prepare(call, token, dialect, method)
             if self._limiter is not None:
-                await self._pass_limiter(self._limiter, call)
+                await self._wait_for_rate_limit(self._limiter, call)
             sent_in = 0 if pace is None else pace.round
             call.attempt += 1
             try:
@@ -310,9 +315,9 @@ class Caller:
                 if trial is not None:
                     trial.answered(method)
                 return envelope
-            await self._go_on(call, failed, token, method, sent_in)
+            await self._prepare_next_attempt(call, failed, token, method, sent_in)
 
-    async def _go_on(
+    async def _prepare_next_attempt(
         self,
         call: Call,
         failed: errors.MioEsimError,
@@ -320,24 +325,24 @@ class Caller:
         method: ReadMethod,
         sent_in: int,
     ) -> None:
-        """Return when the next attempt may be made; raise where there is none.
+        """Wait until the next attempt may be made, or raise if there must be none.
 
         Args:
             call: The call.
-            failed: What its last attempt ended with.
+            failed: The error of the last attempt.
             token: The token of that attempt.
             method: The method of that attempt.
-            sent_in: The round of the call's pace in which it was sent.
+            sent_in: The round of the call's pace in which that attempt was sent.
         """
         keeper, trial = self._keeper, call.trial
         if call.pace is not None and _is_throttle(failed):
             call.pace.throttled(sent_in)
         if isinstance(failed, errors.SignatureError):
-            failed = wrongly_signed(call, failed, logged_in=keeper.logins > 0)
+            failed = explained_signature_error(call, failed, logged_in=keeper.logins > 0)
         call.last_error = failed
         if isinstance(failed, errors.TokenExpired):
             if call.replays == MAX_REPLAYS[call.endpoint.safety]:
-                contention = contended(call.endpoint.path, failed)
+                contention = contention_error(call.endpoint.path, failed)
                 keeper.refuse(contention, token)
                 raise contention
             call.rejected = token
@@ -346,26 +351,26 @@ class Caller:
             call.progress = None
             return
         if trial is not None:
-            if self._budget.has_room and trial.goes_on_by_post(method, failed):
-                # Not a retry: POST is tried once, to see whether reads go by it here.
+            if self._budget.has_room and trial.should_try_post(method, failed):
+                # Trying the other method doesn't count as a retry.
                 call.attempt -= 1
                 return
-            if trial.is_under_way:
-                # It was in vain, so the budget bounds how many there are.
+            if trial.is_trying_post:
+                # POST failed too. Count it, so that the budget limits such tries.
                 self._budget.charge()
-            failed = call.last_error = trial.verdict(method, failed)
+            failed = call.last_error = trial.settle(method, failed)
         await self._wait_or_raise(call, failed)
 
-    async def _pass_limiter(self, limiter: AsyncLimiter, call: Call) -> None:
-        """Wait for the rate's next turn; it is given to whoever came first.
+    async def _wait_for_rate_limit(self, limiter: AsyncLimiter, call: Call) -> None:
+        """Wait until ``rate_limit`` allows a request.
 
-        Reads wait for a lock before that, so that a purchase, and a login that it may wait for,
-        has one of them before it at most.
+        The limiter serves waiters in their order. Reads wait for a lock first, so that at most
+        one read waits in front of a purchase or a login.
         """
         if call.reserved or call.endpoint is LOGIN:
             await limiter.acquire()
         else:
-            async with self._reads_turn:
+            async with self._reads_lock:
                 await limiter.acquire()
 
     async def _wait_or_raise(self, call: Call, failed: errors.MioEsimError) -> None:
@@ -379,11 +384,11 @@ class Caller:
             retry_after=getattr(failed, "retry_after", None),
         )
         if decision.action is Action.DEADLINE:
-            raise too_late(call)
+            raise deadline_exceeded(call)
         if decision.action is Action.UNKNOWN:
-            raise unknown(call, failed)
+            raise outcome_unknown(call, failed)
         if decision.action is Action.RAISE or not self._budget.take_retry():
-            raise self._as_raised(failed)
+            raise self._final_error(failed)
         logger.debug(
             "%s: %s; next attempt in %.2f s",
             call.endpoint.path,
@@ -393,22 +398,22 @@ class Caller:
         self._meter.retries += 1
         await self.clock.sleep(decision.delay)
 
-    def _as_raised(self, failed: errors.MioEsimError) -> errors.MioEsimError:
-        """Say that a host asks for too long a wait, whichever status it asks with."""
+    def _final_error(self, failed: errors.MioEsimError) -> errors.MioEsimError:
+        """Return the error, as ``RateLimited`` if the host asks for too long a wait."""
         wait = getattr(failed, "retry_after", None) or 0.0
         if wait > self._policy.max_retry_after and isinstance(failed, errors.HttpStatusError):
             return errors.RateLimited(str(failed), wait).at(failed.endpoint)
         return failed
 
     async def _send_login(self, dialect: Dialect, only: bool) -> Envelope:
-        """Log in by one variant; transport failures and 5xx are retried like a read's."""
+        """Log in by one dialect; network errors and 5xx are tried again as for a read."""
         call = Call(self.clock, endpoint=LOGIN, texts={}, policy=self._policy)
         request = self._sender.prepare_login(dialect)
         self._budget.count_call()
         while True:
             call.attempt += 1
             if self._limiter is not None:
-                await self._pass_limiter(self._limiter, call)
+                await self._wait_for_rate_limit(self._limiter, call)
             try:
                 return await self._sender.send(call, request)
             except errors.MioEsimError as error:
@@ -419,16 +424,16 @@ class Caller:
 
 
 def check_deadline(deadline: object) -> None:
-    """Refuse a deadline that is not a number of seconds above zero.
+    """Check a deadline.
 
     Raises:
-        InvalidRequest: If it is not None and not more than 0 seconds.
+        InvalidRequest: If it is neither None nor more than 0 seconds.
     """
     if deadline is not None and not (isinstance(deadline, int | float) and deadline > 0):
         raise errors.InvalidRequest(f"deadline must be more than 0 seconds, not {deadline!r}")
 
 
 def _is_throttle(failed: errors.MioEsimError) -> bool:
-    """Tell whether the host asks to go slower."""
+    """Tell whether the host asks for fewer requests."""
     busy = isinstance(failed, errors.HttpStatusError) and failed.status == 503
     return busy or isinstance(failed, errors.RateLimited)

@@ -1,4 +1,4 @@
-"""Calls that must not be repeated, in tasks that outlive their callers."""
+"""Runs calls that must not be repeated, in tasks that outlive their callers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mioesim_async.transport.call import Call, cut_short, order_asked_about, too_late
+from mioesim_async.transport.call import (
+    Call,
+    deadline_exceeded,
+    deadline_passed_after_sending,
+    existing_order_num,
+)
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
 
@@ -19,18 +24,18 @@ logger = logging.getLogger("mioesim_async")
 LateAnswer = Callable[[Any], object]
 R = TypeVar("R")
 
-SECONDS_TO_END = 1.0
-"""How long a caller waits for the end of a call that was stopped before it was sent."""
+LONGEST_STOP = 1.0
+"""Seconds that a caller waits for a call to end that was stopped before it was sent."""
 
 
 class Detached:
-    """The tasks of calls that must not be repeated; their callers may go."""
+    """The tasks of calls that must not be repeated. They go on if their callers are cancelled."""
 
     def __init__(self, on_late: LateAnswer | None) -> None:
-        """Start with none.
+        """Start without tasks.
 
         Args:
-            on_late: Called with what a purchase came to whose caller had gone.
+            on_late: Called with the order or the error of a purchase whose caller didn't wait.
         """
         self._on_late = on_late
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -40,38 +45,42 @@ class Detached:
 
         Raises:
             OutcomeUnknown: If the deadline passed after the call was sent.
-            OrderIncomplete: If the deadline passed after the order number had come.
-            MioEsimError: As the work itself.
+            OrderIncomplete: If the deadline passed when the order number was known.
+            MioEsimError: If the work raises it.
         """
-        task = self._own(asyncio.create_task(work, name="mioesim_async purchase"))
+        task = self._keep(asyncio.create_task(work, name="mioesim_async purchase"))
         with call:
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
-                self._leave(call, task)
+                self._on_cancelled_caller(call, task)
                 raise
         if call.was_sent or call.order_num is not None:
-            raise cut_short(call)
-        # It ends at once, and whoever tries again must find it ended.
-        await asyncio.wait([task], timeout=SECONDS_TO_END)
-        raise too_late(call)
+            raise deadline_passed_after_sending(call)
+        # The call was stopped. Wait for its end, so that the caller may try again at once.
+        await asyncio.wait([task], timeout=LONGEST_STOP)
+        raise deadline_exceeded(call)
 
-    def _own(self, task: asyncio.Task[R]) -> asyncio.Task[R]:
+    def _keep(self, task: asyncio.Task[R]) -> asyncio.Task[R]:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     @property
     def are_under_way(self) -> bool:
-        """Whether there are any."""
-        return bool(self._tasks)
+        """Whether any call is under way, beside the task that asks."""
+        return bool(self._others())
 
     async def wait(self) -> None:
-        """Wait for all of them; each ends by its own time-out."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        """Wait for all calls; each ends by its own time-out."""
+        while tasks := self._others():
+            await asyncio.wait(tasks)
 
-    def _leave(self, call: Call, task: asyncio.Task[Any]) -> None:
+    def _others(self) -> set[asyncio.Task[Any]]:
+        # ``on_late_order`` may close the client, and its task must not wait for itself.
+        return {task for task in self._tasks if task is not asyncio.current_task()}
+
+    def _on_cancelled_caller(self, call: Call, task: asyncio.Task[Any]) -> None:
         if task.done() or call.was_sent:
             task.add_done_callback(lambda done: self._report(call, done))
         else:
@@ -82,17 +91,17 @@ class Detached:
             return
         error = task.exception()
         logger.warning(
-            "%s: the caller had gone when the answer came: %s (otherOrderId %s, orderNum %s)",
+            "%s ended after its caller had stopped waiting: %s (otherOrderId %s, orderNum %s)",
             call.endpoint.path,
             "success" if error is None else f"{type(error).__name__}: {error}",
             call.texts.get("otherOrderId"),
-            call.order_num or order_asked_about(call),
+            call.order_num or existing_order_num(call),
         )
         if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
-            telling = self._tell(self._on_late, task.result() if error is None else error)
-            self._own(asyncio.create_task(telling, name="mioesim_async on_late_order"))
+            telling = self._call_on_late(self._on_late, task.result() if error is None else error)
+            self._keep(asyncio.create_task(telling, name="mioesim_async on_late_order"))
 
-    async def _tell(self, on_late: LateAnswer, result: Any) -> None:
+    async def _call_on_late(self, on_late: LateAnswer, result: Any) -> None:
         try:
             told = on_late(result.data if isinstance(result, Envelope) else result)
             if inspect.isawaitable(told):

@@ -1,7 +1,7 @@
-"""What each error means, in one table: repeated or not, whose fault, bought or not, exit status.
+"""What each error means: whether to try again, whose fault it is, and whether something was bought.
 
-Whether it is repeated depends on the safety of the call, too (``ACTIONS``): a purchase is never
-sent again once a byte may have left.
+``MEANINGS`` is the table by error. ``ACTIONS`` says what to do, by the safety of the call: a
+purchase is never sent again once a byte may have been sent.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = [
 
 
 class Failure(enum.Enum):
-    """What an attempt came to, as far as repeating it is concerned."""
+    """How an attempt failed, as far as it matters for trying again."""
 
     NOT_SENT = "no connection"
-    LOST = "broken or silent after a byte may have left"
+    LOST = "broken or silent after a byte may have been sent"
     SERVER_ERROR = "5xx"
     RATE_LIMITED = "429"
     UNREADABLE = "a reply that cannot be read"
     TOO_LARGE = "a reply over the limit"
     STATUS = "3xx or another 4xx"
-    REFUSED = "a code that says that nothing was done"
-    UNCLEAR = "a code that does not say so"
+    REFUSED = "a code that proves that nothing was done"
+    UNCLEAR = "a code that does not prove it"
 
 
 class Action(enum.Enum):
-    """What follows an attempt."""
+    """What to do after a failed attempt."""
 
     RETRY = "retry"
     RAISE = "raise"
@@ -64,14 +64,14 @@ _READ = {
     Failure.REFUSED: Action.RAISE,
     Failure.UNCLEAR: Action.RAISE,
 }
-_ONCE = {
+_SENT_ONCE = {
     Failure.NOT_SENT: Action.RETRY,
     Failure.LOST: Action.UNKNOWN,
     Failure.SERVER_ERROR: Action.UNKNOWN,
     Failure.RATE_LIMITED: Action.RAISE,
     Failure.UNREADABLE: Action.UNKNOWN,
     Failure.TOO_LARGE: Action.UNKNOWN,
-    # A gateway may answer so after the call took effect.
+    # A gateway may answer with such a status after the call took effect.
     Failure.STATUS: Action.UNKNOWN,
     Failure.REFUSED: Action.RAISE,
     Failure.UNCLEAR: Action.UNKNOWN,
@@ -79,26 +79,26 @@ _ONCE = {
 ACTIONS: Mapping[Safety, Mapping[Failure, Action]] = {
     Safety.READ: _READ,
     Safety.AUTH: _READ,
-    Safety.WRITE: _ONCE,
-    Safety.MONEY: _ONCE,
+    Safety.WRITE: _SENT_ONCE,
+    Safety.MONEY: _SENT_ONCE,
 }
 
 
 class Fault(enum.Enum):
-    """Whose fault it is, and so what it says of other calls."""
+    """What is at fault, which tells whether other calls may succeed."""
 
-    HOST = "the host's: it may pass"
-    CALL = "the call's own, or of what it is about: another may do better"
-    REQUEST = "the way the call was made: it says nothing of what the call is about"
-    ACCOUNT = "the account's or a setting's: no other call can do better"
+    HOST = "the host: the same call may succeed later"
+    CALL = "this call, or the thing it asks for: other calls may succeed"
+    REQUEST = "the way the call was made: this says nothing about the thing it asks for"
+    ACCOUNT = "the account or a setting: no other call can succeed"
 
 
 class Bought(enum.Enum):
-    """What an error says of the purchase that it ended."""
+    """Whether a purchase that ended with an error took effect."""
 
-    NO = "nothing was bought, though it was sent"
-    NOT_IF_UNSENT = "nothing was bought if it was never sent; else nobody knows"
-    AS_IT_SAYS = "what the error's own ``was_placed`` says"
+    NO = "no, even if it was sent"
+    NOT_IF_UNSENT = "no if it was never sent, else not known"
+    AS_IT_SAYS = "as the error's own ``was_placed`` says"
 
 
 @frozen
@@ -106,12 +106,12 @@ class Meaning:
     """What an error means.
 
     Attributes:
-        failure: What the attempt came to. ``classify`` refines it: an attempt that was not sent
-            is ``NOT_SENT``, and a code that proves nothing of a purchase is ``UNCLEAR``.
-        fault: Whose fault it is.
-        exit_status: What a command ends with: 1 failed, 2 wrong usage, 3 the login was refused,
-            4 may have been bought, 5 the host was not reached.
-        bought: What it says of a purchase; ``was_placed`` reads it.
+        failure: How the attempt failed. ``classify`` refines it: a lost attempt that was not
+            sent is ``NOT_SENT``, and a code that proves nothing about a purchase is ``UNCLEAR``.
+        fault: What is at fault.
+        exit_status: Exit status of the command: 1 failed, 2 wrong usage, 3 the login was refused,
+            4 something may have been bought, 5 the host was not reached.
+        bought: Whether a purchase took effect; see ``was_placed``.
     """
 
     failure: Failure
@@ -125,20 +125,20 @@ SERVER = "5xx"
 
 _UNREADABLE = Meaning(Failure.UNREADABLE, Fault.HOST, 5)
 _LOST = Meaning(Failure.LOST, Fault.HOST, 5)
-_RAISED = Meaning(Failure.REFUSED, Fault.CALL)
-_HOPELESS = Meaning(Failure.REFUSED, Fault.ACCOUNT)
-_REFUSED = evolve(_RAISED, bought=Bought.NO)
-_BADLY_ASKED = evolve(_REFUSED, fault=Fault.REQUEST)
+_CALL = Meaning(Failure.REFUSED, Fault.CALL)
+_ACCOUNT = Meaning(Failure.REFUSED, Fault.ACCOUNT)
+_REFUSED = evolve(_CALL, bought=Bought.NO)
+_REQUEST_REFUSED = evolve(_REFUSED, fault=Fault.REQUEST)
 _LOGIN_REFUSED = evolve(_REFUSED, fault=Fault.ACCOUNT, exit_status=3)
-_UNCLEAR = evolve(_RAISED, exit_status=4, bought=Bought.AS_IT_SAYS)
+_UNCLEAR = evolve(_CALL, exit_status=4, bought=Bought.AS_IT_SAYS)
 
 MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
-    (errors.MioEsimError, ""): _RAISED,
-    (errors.ConfigurationError, ""): evolve(_HOPELESS, exit_status=2),
+    (errors.MioEsimError, ""): _CALL,
+    (errors.ConfigurationError, ""): evolve(_ACCOUNT, exit_status=2),
     (errors.InvalidRequest, ""): Meaning(Failure.REFUSED, Fault.REQUEST, 2),
-    (errors.ClientClosed, ""): _HOPELESS,
-    (errors.WrongLoop, ""): _HOPELESS,
-    # In a sweep the deadline starts with the slot: what took so long is the host.
+    (errors.ClientClosed, ""): _ACCOUNT,
+    (errors.WrongLoop, ""): _ACCOUNT,
+    # In a sweep the deadline starts when the call has its slot, so the host was too slow.
     (errors.DeadlineExceeded, ""): Meaning(Failure.REFUSED, Fault.HOST, 5),
     (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST, 5, Bought.NO),
     (errors.ProtocolError, ""): Meaning(Failure.UNREADABLE, Fault.CALL),
@@ -148,46 +148,46 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.ProtocolError, "malformed"): _UNREADABLE,
     (errors.ProtocolError, "too_large"): Meaning(Failure.TOO_LARGE, Fault.CALL),
     (errors.OutcomeUnknown, ""): _UNCLEAR,
-    (errors.JournalUnavailable, ""): evolve(_HOPELESS, bought=Bought.AS_IT_SAYS),
+    (errors.JournalUnavailable, ""): evolve(_ACCOUNT, bought=Bought.AS_IT_SAYS),
     (errors.OrderIncomplete, ""): _UNCLEAR,
-    (errors.DuplicateOrder, ""): evolve(_RAISED, bought=Bought.AS_IT_SAYS),
-    (errors.SpendLimitReached, ""): _RAISED,
+    (errors.DuplicateOrder, ""): evolve(_CALL, bought=Bought.AS_IT_SAYS),
+    (errors.SpendLimitReached, ""): _CALL,
     (errors.TransportError, ""): _LOST,
     (errors.ConnectError, ""): Meaning(Failure.NOT_SENT, Fault.HOST, 5),
     (errors.ConnectionLost, ""): _LOST,
     (errors.AttemptTimeout, ""): _LOST,
-    # A status such as 404 or 414 belongs to its batch: asking again would not help.
+    # A status such as 404 or 414 is about its batch, so trying again would not help.
     (errors.HttpStatusError, ""): Meaning(Failure.STATUS, Fault.CALL),
     (errors.HttpStatusError, SERVER): Meaning(Failure.SERVER_ERROR, Fault.HOST, 5),
     (errors.ApiError, ""): _REFUSED,
     (errors.AuthenticationError, ""): _LOGIN_REFUSED,
-    # After a good login it is this endpoint that is closed, or one value that is signed otherwise.
+    # If the login succeeded, only this endpoint is closed, or one value is signed differently.
     (errors.PermissionDenied, ""): _REFUSED,
     (errors.PermissionDenied, AT_LOGIN): _LOGIN_REFUSED,
-    (errors.SignatureError, ""): _BADLY_ASKED,
+    (errors.SignatureError, ""): _REQUEST_REFUSED,
     (errors.SignatureError, AT_LOGIN): _LOGIN_REFUSED,
     (errors.TokenExpired, ""): _REFUSED,
     (errors.TokenContention, ""): evolve(_LOGIN_REFUSED, exit_status=5),
-    (errors.MissingParameter, ""): _BADLY_ASKED,
+    (errors.MissingParameter, ""): _REQUEST_REFUSED,
     (errors.NotFound, ""): _REFUSED,
-    (errors.QueryFailed, ""): _BADLY_ASKED,
+    (errors.QueryFailed, ""): _REQUEST_REFUSED,
     (errors.OrderStateError, ""): _REFUSED,
     (errors.NotYourOrder, ""): _REFUSED,
     (errors.PdfFailed, ""): _REFUSED,
 }
-"""By class, and by what tells errors of one class apart; an empty text stands for all others."""
+"""By class and distinction (see ``_distinctions``); an empty text stands for all others."""
 
 
 def meaning_of(error: errors.MioEsimError) -> Meaning:
-    """Look an error up: the row of its class, or else of the next class that it is of."""
+    """Look up an error by its class, or else by the nearest base class in the table."""
     for cls in type(error).__mro__:
-        for apart in (*_apart(error), ""):
-            if (row := MEANINGS.get((cls, apart))) is not None:
-                return row
-    raise AssertionError("MioEsimError has a row")
+        for distinction in (*_distinctions(error), ""):
+            if (meaning := MEANINGS.get((cls, distinction))) is not None:
+                return meaning
+    raise AssertionError("the table has MioEsimError")
 
 
-def _apart(error: errors.MioEsimError) -> Iterator[str]:
+def _distinctions(error: errors.MioEsimError) -> Iterator[str]:
     if error.endpoint == LOGIN.path:
         yield AT_LOGIN
     if isinstance(error, errors.HttpStatusError) and error.status >= 500:
@@ -197,7 +197,7 @@ def _apart(error: errors.MioEsimError) -> Iterator[str]:
 
 
 def classify(error: errors.MioEsimError, safety: Safety, *, sent: bool) -> Failure:
-    """Say what an attempt's error means for repeating it."""
+    """Return how an attempt failed, as far as it matters for trying again."""
     failure = meaning_of(error).failure
     if failure is Failure.LOST and not sent:
         return Failure.NOT_SENT
@@ -207,11 +207,11 @@ def classify(error: errors.MioEsimError, safety: Safety, *, sent: bool) -> Failu
 
 
 def was_placed(error: errors.MioEsimError, *, sent: bool) -> bool | None:
-    """Say what a purchase came to that ended with an error; None where nobody knows.
+    """Tell whether a purchase that ended with an error took effect; None if not known.
 
     Args:
         error: The error.
-        sent: Whether a byte of the purchase may have left.
+        sent: Whether a byte of the purchase may have been sent.
     """
     bought = meaning_of(error).bought
     if bought is Bought.AS_IT_SAYS:
@@ -220,14 +220,14 @@ def was_placed(error: errors.MioEsimError, *, sent: bool) -> bool | None:
 
 
 def is_fatal(error: errors.MioEsimError) -> bool:
-    """Tell whether no other call can do better: a refused login, above all."""
+    """Tell whether all other calls would fail too, such as after a refused login."""
     return meaning_of(error).fault is Fault.ACCOUNT
 
 
 def is_outage(error: errors.MioEsimError) -> bool:
-    """Tell whether an error says that the host, and not the request, is at fault.
+    """Tell whether the host is at fault, and not the request.
 
-    At login, whatever is not fatal stands in the way of every batch.
+    Every error at login that is not fatal counts, since no batch can be sent without a login.
     """
     if error.endpoint == LOGIN.path:
         return not is_fatal(error)

@@ -1,4 +1,4 @@
-"""A request and its reply over HTTP: bodies within their limit, aiohttp's errors without URLs."""
+"""HTTP requests and replies: size limits, and errors that contain no URLs."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ __all__ = [
     "FORM",
     "RawReply",
     "Request",
-    "clues_in",
+    "excerpts_of",
     "explain",
     "read_body",
-    "unusable",
+    "unusable_url",
 ]
 
-ERROR_BODY_BYTES = 64 * 1024
-KEPT_OF_A_REPLY = 64 * 1024
-"""How many bytes of an unreadable reply to a purchase are kept on its error."""
+MAX_ERROR_BODY_BYTES = 64 * 1024
+MAX_KEPT_BYTES = 64 * 1024
+"""How many bytes from the start of an unreadable reply to a purchase its error keeps."""
 
-MOST_OF_A_PURCHASE = 32 * 1024 * 1024
-"""So many bytes of a reply to a purchase are searched for the order's number."""
+MAX_PURCHASE_BYTES = 32 * 1024 * 1024
+"""How many bytes of a reply to a purchase are searched for the order number."""
 
 ORDER_NUM = re.compile(rb"rder_?[nN]um")
-MOST_CLUES = 500
-PIECE = 64 * 1024
-AROUND = (16, 96)
-"""Bytes before and after the name of an order number that are kept of a reply that is too large."""
+MAX_EXCERPTS = 500
+PIECE_BYTES = 64 * 1024
+EXCERPT_BYTES = (16, 96)
+"""How many bytes an excerpt has before and after the start of the name ``orderNum``."""
 
 FORM = "application/x-www-form-urlencoded"
 
 
 async def read_body(response: aiohttp.ClientResponse, request: Request) -> bytes:
-    """Read a body, but never more than the limit, and of an error page only a small one.
+    """Read the body of a reply up to its limit; the body of an error status is dropped.
 
     Raises:
-        ProtocolError: If it is larger. Of a purchase, its ``data`` has the beginning of the
-            reply and whatever may be an order number.
+        ProtocolError: If the body is larger. If it answers a purchase, ``data`` has its start
+            and the parts of it that may contain the order number.
     """
     length, headers = response.content_length, response.headers
     if not 200 <= response.status < 300:
-        small = length is not None and length <= ERROR_BODY_BYTES
+        small = length is not None and length <= MAX_ERROR_BODY_BYTES
         if small and "Content-Encoding" not in headers:
-            # Read only so that the connection can be used again; the status says it all.
+            # Read it so that the connection can be used again; the content is not needed.
             with suppress(aiohttp.ClientError):
                 await response.read()
         else:
@@ -79,70 +79,70 @@ async def read_body(response: aiohttp.ClientResponse, request: Request) -> bytes
             return b"".join(pieces)
     fault = too_large(limit)
     if request.is_purchase:
-        clues = Clues()
+        excerpts = Excerpts()
         for piece in pieces:
-            await in_slices(clues.feed(piece))
+            await in_slices(excerpts.feed(piece))
         with suppress(aiohttp.ClientError):
-            while size < MOST_OF_A_PURCHASE and (piece := await response.content.readany()):
+            while size < MAX_PURCHASE_BYTES and (piece := await response.content.readany()):
                 size += len(piece)
-                await in_slices(clues.feed(piece))
-        fault.data = clues.text()
+                await in_slices(excerpts.feed(piece))
+        fault.data = excerpts.text()
     response.close()
     raise fault
 
 
-def clues_in(body: bytes) -> str:
-    """Return what may tell the order's number, out of a reply that can't be read."""
-    clues = Clues()
-    at_once(clues.feed(body))
-    return clues.text()
+def excerpts_of(body: bytes) -> str:
+    """Return the parts of an unreadable reply that may contain the order number."""
+    excerpts = Excerpts()
+    at_once(excerpts.feed(body))
+    return excerpts.text()
 
 
-class Clues:
-    """What may tell the order's number, out of a reply to a purchase that can't be read.
+class Excerpts:
+    """Collects the parts of an unreadable reply that may contain the order number.
 
-    That is the beginning of the reply, and what stands around each name of an order number.
+    These are its start, and the text around each ``orderNum``.
     """
 
     def __init__(self) -> None:
-        """Start with nothing."""
+        """Start without text."""
         self._begun = bytearray()
         self._found: list[bytes] = []
         self._last = b""
 
     def feed(self, reply: bytes) -> Steps[None]:
-        """Take the next part of the reply, of any size."""
-        for start in range(0, len(reply), PIECE):
-            self._feed(reply[start : start + PIECE])
+        """Search the next part of the reply; it may have any size."""
+        for start in range(0, len(reply), PIECE_BYTES):
+            self._feed(reply[start : start + PIECE_BYTES])
             yield
 
     def _feed(self, piece: bytes) -> None:
-        self._begun += piece[: max(0, KEPT_OF_A_REPLY - len(self._begun))]
-        # A name may stand at the very end, with its number in the next piece.
+        self._begun += piece[: max(0, MAX_KEPT_BYTES - len(self._begun))]
+        # The name may be at the end of this piece, and the number in the next.
         text, last = self._last + piece, 0
-        before, after = AROUND
+        before, after = EXCERPT_BYTES
         for match in ORDER_NUM.finditer(text):
-            if len(self._found) == MOST_CLUES:
+            if len(self._found) == MAX_EXCERPTS:
                 break
             if match.start() + after <= len(text):
                 self._found.append(text[max(0, match.start() - before) : match.start() + after])
                 last = match.start() + 1
-        self._last = text[max(last, len(text) - sum(AROUND)) :]
+        self._last = text[max(last, len(text) - sum(EXCERPT_BYTES)) :]
 
     def text(self) -> str:
-        """Return what was found."""
+        """Return the collected parts."""
         return b"\n".join([self._begun, *self._found, self._last]).decode(errors="replace")
 
 
 def explain(
     error: aiohttp.ClientError | TimeoutError | OSError, request: Request, *, sent: bool
 ) -> MioEsimError:
-    """Turn an error of aiohttp into one of ours.
+    """Make an error of the SDK from one of aiohttp.
 
     Args:
-        error: What aiohttp raised.
-        request: What was to be sent.
-        sent: A byte may have left.
+        error: The error of aiohttp.
+        request: The request.
+        sent: Whether a byte may have been sent.
     """
     host = URL(request.url).authority
     name = type(error).__name__
@@ -153,7 +153,7 @@ def explain(
         )
     why = _reason(error)
     if _is_of_proxy(error, URL(request.url)):
-        # The host of the error is the proxy, without its user.
+        # error.host is the proxy's host, without user name and password.
         proxy = f"[{error.host}]" if ":" in error.host else error.host
         return ConnectError(
             f"can't connect to the proxy {proxy}:{error.port}: {why} ({name}); "
@@ -167,26 +167,26 @@ def explain(
 
 
 def _is_of_proxy(error: BaseException, asked: URL) -> TypeGuard[aiohttp.ClientConnectorError]:
-    """Tell whether it is the proxy that can't be reached, or whose name can't be looked up."""
+    """Tell whether connecting to the proxy failed, or looking up its name."""
     if not isinstance(error, aiohttp.ClientConnectorError):
         return False
     is_host = error.host in (asked.host, asked.raw_host) and error.port == asked.port
     return not is_host or isinstance(error, aiohttp.ClientProxyConnectionError)
 
 
-def unusable(error: BaseException) -> ConfigurationError:
+def unusable_url(error: BaseException) -> ConfigurationError:
     """Make the error for a URL that aiohttp refuses before anything is sent."""
-    # Its URL may hold a password, so it is not repeated; the description has none.
-    why = getattr(error, "description", None) or "is none"
+    # The URL may hold a password and is left out; the description holds none.
+    why = getattr(error, "description", None) or "is not valid"
     return ConfigurationError(f"base_url or proxy can't be used: its host {why}")
 
 
 def _reason(error: BaseException) -> str:
-    """Say why, in words that can't hold a URL."""
+    """Return the reason of an error, without a URL."""
     certificate = getattr(error, "certificate_error", None)
     system = certificate or getattr(error, "os_error", None) or error
     if isinstance(system, ConnectionError) and system.errno is not None:
-        # asyncio's own words for it don't say what happened.
+        # asyncio's own message only repeats the address.
         return os.strerror(system.errno)
     for attribute in ("verify_message", "strerror"):
         text = getattr(system, attribute, None)
@@ -198,18 +198,19 @@ def _reason(error: BaseException) -> str:
 
 @define
 class Request:
-    """One request, ready to be sent.
+    """One signed request.
 
     Attributes:
         method: GET or POST.
-        url: The whole URL, already encoded.
+        url: The URL, already encoded.
         body: The body of a POST.
-        content_type: What the body is.
-        timeout: Limits of the sockets.
-        sign: The signature in it, to be masked.
-        max_bytes: Most bytes that its reply may have.
-        is_purchase: It must not be sent twice, and its reply is worth reading to the end.
-        reserved: Send it over a connection of its own, that no number of reads can take.
+        content_type: Type of the body.
+        timeout: Time limits for connecting.
+        sign: The signature in it; must be masked in messages.
+        max_bytes: Limit of the size of the reply's body.
+        is_purchase: Whether it must not be sent twice, and a reply that is too large is searched
+            for the order number.
+        reserved: Whether to send it over a connection that reads can't use.
     """
 
     method: str
@@ -225,12 +226,12 @@ class Request:
 
 @define
 class RawReply:
-    """One reply, read to its end.
+    """One complete reply.
 
     Attributes:
         status: HTTP status.
-        retry_after: The header of this name, where the status isn't 200.
-        body: The whole body; may hold activation codes.
+        retry_after: The header ``Retry-After``, unless the status is 200; else None.
+        body: The body; may hold activation codes. Empty for an error status.
         date: The header ``Date``, or None.
     """
 

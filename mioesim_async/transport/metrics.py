@@ -1,4 +1,4 @@
-"""What can be seen of the attempts: a record of each, and their sums."""
+"""Metrics: a record of each attempt for the hooks, and the sums of a client."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class AttemptRecord:
         status: HTTP status, or None without a reply.
         code: The vendor's code, or None without a readable reply.
         error: Name of the error that it ended with, or None.
-        duration: Seconds from having a connection to its end; 0 without a connection.
-        waited: Seconds from its start to having a connection.
-        bytes: Size of the reply's body; 0 where the HTTP status says it all.
+        duration: Seconds from getting a connection to the end; 0 without a connection.
+        waited: Seconds from the start until it got a connection.
+        bytes: Size of the reply's body; 0 for an error status.
     """
 
     endpoint: str
@@ -51,14 +51,14 @@ class AttemptRecord:
 
 
 Hook = Callable[[AttemptRecord], object]
-NOT_AWAITED = "hooks are called and not awaited: pass a plain function, which may start a task"
+NOT_AWAITED = "hooks are not awaited: pass a plain function, which may start a task"
 
 
 def check_hooks(hooks: Sequence[Hook]) -> tuple[Hook, ...]:
-    """Return hooks that can be called.
+    """Check hooks, and return them as a tuple.
 
     Raises:
-        ConfigurationError: If they are no list, or one can't be called, or is a coroutine
+        ConfigurationError: If they are not iterable, or if one is not callable or is a coroutine
             function.
     """
     try:
@@ -80,18 +80,18 @@ def check_hooks(hooks: Sequence[Hook]) -> tuple[Hook, ...]:
 
 @frozen
 class ClientStats:
-    """What a client did so far.
+    """Counters of what a client has done so far.
 
     Attributes:
         requests: Attempts made, logins included.
         failures: Attempts that ended with an error.
-        retries: Attempts that repeated a failed one.
-        replays: Attempts that repeated one that was refused with its token.
+        retries: Attempts that repeated a failed attempt.
+        replays: Attempts that repeated one whose token was refused.
         logins: Logins that succeeded.
         connections: Connections used by the session manager, for all its clients.
         seconds: Sum of the attempts' durations.
-        waited: Sum of what attempts waited for a connection, in seconds.
-        bytes: Sum of the replies' bodies.
+        waited: Sum of the seconds that attempts waited for a connection.
+        bytes: Sum of the sizes of the replies' bodies.
     """
 
     requests: int
@@ -107,7 +107,7 @@ class ClientStats:
 
 @define
 class Meter:
-    """Sums of a client's attempts, and the hooks that see each of them."""
+    """Sums up a client's attempts, and calls the hooks for each."""
 
     hooks: Sequence[Hook] = ()
     requests: int = 0
@@ -129,11 +129,11 @@ class Meter:
         """Add an attempt to the sums, and tell the hooks.
 
         Args:
-            call: The call that it belongs to.
-            progress: How far it came.
-            began: When it began, on the clock's monotonic time.
-            ended: When it ended.
-            failed: What it ended with, or None.
+            call: The call that the attempt belongs to.
+            progress: The attempt's progress.
+            began: When it began, on the monotonic clock.
+            ended: When it ended, on the monotonic clock.
+            failed: The error that it ended with, or None.
         """
         connected = progress.sent_at if progress.sent else ended
         duration, waited = ended - connected, connected - began
@@ -158,7 +158,7 @@ class Meter:
             )
 
     def _tell_hooks(self, record: AttemptRecord) -> None:
-        """Call each hook; one that raises is logged and breaks nothing."""
+        """Call each hook; log what it raises, and go on."""
         for hook in self.hooks:
             try:
                 told = hook(record)

@@ -1,4 +1,4 @@
-"""How fast: a sweep's own concurrency, and how many retries a client may make."""
+"""The limits of speed: slots for sweeps, a sweep's concurrency, and requests a second."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Pace", "limiter", "sweep_slots"]
 
 
 def sweep_slots(max_in_flight: int, pool_size: int) -> int:
-    """Return how many slots sweeps may take, so that other calls always find a free one.
+    """Return how many slots sweeps may use, so that other calls always find a free one.
 
     Args:
-        max_in_flight: Slots of the client's gate.
+        max_in_flight: Slots of the client for reads.
         pool_size: Connections of the pool; 0 for no limit.
     """
     slots = min(max_in_flight, pool_size) if pool_size else max_in_flight
@@ -22,34 +22,34 @@ def sweep_slots(max_in_flight: int, pool_size: int) -> int:
 
 
 class Pace:
-    """How many calls of one sweep may be under way: halved by a throttle, climbing back.
+    """The concurrency of one sweep: halved when the host throttles, then raised one by one.
 
     Attributes:
-        most: Where it starts, and the most it climbs to.
-        limit: What it is now.
-        round: Counts the halvings. A throttle is only news to calls that were sent after
-            the last one: a host that refuses eight calls at once asked for one step back.
+        max_limit: The concurrency at the start, and its maximum.
+        limit: The concurrency now.
+        round: How often it was halved. Only calls that were sent after the last halving can
+            halve it again, so that eight calls that are refused at once halve it once.
     """
 
-    __slots__ = ("_answers", "limit", "most", "round")
+    __slots__ = ("_answers", "limit", "max_limit", "round")
 
-    def __init__(self, most: int) -> None:
-        """Start at full speed."""
-        self.most = most
-        self.limit = most
+    def __init__(self, max_limit: int) -> None:
+        """Start with the maximum."""
+        self.max_limit = max_limit
+        self.limit = max_limit
         self.round = 0
         self._answers = 0
 
     def throttled(self, sent_in: int) -> None:
-        """Halve the limit, unless the call was sent before the last halving."""
+        """Halve the limit, unless the throttled call was sent before the last halving."""
         if sent_in == self.round:
             self.round += 1
             self.limit = max(1, self.limit // 2)
             self._answers = 0
 
     def answered(self) -> None:
-        """Climb by one after as many answers as there are slots."""
-        if self.limit < self.most:
+        """Count an answer; raise the limit by one after ``limit`` answers."""
+        if self.limit < self.max_limit:
             self._answers += 1
             if self._answers >= self.limit:
                 self.limit += 1
@@ -57,9 +57,9 @@ class Pace:
 
 
 def limiter(rate: float) -> AsyncLimiter:
-    """Make what bounds the requests a second."""
-    # Few need it, and it takes longer to import than most of this package.
+    """Return a limiter of ``rate`` requests a second."""
+    # Imported only if it is needed, since importing it is slow.
     from aiolimiter import AsyncLimiter  # noqa: PLC0415
 
-    # One call per so many seconds, and no burst at the start.
+    # A limit of one call per period avoids a burst at the start.
     return AsyncLimiter(1, 1 / rate)

@@ -1,4 +1,4 @@
-"""The session manager: one pool of connections, shared by whoever is given it."""
+"""The session manager: a pool of connections that clients may share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from mioesim_async._version import __version__
-from mioesim_async.closing import Closing, running_loop
+from mioesim_async.closing import Closing, is_being_cancelled, running_loop
 from mioesim_async.config import PoolLimits, Timeouts
 from mioesim_async.errors import (
     ClientClosed,
@@ -27,7 +27,7 @@ from mioesim_async.errors import (
     WrongLoop,
 )
 from mioesim_async.transport.attempt_timer import Progress
-from mioesim_async.transport.http import RawReply, Request, explain, read_body, unusable
+from mioesim_async.transport.http import RawReply, Request, explain, read_body, unusable_url
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
@@ -39,15 +39,17 @@ logger = logging.getLogger("mioesim_async")
 
 HEADERS = {"User-Agent": f"mioesim-async/{__version__}", "Accept": "application/json"}
 LONGEST_KEEPALIVE = 24 * 60 * 60.0
-MOST_UNASKED = 20
-"""So many connections in a row may hold bytes that nobody asked for."""
+MAX_UNASKED = 20
+"""How many connections in a row may hold unrequested bytes before the attempt fails."""
 
-UNASKED = "the host sends bytes before it is asked, so nothing was sent"
+UNASKED_BYTES = "the host sends bytes before it gets a request, so nothing was sent"
+CLOSED = "closed while a call was under way"
+AIOHTTP_ERRORS = (aiohttp.ClientError, OSError, RuntimeError, UnicodeError)
 NEVER_SENT = (ConnectError, ConfigurationError, WrongLoop)
-CANNOT_TELL = (
-    f"aiohttp {aiohttp.__version__} does not tell when a request leaves, so a purchase could be "
-    "sent twice, and none is sent at all; install another version of aiohttp, or a later one of "
-    "mioesim_async"
+NO_REPORTS = (
+    f"aiohttp {aiohttp.__version__} does not report when it sends a request, so a purchase could "
+    "be sent twice, and none is sent at all; install another version of aiohttp, or a later one "
+    "of mioesim_async"
 )
 
 _progress: ContextVar[tuple[Progress, SessionManager] | None] = ContextVar(
@@ -56,11 +58,11 @@ _progress: ContextVar[tuple[Progress, SessionManager] | None] = ContextVar(
 
 
 class _UnaskedBytes(aiohttp.ClientError):
-    """A kept connection holds bytes that nobody had asked for; nothing was sent over it."""
+    """An idle connection holds unrequested bytes, so nothing was sent over it."""
 
 
 class _Request(aiohttp.ClientRequest):
-    """Tells when a request has its connection; aiohttp's own limits count queueing as well."""
+    """Reports when a request gets its connection; aiohttp's limits include the wait for one."""
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         current = _progress.get()
@@ -68,25 +70,25 @@ class _Request(aiohttp.ClientRequest):
             progress, manager = current
             protocol = conn.protocol
             if protocol is None or protocol.should_close:
-                # They would be taken for the reply to this request.
+                # The bytes would be taken for the reply to this request.
                 raise _UnaskedBytes
             if protocol not in manager.seen:
                 manager.count(protocol)
-            progress.was_told = True
-            progress.leaves()
+            progress.was_reported = True
+            progress.mark_connected()
         return await super().send(conn)
 
 
 class SessionManager(Closing):
-    """One pool of keep-alive connections; several clients may share it.
+    """A pool of keep-alive connections that several clients may share.
 
-    The session opens in the running loop at the first request. Cookies are not kept and
-    redirects not followed: a redirect would send the form, password included, elsewhere.
+    The session opens at the first request, in the running event loop. Cookies are not kept, and
+    redirects are not followed, since they could send the password to another host.
 
-    A session that is passed in is never closed. It lends its connector and its trace
-    configurations; its cookies, headers, auth and time-outs don't reach the vendor. Purchases
-    share its connections with reads, so many reads may delay one: where that matters, pass no
-    session, or one with room to spare.
+    If you pass a session, its connector and trace configurations are used; its cookies, headers,
+    auth and time-outs are not, and it is never closed. Purchases then share its connections with
+    reads, so many reads may delay a purchase. If that matters, pass no session, or one whose
+    connector has connections to spare.
     """
 
     def __init__(
@@ -102,17 +104,18 @@ class SessionManager(Closing):
         """Configure the pool; nothing is opened yet.
 
         Args:
-            limits: Of the pool; not with ``session``, whose connector has its own.
-            timeouts: Of attempts, for clients that set none themselves.
-            session: An aiohttp session that lends its connector.
-            trace_configs: Passed to aiohttp. They see raw URLs, and reads by GET carry
-                token and signature there: use ``Dialect(read_method="POST")`` with them.
+            limits: Limits of the pool. Don't combine them with ``session``, whose connector has
+                its own.
+            timeouts: Limits of attempts, for clients that set none themselves.
+            session: An aiohttp session whose connector to use.
+            trace_configs: Passed to aiohttp. They see the URLs, which contain token and
+                signature when reads go by GET, so use ``Dialect(read_method="POST")``.
             proxy: URL of an HTTP proxy.
-            ssl: A context, a fingerprint, or False to check nothing; None for the
-                system's certificates.
+            ssl: A context, a fingerprint, or False to skip all checks; None for the system's
+                certificates.
 
         Raises:
-            ConfigurationError: If arguments don't fit together.
+            ConfigurationError: If the arguments can't be used, or not together.
         """
         if session is not None and limits is not None:
             raise ConfigurationError(
@@ -122,19 +125,19 @@ class SessionManager(Closing):
             raise ConfigurationError("session= takes an aiohttp.ClientSession")
         self.limits = limits or PoolLimits()
         self.timeouts = timeouts or Timeouts()
-        self._lender = session
+        self._given_session = session
         self._trace_configs = list(trace_configs)
         self._proxy = None if proxy is None else _proxy_url(proxy)
         self._ssl = ssl
         self._session: aiohttp.ClientSession | None = None
         self._reserved_session: aiohttp.ClientSession | None = None
-        self._tells_sending: bool | None = None
+        self._reports_sending: bool | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening = asyncio.Lock()
         self._closed = False
         self.seen: weakref.WeakSet[object] = weakref.WeakSet()
         self._connections = 0
-        # An own connector has it already.
+        # Our own connector gets ssl when it is made.
         self._lent_ssl: dict[str, Any] = {} if session is None or ssl is None else {"ssl": ssl}
 
     @property
@@ -144,38 +147,38 @@ class SessionManager(Closing):
 
     @property
     def connections(self) -> int:
-        """How many connections were used so far."""
+        """How many connections have been used so far."""
         return self._connections
 
     @property
     def pool_size(self) -> int:
         """How many requests can be under way at once; 0 for no limit."""
-        if self._lender is None:
+        if self._given_session is None:
             sizes = [self.limits.total, self.limits.per_host]
         else:
-            connector = self._lender.connector
+            connector = self._given_session.connector
             sizes = [connector.limit, connector.limit_per_host] if connector else []
         return min(filter(None, sizes), default=0)
 
     async def aclose(self) -> None:
-        """Close what was opened here; a session that was passed in stays open.
+        """Close the sessions that were opened here; a session that was passed in stays open.
 
         Raises:
             WrongLoop: Under trio, after use on asyncio.
         """
         self.check_closable()
         self._closed = True
-        sessions = (self._session, self._reserved_session)
-        self._session = self._reserved_session = None
-        for session in sessions:
+        # They stay known until each is closed, so that a second call closes what this one didn't.
+        for session in (self._session, self._reserved_session):
             if session is not None:
                 await session.close()
+        self._session = self._reserved_session = None
 
     def check_closable(self) -> None:
-        """Refuse to close under trio what is open on asyncio.
+        """Check that closing is possible here.
 
         Raises:
-            WrongLoop: Then. What was never used, or is closed, may be closed anywhere.
+            WrongLoop: If no asyncio task runs (trio), and the manager was used and is not closed.
         """
         if self._loop is not None and not self._closed:
             running_loop()
@@ -196,32 +199,33 @@ class SessionManager(Closing):
             raise WrongLoop(
                 "used from a second event loop; make one client and session manager per loop"
             )
-        if self._lender is not None and self._lender.closed:
+        if self._given_session is not None and self._given_session.closed:
             raise ClientClosed("the aiohttp session that was passed in is closed")
 
     async def send(self, request: Request, progress: Progress) -> RawReply:
-        """Make one attempt: send, and read the whole reply.
+        """Send a request once, and read the whole reply.
 
         Raises:
-            TransportError: If the network fails; no message or cause holds a URL.
+            TransportError: If the network fails; no message or cause contains a URL.
             ProtocolError: If the body is larger than the request allows.
-            ConfigurationError: If it is a purchase and aiohttp doesn't tell when it leaves.
+            ConfigurationError: If the request is a purchase, and aiohttp doesn't report when it
+                sends requests.
             ClientClosed: After ``aclose``.
-            WrongLoop: If the session that was passed in is of another event loop.
+            WrongLoop: If the session that was passed in belongs to another event loop.
         """
         session = self._reserved_session if request.reserved else self._session
         if session is None or session.closed:
             session = await self._open(request)
-        if request.is_purchase and not self._can_tell():
-            raise ConfigurationError(CANNOT_TELL)
-        fault: MioEsimError = ConnectError(UNASKED)
+        if request.is_purchase and not self._may_send_purchases():
+            raise ConfigurationError(NO_REPORTS)
+        fault: MioEsimError = ConnectError(UNASKED_BYTES)
         response: aiohttp.ClientResponse | None = None
         token = _progress.set((progress, self))
         try:
-            for _ in range(MOST_UNASKED):
-                if not self._tells_sending:
-                    # Until aiohttp was seen to tell when a request leaves, each counts as sent.
-                    progress.leaves()
+            for _ in range(MAX_UNASKED):
+                if not self._reports_sending:
+                    # Until aiohttp has reported a request, count each as sent from its start.
+                    progress.mark_connected()
                 try:
                     async with session.request(
                         request.method,
@@ -233,8 +237,8 @@ class SessionManager(Closing):
                         proxy=self._proxy,
                         **self._lent_ssl,
                     ) as response:
-                        if progress.was_told != self._tells_sending:
-                            self._note_telling(told=progress.was_told)
+                        if progress.was_reported != self._reports_sending:
+                            self._note_reporting(told=progress.was_reported)
                         progress.content = response.content
                         body = await read_body(response, request)
                         status, headers = response.status, response.headers
@@ -242,52 +246,55 @@ class SessionManager(Closing):
                         return RawReply(status, wait, body, headers.get("Date"))
                 except _UnaskedBytes:
                     progress.sent = False
-                except asyncio.CancelledError as error:
-                    # aiohttp's frames hold the URL and the body, with password and token.
-                    raise error.with_traceback(None)
-                except (aiohttp.ClientError, OSError, RuntimeError, UnicodeError) as error:
+                except (asyncio.CancelledError, *AIOHTTP_ERRORS) as error:
                     fault = self._explain(error, session, request, progress)
                     break
         finally:
-            # They name the URL, and a traceback keeps this frame.
+            # A traceback keeps this frame, and these two hold the URL.
             response = progress.content = None
             _progress.reset(token)
         if isinstance(fault, NEVER_SENT):
             progress.sent = False
-        # Raised outside the handler: aiohttp's errors print URLs, with token and signature.
+        # Raised outside the handler, so that aiohttp's error, with its URL, is not its context.
         raise fault
 
     def _explain(
         self,
-        error: aiohttp.ClientError | OSError | RuntimeError | UnicodeError,
+        error: asyncio.CancelledError | aiohttp.ClientError | OSError | RuntimeError | UnicodeError,
         session: aiohttp.ClientSession,
         request: Request,
         progress: Progress,
     ) -> MioEsimError:
-        """Turn what aiohttp raised into an error of ours; what is none of its own is raised."""
+        """Make an error of the SDK from one of aiohttp; raise errors that are not aiohttp's."""
+        if isinstance(error, asyncio.CancelledError):
+            if (self._closed or session.closed) and not is_being_cancelled():
+                # aiohttp cancels the calls that wait for a connection when it is closed.
+                return ClientClosed(CLOSED)
+            # Drop the traceback: aiohttp's frames hold password and token.
+            raise error.with_traceback(None)
         if isinstance(error, UnicodeError):
-            return ConfigurationError("the host name in base_url is none")
-        if isinstance(error, aiohttp.InvalidURL) and not progress.was_told:
-            return unusable(error)
+            return ConfigurationError("the host name in base_url is not valid")
+        if isinstance(error, aiohttp.InvalidURL) and not progress.was_reported:
+            return unusable_url(error)
         if isinstance(error, aiohttp.ClientError | OSError):
             return explain(error, request, sent=progress.sent)
         if "different loop" in str(error):
-            return WrongLoop("the aiohttp session that was passed in is of another event loop")
+            return WrongLoop("the aiohttp session that was passed in belongs to another event loop")
         if self._closed or session.closed:
-            return ClientClosed("closed while a call was under way")
+            return ClientClosed(CLOSED)
         raise error
 
-    def _can_tell(self) -> bool:
-        """Tell whether it is known when a request leaves; without that, nothing may be bought."""
-        # A later aiohttp may call another method.
+    def _may_send_purchases(self) -> bool:
+        """Tell whether aiohttp may report when it sends a request; otherwise nothing is bought."""
+        # A later version of aiohttp may not call the method that we override.
         is_called = hasattr(aiohttp.ClientRequest, "send") and "send" in vars(_Request)
-        return is_called and self._tells_sending is not False
+        return is_called and self._reports_sending is not False
 
-    def _note_telling(self, *, told: bool) -> None:
-        """Note whether aiohttp told that a request left, now that it was answered."""
-        self._tells_sending = told
+    def _note_reporting(self, *, told: bool) -> None:
+        """Note, after a reply, whether aiohttp had reported that it sent the request."""
+        self._reports_sending = told
         if not told:
-            logger.warning("%s; reads go on", CANNOT_TELL)
+            logger.warning("%s; reads go on", NO_REPORTS)
 
     def count(self, connection: asyncio.BaseProtocol) -> None:
         """Count a connection that is used for the first time."""
@@ -297,15 +304,15 @@ class SessionManager(Closing):
     async def _open(self, request: Request) -> aiohttp.ClientSession:
         async with self._opening:
             self.check_usable()
-            if request.reserved and self._lender is None:
+            if request.reserved and self._given_session is None:
                 if self._reserved_session is None:
                     self._reserved_session = await self._own_session(request, reserved=True)
                 return self._reserved_session
             if self._session is None or self._session.closed:
                 self._session = (
                     await self._own_session(request, reserved=False)
-                    if self._lender is None
-                    else self._make_session(self._lender.connector, self._lender)
+                    if self._given_session is None
+                    else self._make_session(self._given_session.connector, self._given_session)
                 )
             if request.reserved:
                 self._reserved_session = self._session
@@ -314,7 +321,7 @@ class SessionManager(Closing):
     async def _own_session(self, request: Request, *, reserved: bool) -> aiohttp.ClientSession:
         context = self._ssl
         if context is None and request.url.startswith("https:"):
-            # Reading the system's certificates takes tens of milliseconds.
+            # In a thread, since reading the system's certificates takes long.
             context = self._ssl = await asyncio.to_thread(_tls_context)
             self.check_usable()
         limits = self.limits
@@ -324,7 +331,7 @@ class SessionManager(Closing):
             "resolver": _Resolver(self.timeouts.connect),
         }
         connector = (
-            # As many as there are slots for purchases; none is used twice.
+            # The slots for purchases limit the number; no connection is used twice.
             aiohttp.TCPConnector(limit=0, force_close=True, **common)
             if reserved
             else aiohttp.TCPConnector(
@@ -353,7 +360,7 @@ class SessionManager(Closing):
 
 
 class _Resolver(aiohttp.ThreadedResolver):
-    """The system's resolver, which may take its time, with a limit."""
+    """The system's resolver, with a time limit."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -367,12 +374,12 @@ class _Resolver(aiohttp.ThreadedResolver):
 
 
 def _connecting_trace() -> aiohttp.TraceConfig:
-    """Tell when a connection is being made: aiohttp asks a proxy for one without any limit."""
+    """Report when a connection is being made: aiohttp has no limit for connecting by a proxy."""
 
     async def connecting(*_: object) -> None:
         current = _progress.get()
         if current is not None:
-            current[0].connects()
+            current[0].mark_connecting()
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_start.append(connecting)
@@ -384,7 +391,7 @@ def _proxy_url(proxy: str) -> str:
     with suppress(ValueError, TypeError):
         url = URL(proxy)
     if url is None or url.scheme not in ("http", "https") or not url.host:
-        # It may hold a password, so it is not repeated.
+        # The message must not contain the URL, which may hold a password.
         raise ConfigurationError("proxy must look like http://host:port or https://host:port")
     return proxy
 

@@ -1,4 +1,4 @@
-"""Whether reads go by GET or by POST, found out within a call."""
+"""Finds out whether reads go by GET or by POST."""
 
 from __future__ import annotations
 
@@ -8,65 +8,65 @@ from mioesim_async.wire.dialect import ReadMethod
 
 __all__ = ["MethodTrial"]
 
-NOT_UNDERSTOOD = frozenset({-2, -30})
-"""Codes that may mean that the host didn't see the parameters where they were."""
+PARAMETERS_NOT_SEEN = frozenset({-2, -30})
+"""Codes that may mean that the host didn't find the parameters in the request."""
 
 
 class MethodTrial:
-    """Chooses the method of each attempt of a read, while it is not known which one works.
+    """Chooses the method of each attempt of a read until a method has worked.
 
-    Reads go by GET, as documented. While no GET has succeeded, one that is answered with 405
-    or HTML is tried by POST next, and POST is kept only if that succeeds.
+    Reads go by GET (vendor-documented). Before the first success, a GET that is answered with 405
+    or HTML is followed by a POST, and POST is used from then on if it works.
     """
 
-    __slots__ = ("_failed_by_get", "_keeper")
+    __slots__ = ("_get_error", "_keeper")
 
     def __init__(self, keeper: TokenKeeper) -> None:
-        """Start with what is known of the host."""
+        """Start with GET, unless the keeper knows the method."""
         self._keeper = keeper
-        self._failed_by_get: errors.MioEsimError | None = None
+        self._get_error: errors.MioEsimError | None = None
 
     @property
     def method(self) -> ReadMethod:
         """The method of the next attempt."""
-        if self._failed_by_get is not None:
+        if self._get_error is not None:
             return "POST"
         return self._keeper.dialect.read_method or "GET"
 
     @property
-    def is_under_way(self) -> bool:
-        """Whether the last attempt was by POST, to see if that is understood."""
-        return self._failed_by_get is not None
+    def is_trying_post(self) -> bool:
+        """Whether a GET has failed and POST is being tried."""
+        return self._get_error is not None
 
     @property
-    def _is_open(self) -> bool:
+    def _is_undecided(self) -> bool:
         return self._keeper.dialect.read_method is None
 
     def answered(self, method: ReadMethod) -> None:
-        """Keep a method that worked."""
-        if self._is_open:
+        """Note that a method worked."""
+        if self._is_undecided:
             self._keeper.learn_read_method(method)
 
-    def goes_on_by_post(self, method: ReadMethod, failed: errors.MioEsimError) -> bool:
-        """Tell whether an attempt by GET shall be followed by one by POST at once."""
-        if not self._is_open or method == "POST":
+    def should_try_post(self, method: ReadMethod, failed: errors.MioEsimError) -> bool:
+        """Tell whether to try POST at once after a failed GET."""
+        if not self._is_undecided or method == "POST":
             return False
         if isinstance(failed, errors.HttpStatusError):
             may_take_post = failed.status == 405
         else:
             may_take_post = isinstance(failed, errors.ProtocolError) and failed.reason == "html"
         if may_take_post:
-            self._failed_by_get = failed
+            self._get_error = failed
         return may_take_post
 
-    def verdict(self, method: ReadMethod, failed: errors.MioEsimError) -> errors.MioEsimError:
-        """Return what a failed attempt comes to, and go back to GET."""
-        failed_by_get, self._failed_by_get = self._failed_by_get, None
-        if self._is_open:
+    def settle(self, method: ReadMethod, failed: errors.MioEsimError) -> errors.MioEsimError:
+        """Return the error to handle after a failed attempt, and go back to GET."""
+        failed_by_get, self._get_error = self._get_error, None
+        if self._is_undecided:
             if isinstance(failed, errors.ApiError):
-                if failed.code not in NOT_UNDERSTOOD:
+                if failed.code not in PARAMETERS_NOT_SEEN:
                     self._keeper.learn_read_method(method)
             elif isinstance(failed_by_get, errors.ProtocolError):
-                # POST is no better, so what the documented GET met is what counts.
+                # POST failed too, so return the error of the documented method.
                 return failed_by_get
         return failed

@@ -1,4 +1,4 @@
-"""The reads under way, which end when the client closes."""
+"""The reads under way, which are stopped when the client closes."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ class Reads:
     """The reads of one client.
 
     Attributes:
-        under_way: The blocks of those that have not ended.
-        closed: No more may start.
+        under_way: The time limits of reads that have not ended.
+        closed: Whether the client is being closed, so that no read may start.
     """
 
     def __init__(self, clock: Clock) -> None:
-        """Start with none."""
+        """Start without reads."""
         self.under_way: set[TimeLimit] = set()
         self.closed = False
         self._clock = clock
 
     def check_open(self) -> None:
-        """Refuse to start a read in a client that is being closed.
+        """Check that a read may start.
 
         Raises:
-            ClientClosed: Then.
+            ClientClosed: If the client is being closed.
         """
         if self.closed:
             raise self.was_closed()
 
     def was_closed(self) -> errors.ClientClosed:
-        """Make the error of a read that was ended."""
+        """Make the error for a read that was stopped."""
         return errors.ClientClosed("the client was closed during the call")
 
     async def aclose(self, grace: float) -> None:
-        """Let them finish for so many seconds, and end those that don't."""
+        """Wait ``grace`` seconds for the reads, and stop those that have not ended."""
         self.closed = True
         try:
             if self.under_way and grace > 0:

@@ -1,4 +1,4 @@
-"""When to try again: one pure function over the table of failures, and a budget of retries."""
+"""When to try again: a pure function over the table of failures, and a budget of retries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RETRIES_PER_CALL = 0.2
 
 @frozen
 class Decision:
-    """What to do, and how many seconds to wait before."""
+    """What to do, and after how many seconds."""
 
     action: Action
     delay: float = 0.0
@@ -53,16 +53,16 @@ def decide(
     retry_after: float | None = None,
     jitter: Callable[[float], float] = full_jitter,
 ) -> Decision:
-    """Decide what follows a failed attempt.
+    """Decide what to do after a failed attempt.
 
     Args:
         safety: Safety class of the endpoint.
-        failure: What the attempt came to.
-        attempt: Its number, from 1.
+        failure: How the attempt failed.
+        attempt: Number of the attempt, from 1.
         policy: The limits.
         time_left: Seconds until the call's deadline.
         retry_after: Seconds that the host asked to wait, or None.
-        jitter: Spreads our own wait, in seconds; never the host's.
+        jitter: Randomises the policy's wait, in seconds, but not the host's.
     """
     action = ACTIONS[safety][failure]
     if action is not Action.RETRY:
@@ -90,10 +90,10 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
     Args:
         value: The header.
-        now: Seconds since the epoch (UTC), to measure a date from.
+        now: The present, in seconds since the epoch (UTC).
 
     Returns:
-        Seconds, 0 or more; None where the header is missing or makes no sense.
+        Seconds to wait, 0 or more; None if the header is missing or can't be read.
     """
     if value is None:
         return None
@@ -105,63 +105,63 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
 
 def parse_http_date(value: str | None) -> float | None:
-    """Read a date as HTTP writes it, such as ``Sun, 06 Nov 1994 08:49:37 GMT``.
+    """Read an HTTP date, such as ``Sun, 06 Nov 1994 08:49:37 GMT``.
 
     Returns:
-        Seconds since the epoch (UTC); None where the header is missing or makes no sense.
+        Seconds since the epoch (UTC); None if the header is missing or can't be read.
     """
     if value is None:
         return None
     try:
         when = email.utils.parsedate_to_datetime(value)
-        # Without a time zone it would be taken for this machine's own time.
+        # Without this, a date without a time zone would be read as local time.
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 
 class RetryBudget:
-    """Retries of a client: at most 10, plus a fifth of the last minute's calls.
+    """Limits a client's retries in a minute to 10, plus a fifth of its calls in that minute.
 
-    A host that fails every call gets little more than the calls themselves.
+    So a host that fails every call gets only a few more requests.
     """
 
     __slots__ = ("_calls", "_clock", "_retries", "_seconds")
 
     def __init__(self, clock: Clock) -> None:
-        """Start with nothing used."""
+        """Start without calls and retries."""
         self._clock = clock
         self._calls = 0
         self._retries = 0
         self._seconds: deque[list[int]] = deque()
 
     def count_call(self) -> None:
-        """Count a call, retries not included."""
-        self._turn_to(int(self._clock.monotonic()))
+        """Count a call, but not its retries."""
+        self._advance_to(int(self._clock.monotonic()))
         self._seconds[-1][1] += 1
         self._calls += 1
 
     @property
     def has_room(self) -> bool:
-        """Whether there may be a retry now."""
-        self._turn_to(int(self._clock.monotonic()))
+        """Whether the budget allows a retry now."""
+        self._advance_to(int(self._clock.monotonic()))
         return self._retries + 1 <= FREE_RETRIES + RETRIES_PER_CALL * self._calls
 
     def take_retry(self) -> bool:
-        """Count a retry, if there may be one."""
+        """Count a retry if the budget allows one; tell whether it does."""
         if not self.has_room:
             return False
         self.charge()
         return True
 
     def charge(self) -> None:
-        """Count a request that was made again."""
-        self._turn_to(int(self._clock.monotonic()))
+        """Count a retry."""
+        self._advance_to(int(self._clock.monotonic()))
         self._seconds[-1][2] += 1
         self._retries += 1
 
-    def _turn_to(self, second: int) -> None:
-        """Start the counts of a second, unless it has begun, and forget those of a minute ago."""
+    def _advance_to(self, second: int) -> None:
+        """Start counting for a new second, and drop the counts that are a minute old."""
         seconds = self._seconds
         if seconds and seconds[-1][0] == second:
             return

@@ -1,1 +1,1 @@
-"""Pure functions and tables of the wire protocol: no event loop, no HTTP library."""
+"""Functions and tables of the wire protocol, without an event loop or an HTTP library."""

@@ -1,7 +1,7 @@
-"""Which account is meant: a phone number at a host, however the host's URL is spelled.
+"""Keys of accounts: one key for each phone number at a host.
 
-An account is named by a key, ``<digest of the phone number>@<label>``. The label is the host and
-port of the base URL, written one way, or whatever the user calls the account.
+A key is ``<digest of the phone number>@<label>``. The label is the host and port of the base URL
+in one normal form, or a name that the user chose.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ MAX_LABEL = 200
 
 
 def label_of_host(base_url: str) -> str:
-    """Return the label of a base URL: its host, with the port where it isn't the scheme's own.
+    """Return the label of a base URL: its host, and its port unless that is the scheme's default.
 
-    Scheme and path don't count, and all names of this machine's own network are one host.
+    Scheme and path are left out. All loopback names and addresses give ``localhost``.
     """
     parts = urlsplit(base_url)
     host = _plain_host(parts.hostname or "")
@@ -35,15 +35,15 @@ def label_of_host(base_url: str) -> str:
 
 
 def is_loopback(base_url: str) -> bool:
-    """Tell whether a base URL leads to this machine itself."""
+    """Tell whether a base URL is on loopback: this machine itself."""
     return _plain_host(urlsplit(base_url).hostname or "") == LOOPBACK
 
 
 def check_label(label: object) -> str:
-    """Return the label that a user gave to an account.
+    """Return the label that a user gave to an account, without blanks around it.
 
     Raises:
-        ConfigurationError: If it is no text that can be shown in one line.
+        ConfigurationError: If it is blank, too long, or not text that can be shown in one line.
     """
     if not isinstance(label, str) or not label.strip() or not label.isprintable():
         raise ConfigurationError("account must be text that is not blank, such as 'main'")
@@ -53,18 +53,18 @@ def check_label(label: object) -> str:
 
 
 def account_key(phone_number: str, label: str) -> str:
-    """Name an account in token stores and journals, without showing its phone number."""
+    """Return an account's key for token stores and journals; it doesn't show the phone number."""
     return f"{hashlib.sha256(phone_number.encode()).hexdigest()[:32]}@{label}"
 
 
 def other_labels(known: Iterable[str], account: str) -> list[str]:
-    """Return the other labels under which the phone number of an account is known.
+    """Return the other labels of an account's phone number.
 
-    Labels at loopback are left out: sandboxes are there.
+    Loopback labels are left out, since they belong to sandboxes.
 
     Args:
-        known: Keys of accounts.
-        account: The key of the account that is asked about.
+        known: Keys of all known accounts.
+        account: The account's key.
     """
     phone = account.partition("@")[0]
     parts = [key.partition("@") for key in {*known} - {account}]

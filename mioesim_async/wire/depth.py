@@ -1,4 +1,4 @@
-"""How deep a reply is nested: a bound, so that nobody who walks through it is surprised."""
+"""The limit on nesting in replies, so that recursion over a reply is safe."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 __all__ = ["CONTAINERS", "CUT", "MAX_DEPTH", "cut", "is_too_deep"]
 
 MAX_DEPTH = 64
-"""Levels of lists and objects within each other that a value may have."""
+"""Levels of nested lists and objects that a value may have."""
 
 CONTAINERS = frozenset({dict, list})
 CUT = "(nested too deeply)"
 
 
 def is_too_deep(value: Any) -> bool:
-    """Tell whether a parsed value has more than 64 levels of lists and objects."""
+    """Tell whether a parsed value has more than 64 levels of nested lists and objects."""
     level: list[Any] = [value] if type(value) in CONTAINERS else []
     for _ in range(MAX_DEPTH):
         level = [
@@ -29,7 +29,7 @@ def is_too_deep(value: Any) -> bool:
 
 
 def cut(value: Any) -> Any:
-    """Return a value without what is nested deeper than 64 levels."""
+    """Return a value with everything below 64 levels replaced by ``CUT``."""
     return _copied(value, MAX_DEPTH) if is_too_deep(value) else value
 
 

@@ -1,4 +1,4 @@
-"""What the vendor's pages contradict, as data."""
+"""Settings for details on which the vendor's documentation contradicts itself."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ READ_METHODS: tuple[ReadMethod, ...] = get_args(ReadMethod)
 
 @frozen
 class Dialect:
-    """How one deployment of the API wants to be spoken to.
+    """How one deployment of the API expects requests.
 
-    The vendor publishes two signature schemes and three ways to log in, and nothing
-    says which is right where. ``None`` means: find out, where trying is harmless.
+    The vendor publishes two signature schemes and three ways to log in, and doesn't say which
+    host uses which. With ``None``, the client finds out by trying, where that is harmless.
 
     Attributes:
         signature: ``plain`` (documented in prose: MD5 of the joined string, lower-case
             hex) or ``encoded`` (published in the Python sample: percent-encoded first,
-            upper-case hex). Found out at login.
-        login_encoding: Login as a POSTed ``form`` (observed), a GET with a ``query``
-            string or POSTed ``json`` (both documented). Found out at login.
-        read_method: ``GET`` as documented, or ``POST`` (observed to work everywhere,
-            and it keeps token and signature out of URLs). Found out at the first read.
-        batch_parameter: Name of the parameter of ``queryIccidInformation`` that takes
-            the ICCIDs. Assumed; it cannot be found out.
+            upper-case hex). The client finds it out at login.
+        login_encoding: How login is sent: as a POSTed ``form`` (observed), a GET with a
+            ``query`` string, or POSTed ``json`` (both documented). The client finds it out at
+            login.
+        read_method: ``GET`` as documented, or ``POST`` (observed to work everywhere; it keeps
+            token and signature out of URLs). The client finds it out at the first read.
+        batch_parameter: Name of the parameter of ``queryIccidInformation`` that takes the
+            ICCIDs. Assumed; the client can't find it out.
     """
 
     signature: SignatureScheme | None = field(
@@ -51,7 +52,7 @@ class Dialect:
     batch_parameter: str = field(default="iccids", validator=validators.min_len(1))
 
     def login_variants(self) -> Iterator[Dialect]:
-        """Yield each fully decided way to log in, the likeliest first."""
+        """Yield every way to log in that these settings allow, the likeliest first."""
         encodings = (self.login_encoding,) if self.login_encoding else LOGIN_ENCODINGS
         schemes = (self.signature,) if self.signature else SCHEMES
         for encoding in encodings:
@@ -60,5 +61,5 @@ class Dialect:
 
 
 def setting(name: str, value: str = "...") -> str:
-    """Write a setting of the dialect as a message names it."""
+    """Return the text that names a setting in a message, such as ``Dialect(signature=...)``."""
     return worded("Dialect({name}={value})", name=name, value=value)

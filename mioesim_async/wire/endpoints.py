@@ -1,4 +1,4 @@
-"""The endpoints as frozen rows: path, documented method, safety, what codes mean there."""
+"""The endpoints: path, documented method, safety, and the meaning of reply codes."""
 
 from __future__ import annotations
 
@@ -45,14 +45,15 @@ __all__ = [
 PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+/?")
 
 MAX_ICCIDS_PER_QUERY = 100
-"""Most ICCIDs in one ``queryIccidInformation`` call (vendor-documented)."""
+"""ICCIDs in one ``queryIccidInformation`` call (vendor-documented)."""
 
 
 class Safety(enum.Enum):
-    """What may happen when a call is sent twice; it belongs to the endpoint, not the verb.
+    """Whether a call may be sent again after a failure.
 
-    ``READ`` and ``AUTH`` (login) are repeated after a failure. ``WRITE`` (sends mail) and
-    ``MONEY`` (orders, renewals, refunds) are never sent again once a byte may have left.
+    It depends on the endpoint, not on the HTTP method. ``READ`` and ``AUTH`` (login) calls are
+    sent again. ``WRITE`` (sends mail) and ``MONEY`` (orders, renewals, refunds) calls are never
+    sent again once a byte may have left.
     """
 
     READ = "read"
@@ -73,7 +74,7 @@ CODES: Mapping[int, type[errors.ApiError]] = {
     22: errors.NotYourOrder,
     99: errors.PdfFailed,
 }
-"""What codes mean outside login (vendor-documented)."""
+"""The errors for codes of all endpoints but login (vendor-documented)."""
 
 LOGIN_CODES: Mapping[int, type[errors.ApiError]] = {
     -1: errors.AuthenticationError,
@@ -103,35 +104,42 @@ LOGIN_HINTS: Mapping[int, str] = {
 }
 
 REFUSED_FOR_MONEY = frozenset({-1, -2, -10, -30, 3, 4, 22})
-"""On a MONEY call: nothing was executed (our reading, not the vendor's word)."""
+"""Codes of a MONEY call after which nothing was executed (assumed)."""
 
 REFUSED_FOR_DATA = frozenset({-3, -8, 3})
-"""On a card batch: one of the ICCIDs may be at fault (assumed)."""
+"""Codes of a card batch in which one ICCID may be at fault (assumed)."""
 
 
-FREE_VALUES = 20_000
+BASE_VALUES = 20_000
+"""Values that any reply may have."""
+
 VALUES_PER_ITEM = 200
-BYTES_PER_VALUE = 8
-"""Values that any reply may have, and more for each thing that was asked for, or for its size.
+"""More values for each thing that was asked for; card rows with up to 40 fields were observed."""
 
-Card rows were seen with up to 40 fields. A value of a large list has 8 bytes on average, at least;
-of an endpoint that isn't listed nobody knows, and ``{"x":1}`` has not many more than two.
-"""
-ANY_BYTES_PER_VALUE = 2.5
+BYTES_PER_VALUE = 8
+"""Least average size of the values in a large list. A list may have one more value for each."""
+
+UNLISTED_BYTES_PER_VALUE = 2.5
+"""The same for endpoints that aren't listed here, whose values may be as short as ``{"x":1}``."""
 
 CARD_KIB = 1024
+"""KiB in a reply about one card, which may contain a picture."""
+
 LIST_KIB = 8 * 1024
+"""KiB in a list of the catalogue."""
+
 ORDER_KIB = 8 * 1024
+"""KiB in an order of a thousand cards."""
+
 PAGE_KIB = 32 * 1024
-"""KiB of a card that may have a picture in it, of a list of the catalogue, of an order of a
-thousand cards, of a page of such orders."""
+"""KiB in a page of such orders."""
 
 THROTTLE = re.compile(
     r"too (many|fast|frequent|often)|frequen|rate.?limit|limit.{0,12}exceed|throttl|busy"
     r"|频繁|限流|繁忙",
     re.IGNORECASE,
 )
-"""Words of a reply that asks to go slower (assumed; no such reply was seen)."""
+"""Words of a message that asks the client to slow down (assumed; none was observed)."""
 
 
 @frozen
@@ -140,18 +148,18 @@ class Endpoint:
 
     Attributes:
         path: Path below the base URL.
-        method: The documented method; reads may be sent by the other one.
-        safety: What may be repeated.
-        success: The code that means success (0, except login: 1; vendor-documented).
-        codes: Which error a refusing code becomes; any other becomes ``ApiError``.
-        hints: What to do next, by code.
-        refused_hint: Added to every refusal here, whatever its code.
-        exact: Numbers are prices: parse them as ``Decimal``, from the text.
-        max_kib: Most KiB of a reply.
-        kib_per_item: So many KiB more for each thing that was asked for, such as an ICCID.
-        bytes_per_value: So many bytes a value of a large reply has, at least, on average.
-        is_read_by_get: A read that is documented as GET. What is documented as POST tells
-            nothing about those.
+        method: The documented HTTP method; a read may be sent by the other one.
+        safety: Whether a call may be sent again.
+        success: The code that means success (1 for login, else 0; vendor-documented).
+        codes: The error class for each other code; codes that are missing give ``ApiError``.
+        hints: What the user should do, by code.
+        refused_hint: A hint that is added to every refusal, for any code.
+        exact: Whether numbers are prices and must be parsed as ``Decimal``, from their text.
+        max_kib: KiB that a reply may have.
+        kib_per_item: More KiB for each thing that was asked for, such as an ICCID.
+        bytes_per_value: Least average size of the values in a large reply.
+        is_read_by_get: Whether this is a read that is documented as GET. Only these reads
+            are sent by ``Dialect.read_method``.
     """
 
     path: str
@@ -168,42 +176,38 @@ class Endpoint:
     is_read_by_get: bool = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        """Tell once what each call asks."""
+        """Set ``is_read_by_get`` once, since every call reads it."""
         is_read = self.safety is Safety.READ and self.method == "GET"
         object.__setattr__(self, "is_read_by_get", is_read)
 
     def max_bytes(self, items: int) -> int:
-        """Return how many bytes a reply may have.
-
-        Args:
-            items: How many things were asked for.
-        """
+        """Return how many bytes a reply to a call for ``items`` things may have."""
         return 1024 * (self.max_kib + items * self.kib_per_item)
 
     def max_values(self, items: int, size: int) -> int:
-        """Return how many values a reply may have, where a list or an object counts as three.
+        """Return how many values a reply may have; a list or an object counts as three.
 
         Args:
             items: How many things were asked for.
-            size: Its bytes.
+            size: The bytes of the reply.
         """
         is_list = not self.kib_per_item and self.max_kib >= LIST_KIB
         more = size / self.bytes_per_value if is_list else VALUES_PER_ITEM * items
-        return FREE_VALUES + int(more)
+        return BASE_VALUES + int(more)
 
     def hint_for(self, code: int | str | None) -> str:
-        """Say what to do about a refusal here; ``None`` for one by HTTP status."""
+        """Return what the user should do about a code; None for a refusal by HTTP status."""
         hint = self.hints.get(code, "") if isinstance(code, int) else ""
         named = worded(hint, batch=setting("batch_parameter"), login=setting("login_encoding"))
         return "; ".join(part for part in (named, self.refused_hint) if part)
 
     def is_throttle(self, code: int | str, message: str) -> bool:
-        """Tell whether an unlisted code of a read reads like a rate limit (assumed)."""
+        """Tell whether a read with an unlisted code was refused for a rate limit (assumed)."""
         unlisted = self.safety is Safety.READ and code not in self.codes
         return unlisted and bool(THROTTLE.search(message))
 
     def refusal(self, code: int | str, message: str, data: object) -> errors.ApiError:
-        """Make the error for a code that is not success."""
+        """Return the error for a code that doesn't mean success."""
         cls = self.codes.get(code, errors.ApiError) if isinstance(code, int) else errors.ApiError
         return cls(self.path, code, message, data, self.hint_for(code))
 
@@ -242,7 +246,7 @@ ADD_ESIM_ORDER_BY_API_CODE = _purchase("/api_esim/addEsimOrderByApiCode")
 RENEW_CARD = _purchase("/api_esim/renewCard")
 RENEW_CARD_BY_API_CODE = _purchase("/api_esim/renewCardByApiCode")
 REFUND_ORDER = _purchase("/api_esim/refundOrder")
-# One path, two rows: asking for links is harmless, sending mail is not.
+# One path, two endpoints: a call for links may be repeated, one that sends mail may not.
 HANDLER_ESIM_PDF_LINK = Endpoint("/api_esim/handlerEsimPdf", "POST", exact=True, max_kib=ORDER_KIB)
 HANDLER_ESIM_PDF_EMAIL = Endpoint("/api_esim/handlerEsimPdf", "POST", Safety.WRITE, exact=True)
 GET_ORDER_INFO = Endpoint("/api_esim/getOrderInfo", "POST", exact=True, max_kib=ORDER_KIB)
@@ -252,7 +256,7 @@ QUERY_ESIM_ORDER = Endpoint("/api_esim/queryEsimOrder", "POST", exact=True, max_
 
 
 def unlisted_endpoint(path: str, safety: Safety) -> Endpoint:
-    """Make the row of an endpoint that this SDK does not know.
+    """Return an endpoint that is not listed here.
 
     Raises:
         InvalidRequest: If the path is not a plain path below the base URL.
@@ -270,5 +274,5 @@ def unlisted_endpoint(path: str, safety: Safety) -> Endpoint:
         safety,
         exact=True,
         max_kib=PAGE_KIB,
-        bytes_per_value=ANY_BYTES_PER_VALUE,
+        bytes_per_value=UNLISTED_BYTES_PER_VALUE,
     )

@@ -1,4 +1,4 @@
-"""Reply bodies to envelopes: ``{"code": 0, "message": "success", "data": ...}``."""
+"""Parses reply bodies: ``{"code": 0, "message": "success", "data": ...}``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from mioesim_async.wire.large_json import load_in_steps
 __all__ = ["Envelope", "parse_envelope", "parse_in_steps", "too_large"]
 
 SMALL_BODY = 32 * 1024
-AT_ONCE = 128 * 1024
-"""Bytes of a body that is parsed at once by the slower parser."""
+"""Bytes of a body that is parsed without counting its values first."""
+
+MAX_ONE_STEP = 128 * 1024
+"""Bytes of a body that the standard library's parser gets whole; a larger body is split."""
 
 MIB = 1024 * 1024
 
@@ -31,11 +33,11 @@ class Envelope:
     """One reply.
 
     Attributes:
-        code: A number, also where the vendor wrote it as text; other text stays text.
-        message: The vendor's message, from ``message`` or ``msg``; None where it is no text and
-            nested too deeply.
-        data: The payload; None where it is missing, ``null`` or ``""``.
-        body: The bytes it came from.
+        code: The vendor's code; text of digits becomes a number, other text stays text.
+        message: The vendor's message, from ``message`` or ``msg``; None if it is nested too
+            deeply to become text.
+        data: The payload; None if it is missing, ``null`` or ``""``.
+        body: The bytes of the reply.
     """
 
     code: int | str
@@ -44,56 +46,52 @@ class Envelope:
     body: bytes = field(repr=False)
 
     def raw(self) -> Any:
-        """Return the whole reply as it came, without what is nested too deeply; never raises."""
+        """Return the whole parsed reply, cut below 64 levels; never raises."""
         try:
             return cut(_loads(self.body, exact=True))
         except ProtocolError:
-            # It was parsed before, when the stack was not as deep.
+            # The body was parsed before, but now less of the stack is left.
             return self.body.decode(errors="replace")
 
     def exact_data(self) -> Any:
         """Parse the payload again, with integers of any size and exact decimals.
 
         Raises:
-            ProtocolError: If this parser can't read it.
+            ProtocolError: If the slower parser can't read the body.
         """
-        return at_once(self.exact_in_steps())
+        return at_once(self.exact_data_in_steps())
 
-    def exact_in_steps(self) -> Steps[Any]:
-        """Do the same in steps.
-
-        Raises:
-            ProtocolError: If this parser can't read it.
-        """
-        return _no_empty((yield from _load_in_steps(self.body, exact=True)).get("data"))
+    def exact_data_in_steps(self) -> Steps[Any]:
+        """Do what ``exact_data`` does, in steps."""
+        return _none_if_empty((yield from _load_in_steps(self.body, exact=True)).get("data"))
 
 
 def parse_envelope(body: bytes, *, exact: bool = False) -> Envelope:
-    """Read a reply's body.
+    """Parse a reply's body.
 
     Args:
         body: The whole body.
-        exact: Parse numbers with a fraction as ``Decimal``, from their text.
+        exact: Whether to parse numbers with a fraction as ``Decimal``, from their text.
 
     Raises:
-        ProtocolError: If it is no envelope; its ``reason`` tells HTML, an empty body,
-            cut-off JSON and other faults apart.
+        ProtocolError: If the body is not an envelope; ``reason`` is ``html``, ``empty``,
+            ``truncated`` or another kind of fault.
     """
     return _envelope(_loads(body, exact=exact), body)
 
 
-def parse_in_steps(body: bytes, *, exact: bool, most_values: int) -> Steps[Envelope]:
-    """Read the body of a reply from a host that nobody trusts.
+def parse_in_steps(body: bytes, *, exact: bool, max_values: int) -> Steps[Envelope]:
+    """Check the size of a reply, then parse it in steps, so that no host can block the loop.
 
     Args:
         body: The whole body.
-        exact: As ``parse_envelope``.
-        most_values: So many values it may have.
+        exact: As for ``parse_envelope``.
+        max_values: How many values the reply may have.
 
     Raises:
-        ProtocolError: As ``parse_envelope``, or if it has more values.
+        ProtocolError: As for ``parse_envelope``, or if the reply has more values.
     """
-    yield from _check_values(body, most_values)
+    yield from _check_values(body, max_values)
     return _envelope((yield from _load_in_steps(body, exact=exact)), body)
 
 
@@ -104,7 +102,7 @@ def _envelope(reply: Any, body: bytes) -> Envelope:
             "check that base_url is the API's host"
         )
     code = reply.get("code")
-    if type(code) is not int and (code := _code(code)) is None:
+    if type(code) is not int and (code := _code_of(code)) is None:
         raise ProtocolError(
             "the reply has no readable 'code'; check that base_url is the API's host"
         )
@@ -116,43 +114,43 @@ def _envelope(reply: Any, body: bytes) -> Envelope:
     elif not isinstance(message, str):
         message = None if is_too_deep(message) else str(message)
     data = reply.get("data")
-    return Envelope(code, message, _no_empty(data) if type(data) is str else data, body)
+    return Envelope(code, message, _none_if_empty(data) if type(data) is str else data, body)
 
 
 def _check_values(body: bytes, most: int) -> Steps[None]:
-    """Refuse a body of so many small values that to parse it would hold up the loop."""
+    """Refuse a body with so many small values that parsing it would block the event loop."""
     if len(body) <= SMALL_BODY:
         return
     values = 0
     for start in range(0, len(body), MIB):
         end = start + MIB
-        # A list or an object takes about as long as three values.
+        # A list or an object takes about as long to parse as three values.
         nested = body.count(b"{", start, end) + body.count(b"[", start, end)
         values += body.count(b",", start, end) + 3 * nested
         yield
     if values > most:
         raise ProtocolError(
-            f"the reply ({len(body):,} bytes) has far more values than what was asked for has, and "
-            "was not read; check that base_url is the API's host",
+            f"the reply ({len(body):,} bytes) has far more values than a reply to this call "
+            "should have, and was not read; check that base_url is the API's host",
             "too_large",
         )
 
 
 def too_large(limit: int) -> ProtocolError:
-    """Make the error for a body over the limit."""
+    """Return the error for a body over the limit."""
     return ProtocolError(
-        f"the reply is larger than {limit:,} bytes and was not read to its end; "
+        f"the reply is larger than {limit:,} bytes, and the rest was not read; "
         "if several things were asked for, ask for fewer in one call",
         "too_large",
     )
 
 
-def _no_empty(data: Any) -> Any:
+def _none_if_empty(data: Any) -> Any:
     return None if data == "" and isinstance(data, str) else data
 
 
-def _code(raw: object) -> int | str | None:
-    """Return a code that came as anything but an integer."""
+def _code_of(raw: object) -> int | str | None:
+    """Return the code for a value that is not an integer; None if it is no code."""
     if isinstance(raw, bool) or raw is None:
         return None
     if isinstance(raw, str):
@@ -166,13 +164,13 @@ def _code(raw: object) -> int | str | None:
 
 
 def _load_in_steps(body: bytes, *, exact: bool) -> Steps[Any]:
-    if exact and len(body) > AT_ONCE:
+    if exact and len(body) > MAX_ONE_STEP:
         try:
             text = body.decode(json.detect_encoding(body), "surrogatepass")
             yield
-            return (yield from load_in_steps(text, EXACT))
+            return (yield from load_in_steps(text, EXACT_DECODER))
         except (ValueError, ArithmeticError, RecursionError):
-            # What is wrong with it is told by the parser that takes it at once.
+            # Parse the whole body below, for an error that says what is wrong.
             pass
     return _loads(body, exact=exact)
 
@@ -182,20 +180,20 @@ def _loads(body: bytes, *, exact: bool) -> Any:
         try:
             return orjson.loads(body)
         except orjson.JSONDecodeError:
-            # NaN, or not JSON at all: the slower parser takes the first and explains the second.
+            # The slower parser accepts NaN, and says what is wrong with a body that is not JSON.
             pass
     fault: ProtocolError | None = None
     try:
         return _loads_exact(body)
     except (ValueError, RecursionError) as error:
         fault = _explain(body, error)
-    # Raised outside the handler: the parser's error holds the whole body.
+    # Raised outside the handler, since the parser's error refers to the whole body.
     raise fault
 
 
 def _loads_exact(body: bytes) -> Any:
     try:
-        # Decimal itself takes a third of the time of a function around it.
+        # Decimal itself is faster than a function that calls it.
         return json.loads(body, parse_float=Decimal, parse_constant=_no_value)
     except InvalidOperation:
         return json.loads(body, parse_float=_decimal, parse_constant=_no_value)
@@ -205,21 +203,21 @@ def _decimal(text: str) -> Decimal | None:
     try:
         return Decimal(text)
     except InvalidOperation:
-        # An exponent beyond all bounds: no value either.
+        # The exponent is too large for Decimal.
         return None
 
 
 def _no_value(_: str) -> None:
-    """Read NaN and the infinities as no value."""
+    """Read NaN and infinities as no value."""
 
 
-EXACT = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_value)
+EXACT_DECODER = json.JSONDecoder(parse_float=Decimal, parse_constant=_no_value)
 
 
 def _explain(body: bytes, error: ValueError | RecursionError) -> ProtocolError:
     start = body[:512].lstrip(b"\xef\xbb\xbf \t\r\n")
     if not start and not body.strip():
-        return ProtocolError("the reply is empty; the host is in trouble, try again later", "empty")
+        return ProtocolError("the reply is empty; try again later", "empty")
     if start.startswith(b"<"):
         return ProtocolError(
             "the reply is an HTML page, not JSON: a wrong path or base_url, "
@@ -234,7 +232,7 @@ def _explain(body: bytes, error: ValueError | RecursionError) -> ProtocolError:
 
 
 def _ended_early(body: bytes, error: ValueError | RecursionError) -> bool:
-    """Tell whether JSON stops before its end, and not because of something after it."""
+    """Tell whether JSON text was cut off, as opposed to wrong in another way."""
     if isinstance(error, json.JSONDecodeError):
         if error.msg == "Extra data":
             return False

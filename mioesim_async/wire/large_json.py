@@ -1,7 +1,7 @@
-"""Large JSON, parsed in steps.
+"""Parses large JSON in steps.
 
-The parser of the standard library takes a whole text at once. Here the outer lists and objects of
-a reply are taken apart, and that parser gets what is in them, one row at a time.
+The parser of the standard library can't be interrupted. This module splits the outer lists and
+objects of a reply, and gives that parser the values in them, one row at a time.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from mioesim_async.slices import Steps
 __all__ = ["load_in_steps"]
 
 WHITESPACE = re.compile(r"[ \t\n\r]*")
-LEVELS = 4
-"""So many levels are taken apart: the envelope, its data, a map or a list in it, and its rows."""
+SPLIT_LEVELS = 4
+"""Levels that are split: the envelope, its data, a map or list in the data, and the rows."""
 
 
 def load_in_steps(text: str, decoder: json.JSONDecoder) -> Steps[Any]:
-    """Parse a text as the decoder does.
+    """Parse a text in steps, with the decoder's result.
 
     Raises:
-        ValueError: If it is no JSON; not always the error that the decoder would raise.
+        ValueError: If the text is not JSON; the decoder may raise another ``ValueError``.
     """
-    value, end = yield from _value(text, _skip(text, 0), LEVELS, decoder)
+    value, end = yield from _value(text, _skip(text, 0), SPLIT_LEVELS, decoder)
     if _skip(text, end) < len(text):
         raise ValueError("there is more than one value")
     return value
 
 
 def _value(text: str, at: int, levels: int, decoder: json.JSONDecoder) -> Steps[tuple[Any, int]]:
-    """Parse the value that begins somewhere; return it, and where it ends."""
+    """Parse the value at position ``at``; return it and the position after it."""
     if levels > 1 and text.startswith("{", at):
         return (yield from _object(text, at, levels, decoder))
     if levels and text.startswith("[", at):
@@ -68,7 +68,7 @@ def _list(
 ) -> Steps[tuple[list[Any], int]]:
     first = _skip(text, at + 1)
     if not text.startswith(("{", "["), first):
-        # Numbers and texts are parsed faster than they are taken apart.
+        # A list of numbers or texts is parsed faster than it would be split.
         return decoder.raw_decode(text, at)
     items: list[Any] = []
     at = first
@@ -93,6 +93,6 @@ def _after(mark: str, text: str, at: int) -> int:
 
 
 def _skip(text: str, at: int) -> int:
-    """Return where the next character stands that is not white space."""
+    """Return the position of the next character that is not white space."""
     found = WHITESPACE.match(text, at)
     return at if found is None else found.end()

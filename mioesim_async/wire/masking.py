@@ -1,4 +1,4 @@
-"""Secrets in text of the vendor's, found however they are written, and masked."""
+"""Masks secrets in the vendor's text, in any encoding."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MASK", "masked", "masked_start"]
 MASK = "***"
 
 LONGEST_SECRET = 4096
-"""So many characters a secret has at most, however it is written."""
+"""Characters of the longest secret in its longest encoding."""
 
 DOLLAR = r"(?:\$|%(?:25)*24|&#0*36;|&#x0*24;|&dollar;|\\u0024)"
 COLON = r"(?::|%(?:25)*3A|&#0*58;|&#x0*3A;|&colon;|\\u003A)"
@@ -21,30 +21,30 @@ SEMICOLON = "(?:;|%(?:25)*3[bB])"
 AMPERSAND = f"(?:&|%(?:25)*26)(?:amp{SEMICOLON})?"
 HASH = "(?:#|%(?:25)*23)"
 BACKSLASH = r"(?:\\|(?i:%(?:25)*5c|&#(?:92|x5c);|&bsol;))"
-"""Parts of an escape; what was escaped may have been percent-encoded after that."""
+"""Parts of escapes; the whole escape may have been percent-encoded afterwards."""
 
 ACTIVATION_CODE = re.compile(
     rf"(?:LPA{COLON}\s*)?1{DOLLAR}[^\s\"'<>]+|(?<=carddata=)[^\s\"'<>]+", re.IGNORECASE
 )
-"""An activation code, also as a part of a link that installs it."""
+"""An activation code, also inside an installation link."""
 
-NAMES: dict[str, set[str]] = {}
+HTML_NAMES: dict[str, set[str]] = {}
 for _name, _char in html5.items():
     if _name.endswith(";"):
-        NAMES.setdefault(_char, set()).add(_name.lower())
+        HTML_NAMES.setdefault(_char, set()).add(_name.lower())
 SHORT_ESCAPES = {"\t": "t", "\n": "n", "\r": "r", "\b": "b", "\f": "f"}
-"""What JSON writes for characters that it can't hold as they are."""
+"""JSON's escapes of control characters, without the backslash."""
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:
     """Mask secrets and activation codes in text.
 
-    A secret is found as it is, percent-encoded, and with the escapes of HTML or JSON, each of
-    its characters in another way if need be, and encoded again if need be.
+    A secret is found as plain text, percent-encoded, and with the escapes of HTML or JSON. Each
+    character may be encoded in another way, and several times.
 
     Args:
-        text: What the vendor says; it may repeat what was sent.
-        secrets: What must not be seen; empty ones are passed over.
+        text: The vendor's text; it may repeat what was sent.
+        secrets: The secrets to mask; empty ones are ignored.
     """
     for secret in secrets:
         if secret:
@@ -53,9 +53,10 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def masked_start(text: str, secrets: Iterable[str]) -> str:
-    """Mask secrets in a text, and leave out what comes after its first few thousand characters.
+    """Mask secrets in a text, and shorten a long text to its first few thousand characters.
 
-    What the end of a part may hold of a secret is left out too, since it can't be told as one.
+    The cut might split a secret, which would then not be found. So more of the text is masked than
+    is returned.
     """
     if len(text) <= 2 * LONGEST_SECRET:
         return masked(text, secrets)
@@ -65,14 +66,14 @@ def masked_start(text: str, secrets: Iterable[str]) -> str:
 
 @lru_cache(maxsize=64)
 def _pattern(secret: str) -> re.Pattern[str]:
-    """Return a pattern of all ways to write a secret."""
+    """Return a pattern that matches a secret in every encoding."""
     parts: list[str] = []
     before = 0
     for char in secret:
         if char == "\\":
             before += 1
             continue
-        plain, escaped = _written(char)
+        plain, escaped = _char_patterns(char)
         if plain == escaped and not before:
             parts.append(plain)
         elif before:
@@ -85,14 +86,14 @@ def _pattern(secret: str) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _written(char: str) -> tuple[str, str]:
-    """Return patterns of a character as it stands alone, and after a backslash."""
+def _char_patterns(char: str) -> tuple[str, str]:
+    """Return two patterns of a character: by itself, and after a backslash."""
     if char.isascii() and char.isalnum():
-        # Encoders leave these as they are.
+        # Encoders don't change these.
         return char, char
     code = ord(char)
     octets = "".join(f"%(?:25)*{octet:02x}" for octet in char.encode(errors="replace"))
-    names = "".join(f"|{name[:-1]}" for name in sorted(NAMES.get(char, ())))
+    names = "".join(f"|{name[:-1]}" for name in sorted(HTML_NAMES.get(char, ())))
     reference = f"{AMPERSAND}(?:{HASH}(?:0*{code}|x0*{code:x}){names}){SEMICOLON}"
     blank = r"|\+" if char == " " else ""
     plain = f"{re.escape(char)}|(?i:{octets}|{reference}){blank}"

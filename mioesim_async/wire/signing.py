@@ -1,6 +1,6 @@
-"""Parameters to text, text to signature, both to the bytes of a query or a form.
+"""Writes parameters as text, signs them, and encodes them as a query or a form.
 
-What is signed and what is sent come from the same pairs, so they cannot differ.
+The signature and the request are made from the same pairs, so they can't differ.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mioesim_async.errors import InvalidRequest
 from mioesim_async.wire.dialect import SignatureScheme
 
 __all__ = [
-    "MOST_ITEMS",
+    "MAX_ITEMS",
     "canonical",
     "is_unicode",
     "percent_encode",
@@ -32,22 +32,24 @@ UNRESERVED_AND_COMMA = f"{string.ascii_letters}{string.digits}-._~,".encode()
 
 RESERVED = frozenset({"sign", "token"})
 
-MOST_ITEMS = 10_000
-MOST_PARAMS = 1_000
-LONGEST_TEXT = 250_000
-"""Items of a list, parameters, and characters of a value.
+# To sign and encode more than this would block the event loop.
+MAX_ITEMS = 10_000
+"""Items in a list."""
 
-To sign and encode more would hold up the loop.
-"""
+MAX_PARAMS = 1_000
+"""Parameters in a request."""
+
+LONGEST_TEXT = 250_000
+"""Characters in a value."""
 
 
 def to_text(name: str, value: Value) -> str:
-    """Write one parameter as the text that is signed and sent.
+    """Return the text of one parameter, as it is signed and sent.
 
-    Integers are decimal, booleans 1 or 0, lists joined by commas (observed in clients).
+    Integers are decimal, booleans are 1 or 0, lists are joined by commas (observed in clients).
 
     Raises:
-        InvalidRequest: If the value has no such form.
+        InvalidRequest: If the value can't be written as text.
     """
     if value is None:
         return ""
@@ -69,9 +71,9 @@ def to_text(name: str, value: Value) -> str:
 
 
 def _joined(name: str, items: Sequence[Scalar]) -> str:
-    if len(items) > MOST_ITEMS:
+    if len(items) > MAX_ITEMS:
         raise InvalidRequest(
-            f"parameter {name!r} has {len(items):,} items; one request takes {MOST_ITEMS:,}"
+            f"parameter {name!r} has {len(items):,} items; one request takes {MAX_ITEMS:,}"
         )
     parts = [to_text(name, item) for item in items]
     if not all(parts):
@@ -87,16 +89,16 @@ def _number_text(name: str, value: float | Decimal) -> str:
 
 
 def canonical(params: Mapping[str, Value]) -> dict[str, str]:
-    """Write all parameters as text; empty ones are neither signed nor sent.
+    """Return all parameters as text, without the empty ones, which are neither signed nor sent.
 
     Raises:
-        InvalidRequest: If there are more than 1,000, a value has no text form or is not valid
-            Unicode, or a name is the SDK's own.
+        InvalidRequest: If there are more than 1,000, a value can't be written as text or is
+            not valid Unicode, or a name is reserved for the client.
     """
     texts: dict[str, str] = {}
-    if len(params) > MOST_PARAMS:
+    if len(params) > MAX_PARAMS:
         raise InvalidRequest(
-            f"there are {len(params):,} parameters; one request takes {MOST_PARAMS:,}"
+            f"there are {len(params):,} parameters; one request takes {MAX_PARAMS:,}"
         )
     for name, value in params.items():
         if type(name) is not str or name in RESERVED or not name:
@@ -108,7 +110,7 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
                     f"parameter {name!r} has {len(text):,} characters; one request takes "
                     f"{LONGEST_TEXT:,}"
                 )
-            # Here, since where it is signed the token and the secret key are at hand.
+            # Checked before signing, where the token and the secret key are among the values.
             if not (text.isascii() and name.isascii()) and not is_unicode(name + text):
                 raise InvalidRequest(
                     f"parameter {name!r} holds characters that are not valid Unicode"
@@ -118,17 +120,17 @@ def canonical(params: Mapping[str, Value]) -> dict[str, str]:
 
 
 def percent_encode(text: str) -> str:
-    """Encode as RFC 3986 does, keeping nothing but unreserved characters."""
-    # ICCID lists are most of what is sent, and quote() takes twenty times as long for them.
+    """Percent-encode everything but the unreserved characters of RFC 3986."""
+    # Most of what is sent are lists of ICCIDs, for which quote() is much slower.
     if text.isascii() and not text.encode().translate(None, UNRESERVED_AND_COMMA):
         return text.replace(",", "%2C")
     return quote(text, safe="")
 
 
 def sign(params: Mapping[str, str], secret_key: str, scheme: SignatureScheme) -> str:
-    """Sign parameters by one of the vendor's two published schemes.
+    """Sign parameters with one of the vendor's two published schemes.
 
-    Both sort the ``key=value`` strings by code point and join them with nothing between
+    Both schemes sort the ``key=value`` strings by code point and join them without a separator
     (vendor-documented).
 
     Raises:
@@ -140,16 +142,16 @@ def sign(params: Mapping[str, str], secret_key: str, scheme: SignatureScheme) ->
 def signed_query(
     params: Mapping[str, str], secret_key: str, scheme: SignatureScheme
 ) -> tuple[str, str]:
-    """Write parameters and their signature as a query string or a form body.
+    """Encode parameters and their signature as a query string or a form body.
 
     Returns:
-        The text, and the signature in it.
+        The encoded text, and the signature.
 
     Raises:
         InvalidRequest: If a value is not valid Unicode.
     """
     try:
-        # Sorted as they are, not as they are sent; each is encoded once, for both.
+        # Sorted by the plain text. Each text is encoded once, for the signature and the request.
         pairs = [
             (f"{name}={value}", percent_encode(name), percent_encode(value))
             for name, value in params.items()
@@ -172,12 +174,12 @@ def signed_query(
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether text has no half characters, which can't be encoded."""
+    """Tell whether text has no lone surrogates, which can't be encoded."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def urlencode(pairs: Mapping[str, str]) -> str:
-    """Write pairs as a query string or a form body; every server decodes both alike."""
+    """Encode pairs as a query string or a form body."""
     return "&".join(
         [f"{percent_encode(name)}={percent_encode(value)}" for name, value in pairs.items()]
     )

@@ -187,3 +187,16 @@ async def test_a_deadline_holds_for_a_batch_that_is_split(
     assert len([r for r in sandbox.requests if r.endpoint == QUERY]) <= 4
     assert len(report.failed) + len(report.cards) == 100
     assert report.failed
+
+
+async def test_a_source_that_raises_an_error_of_the_sdk_ends_the_sweep_with_its_tally(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    async def broken() -> AsyncIterator[str]:
+        for one in sandbox.iccids[:20]:
+            yield one
+        raise errors.InvalidRequest("row 21 of my file is broken")
+
+    with pytest.raises(errors.InvalidRequest, match="row 21") as caught:
+        await client.cards.query_all(broken(), batch_size=10)
+    assert caught.value.tally.found == 20

@@ -340,8 +340,12 @@ async def test_a_row_of_nobody_makes_the_lacking_cards_fail_not_missing(
     ['[{"iccid":"%s"},{"simNo":"%s","dpStatus":"ACTIVE"}]',
      '{"0":{"iccid":"%s"},"1":{"simNo":"%s","dpStatus":"ACTIVE"}}',
      '{"list":[{"iccid":"%s"}],"card":{"simNo":"%s","usedMB":"1"}}',
-     '{"%s":{"usedMB":"1"},"card":{"simNo":"%s","usedMB":"1"}}'],
-    ids=["list", "object", "beside a list", "beside a map"],
+     '{"%s":{"usedMB":"1"},"card":{"simNo":"%s","usedMB":"1"}}',
+     '{"0":{"iccid":"%s"},"1":{"simNo":"%s","dpStatus":"ACTIVE","pdfUrls":[]}}',
+     '{"0":{"iccid":"%s"},"1":{"simNo":"%s","dpStatus":"ACTIVE","plan":{"name":"x"}}}',
+     '{"list":[{"iccid":"%s"}],"a":{"b":{"c":{"d":{"e":{"iccid":"%s"}}}}}}'],
+    ids=["list", "object", "beside a list", "beside a map", "with a list in it",
+         "with an object in it", "five levels deep"],
 )  # fmt: skip
 async def test_a_card_in_a_field_that_nobody_knows_fails_and_is_not_missing(
     sandbox: Sandbox, client: MioEsimClient, data: str
@@ -358,7 +362,8 @@ async def test_what_is_no_card_beside_the_rows_leaves_the_lacking_cards_missing(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
     one, two = sandbox.iccids[:2]
-    body = f'{{"code":0,"data":{{"list":[{{"iccid":"{one}"}}],"page":{{"total":1,"pageNo":1}}}}}}'
+    page = '{"total":1,"pageNo":1,"endTime":"2024-01-01","orderNum":null,"filters":{}}'
+    body = f'{{"code":0,"data":{{"list":[{{"iccid":"{one}"}}],"page":{page}}}}}'
     sandbox.faults.add(Fault.replaced(body.encode()), QUERY)
     report = await client.cards.query_all([one, two])
     assert (report.missing, [*report.cards], report.failed) == ([two], [one], {})

@@ -174,20 +174,6 @@ def test_the_main_job_is_one_line_that_sets_itself_up() -> None:
     assert "1,000" in done.stdout
 
 
-def rows() -> list[endpoints.Endpoint]:
-    return [value for value in vars(endpoints).values() if isinstance(value, endpoints.Endpoint)]
-
-
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row.path)
-def test_every_endpoint_has_a_line_in_the_docs_and_a_handler_in_the_sandbox(
-    row: endpoints.Endpoint,
-) -> None:
-    from mioesim_async.sandbox.vendor import PATHS
-
-    assert f"| `{row.path}` |" in WIRE
-    assert row.path in PATHS
-
-
 def test_the_codes_in_the_docs_are_the_codes_in_the_table() -> None:
     for code, cls in endpoints.CODES.items():
         (line,) = re.findall(rf"^\| {code} \|.*$", WIRE, re.MULTILINE)

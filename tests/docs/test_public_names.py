@@ -15,7 +15,7 @@ from waiting import SECONDS
 
 import mioesim_async
 
-HOMES = mioesim_async._HOMES
+HOMES = mioesim_async._NAMES_OF_MODULE
 DOCS = Path(__file__).parents[2]
 
 

@@ -176,7 +176,7 @@ async def test_an_order_whose_number_this_client_has_is_never_called_absent(
     async with sandbox.client(order_journal=journal) as client:
         number = (await buy(client, "shop-1")).order_num
         # The vendor's list lags behind: it shows nothing yet.
-        sandbox._vendor.book.orders.clear()
+        sandbox._vendor.orders.placed.clear()
         away.is_away = comes_back != "before it"
         journal.open_entries = meanwhile  # type: ignore[method-assign]
         report = await client.orders.reconcile(assume_absent_after=timedelta(0))

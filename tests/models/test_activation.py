@@ -15,7 +15,7 @@ from readers import read_image, read_svg, read_terminal
 from mioesim_async import ActivationCode, InstallLinks, errors
 from mioesim_async.models.cards import CardDetail
 from mioesim_async.models.orders import OrderCard
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 
 MATCHING_ID = "MADE-UP-MATCHING-ID"
 ADDRESS = "smdp.example.test"
@@ -133,7 +133,7 @@ def test_what_is_invisible_around_a_code_is_dropped(around: str) -> None:
     assert str(ActivationCode.parse(f"{around}{LPA}{around}")) == LPA
     halves = {name: f"{around}{value}{around}" for name, value in HALVES.items()}
     for row in (halves, halves | {"code": f"{around}{LPA}{around}"}):
-        card = structure(row, CardDetail)
+        card = read_row(row, CardDetail)
         assert (str(card.activation), card.extra) == (LPA, {})
 
 
@@ -177,7 +177,7 @@ SAME = [
 def test_a_card_has_its_code_from_the_whole_or_from_its_halves(
     row: dict[str, Any], cls: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    card = structure({"iccid": "8985203104000042611", **row, "apn": "x"}, cls)
+    card = read_row({"iccid": "8985203104000042611", **row, "apn": "x"}, cls)
 
     assert str(card.activation) == LPA
     assert card.extra == {"apn": "x"}
@@ -207,7 +207,7 @@ def test_of_two_codes_that_differ_the_whole_one_wins_and_the_rest_is_kept(
 ) -> None:
     taken = "code" if "code" in row else "sm_dp_address"
     for _ in range(2):
-        card = structure({"iccid": "8985203104000042611", **row}, CardDetail)
+        card = read_row({"iccid": "8985203104000042611", **row}, CardDetail)
         assert str(card.activation) == LPA
         assert card.extra == {name: value for name, value in row.items() if name != taken}
     (record,) = caplog.records
@@ -235,7 +235,7 @@ def test_of_two_codes_that_differ_the_whole_one_wins_and_the_rest_is_kept(
 def test_a_code_without_a_matching_id_gets_that_of_the_other_field(
     row: dict[str, Any], expected: str, extra: list[str]
 ) -> None:
-    card = structure(row, CardDetail)
+    card = read_row(row, CardDetail)
 
     assert str(card.activation) == f"LPA:1${ADDRESS}${expected}"
     assert [*card.extra] == extra
@@ -254,7 +254,7 @@ def test_a_code_without_a_matching_id_gets_that_of_the_other_field(
 def test_an_unreadable_code_is_kept_and_reported_without_it(
     row: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    card = structure(row, CardDetail)
+    card = read_row(row, CardDetail)
 
     assert (card.activation, card.extra) == (None, row)
     assert "activation" in caplog.text
@@ -263,9 +263,9 @@ def test_an_unreadable_code_is_kept_and_reported_without_it(
 
 def test_half_a_code_is_no_code_and_readable_halves_stand_in_for_an_unreadable_whole() -> None:
     for half, value in HALVES.items():
-        card = structure({half: value}, CardDetail)
+        card = read_row({half: value}, CardDetail)
         assert (card.activation, card.extra) == (None, {half: value})
-    card = structure({"code": "odd", **HALVES}, CardDetail)
+    card = read_row({"code": "odd", **HALVES}, CardDetail)
     assert (str(card.activation), card.extra) == (LPA, {"code": "odd"})
 
 

@@ -19,7 +19,7 @@ from mioesim_async import ApiCode, Package, Sku, SkuPackages, errors, to_dict
 from mioesim_async.models import coverage
 from mioesim_async.models.coverage import ALIASES, _folded, alpha2, read_countries
 from mioesim_async.rows import layout
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 
 WHOLE = st.integers(0, 99_999).map(str)
 CODES = st.builds(
@@ -104,24 +104,24 @@ def test_codes_come_once_in_order_and_unknown_names_apart() -> None:
 def test_an_unknown_name_is_kept_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     names = ["Japan", "Atlantis"]
     for _ in range(3):
-        found = structure({"skuid": 1, "supportCountry": list(names)}, SkuPackages)
+        found = read_row({"skuid": 1, "supportCountry": list(names)}, SkuPackages)
         assert found.coverage == ["JP"]
         assert found.extra == {"supportCountry": names, "unknown_coverage": ["Atlantis"]}
     assert [record.getMessage() for record in caplog.records] == [
-        "coverage: 'Atlantis' is no country that is known; kept in extra, reported once"
+        "coverage: 'Atlantis' is not a known country; kept in extra, reported once"
     ]
 
 
 def test_a_package_covers_what_its_sku_covers_unless_it_says_so_itself() -> None:
     plans = [{"priceid": 1}, {"priceid": 2, "supportCountry": "China.HongKong"}]
     row = {"skuid": 1, "supportCountry": ["Japan", "UAE"], "esimPackageDtoList": plans}
-    one, two = structure(row, SkuPackages).packages
+    one, two = read_row(row, SkuPackages).packages
     assert (one.coverage, two.coverage) == (["JP", "AE"], ["HK"])
 
 
 def test_no_coverage_is_an_empty_list() -> None:
     for countries in (None, [], "", [None, " "]):
-        assert structure({"skuid": 1, "supportCountry": countries}, SkuPackages).coverage == []
+        assert read_row({"skuid": 1, "supportCountry": countries}, SkuPackages).coverage == []
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_no_coverage_is_an_empty_list() -> None:
 def test_a_sku_knows_its_country_or_that_it_is_a_region(
     code: Any, country: str | None, region: bool
 ) -> None:
-    sku = structure({"skuid": 1, "countryCode": code}, Sku)
+    sku = read_row({"skuid": 1, "countryCode": code}, Sku)
     assert (sku.country, sku.is_region) == (country, region)
 
 
@@ -152,13 +152,13 @@ import asyncio, logging, sys
 logging.basicConfig(format="%(message)s")
 sys.modules["pycountry"] = None
 from mioesim_async import ApiCode, Sku, SkuPackages, errors
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 from mioesim_async.sandbox import Sandbox
 
 plans = [{"priceid": 1}, {"priceid": 2, "supportCountry": "China.HongKong"}]
 row = {"skuid": 1, "supportCountry": ["Japan", "UAE", "Japan"], "esimPackageDtoList": plans}
 for _ in range(2):
-    found = structure(row, SkuPackages)
+    found = read_row(row, SkuPackages)
     print(found.coverage, [plan.coverage for plan in found.packages], sorted(found.extra))
 print(Sku(1, None, "99001").country, ApiCode.parse("99001-1-30-1.5-G").country_alpha2)
 code = ApiCode.parse("36-0-7-1-G")
@@ -186,7 +186,7 @@ def test_without_pycountry_coverage_has_names_and_a_code_says_what_to_install() 
     )
     read = "['Japan', 'UAE'] [['Japan', 'UAE'], ['China.HongKong']] ['supportCountry']"
     hint = "country codes need pycountry; install it with: pip install 'mioesim_async[coverage]'"
-    assert done.stderr == f"{hint} (until then, coverage has the vendor's names)\n"
+    assert done.stderr == f"{hint} (without it, coverage has the vendor's names)\n"
     assert done.stdout.splitlines() == [read, read, "None None", hint, hint, "True"]
 
 
@@ -253,7 +253,7 @@ def test_a_price_has_no_float_noise_whichever_way_it_came(
     row: dict[str, Any] = {"price": float(price), "openCardFee": float(card), "supportDaypass": 1}
     if as_text:
         row |= {"price": str(price), "openCardFee": str(card)}
-    plan = structure(row, Package)
+    plan = read_row(row, Package)
     assert plan.price == price
     assert plan.total_price(days=days) == price * days + card
     assert len(str(plan.total_price(days=days)).partition(".")[2]) <= 2
@@ -261,16 +261,16 @@ def test_a_price_has_no_float_noise_whichever_way_it_came(
 
 @pytest.mark.parametrize("days", [True, 1.5, "3", Decimal(3)])
 def test_days_that_are_no_whole_number_are_refused(days: Any) -> None:
-    plan = structure({"price": 1, "supportDaypass": 1}, Package)
+    plan = read_row({"price": 1, "supportDaypass": 1}, Package)
     with pytest.raises(errors.InvalidRequest, match="whole number"):
         plan.total_price(days=days)
 
 
 def test_the_tables_are_loaded_in_steps_and_once() -> None:
     coverage._tables.cache_clear()
-    assert len([*coverage.load_in_steps()]) >= 5
+    assert len([*coverage.load_tables_in_steps()]) >= 5
     assert coverage._tables.cache_info().currsize == 1
-    assert [*coverage.load_in_steps()] == []
+    assert [*coverage.load_tables_in_steps()] == []
     assert alpha2("Japan") == "JP"
 
 
@@ -280,7 +280,7 @@ def test_thousands_of_unknown_names_are_kept_and_only_some_of_them_told(
     names = ["Japan", *(f"Nowhere {number}" for number in range(3_000))]
     for plan in range(200):
         row = {"priceid": plan, "supportCountry": [*names, f"Elsewhere {plan}"]}
-        package = structure(row, Package)
+        package = read_row(row, Package)
         assert package.coverage == ["JP"]
         assert package.extra["unknown_coverage"] == [*names[1:], f"Elsewhere {plan}"]
     assert len(caplog.records) <= 40

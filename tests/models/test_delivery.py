@@ -28,7 +28,7 @@ from mioesim_async import (
 )
 from mioesim_async.delivery import save
 from mioesim_async.models.orders import Order, OrderCard
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 from mioesim_async.sandbox import Sandbox
 
 A, B, C = "8985203104000042611", "8985203104000042629", "8985203104000042637"
@@ -36,9 +36,9 @@ ADDRESS, MATCHING_ID = "smdp.example.test", "MADE-UP-MATCHING-ID"
 LPA = f"LPA:1${ADDRESS}${MATCHING_ID}"
 PDF = "https://pdf.example.test/made-up.pdf?a=1&b=2"
 
-DETAIL = structure({"iccid": A, "code": f"{LPA}$$1", "apn": "internet", "pdfUrl": PDF}, CardDetail)
-ORDER_CARD = structure({"iccid": A, "code": LPA, "pdfUrl": PDF}, OrderCard)
-ORDER = structure(
+DETAIL = read_row({"iccid": A, "code": f"{LPA}$$1", "apn": "internet", "pdfUrl": PDF}, CardDetail)
+ORDER_CARD = read_row({"iccid": A, "code": LPA, "pdfUrl": PDF}, OrderCard)
+ORDER = read_row(
     {
         "orderNum": "EP1",
         "cardApiDtoList": [

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from mioesim_async.api.cards import Cards
 from mioesim_async.errors import InvalidRequest, ProtocolError
 from mioesim_async.models.iccid import MAX_DIGITS, MIN_DIGITS, check_iccids, clean_iccid
-from mioesim_async.rows.cards import BatchReply, read_batch, read_usual
+from mioesim_async.rows.cards import BatchReply, read_any_batch, read_clean_batch
 from mioesim_async.slices import at_once
 from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.envelope import Envelope, parse_envelope
@@ -228,7 +228,7 @@ def envelope_of(data: Any, *, exact: bool = False) -> Envelope:
 def batch(data: Any, *asked: str) -> BatchReply:
     """Read a batch reply about these ICCIDs."""
     envelope, wanted = envelope_of(data), dict.fromkeys(asked or (ICCID, OTHER))
-    return read_usual(envelope, wanted) or at_once(read_batch(envelope, wanted))
+    return read_clean_batch(envelope, wanted) or at_once(read_any_batch(envelope, wanted))
 
 
 ONE, TWO = {"iccid": ICCID, "usedMB": "1"}, {"iccid": OTHER, "usedMB": "2"}
@@ -257,7 +257,7 @@ def test_every_shape_of_a_batch_gives_the_same_cards(data: Any) -> None:
 
     assert {iccid: card.used_mb for iccid, card in reply.cards.items()} == {ICCID: 1.0, OTHER: 2.0}
     assert all(card.iccid == iccid for iccid, card in reply.cards.items())
-    assert (reply.bad, reply.nameless, reply.unasked) == ({}, 0, 0)
+    assert (reply.bad, reply.without_iccid, reply.unasked) == ({}, 0, 0)
 
 
 def test_a_single_object_is_a_batch_of_one() -> None:
@@ -291,14 +291,14 @@ def test_rows_that_name_no_card_are_counted() -> None:
     reply = batch(rows)
 
     assert list(reply.cards) == [ICCID]
-    assert reply.nameless == 5
+    assert reply.without_iccid == 5
 
 
 def test_cards_that_nobody_asked_for_are_counted_and_not_returned() -> None:
     reply = batch([ONE, TWO, {"iccid": TWENTY}], ICCID)
 
     assert list(reply.cards) == [ICCID]
-    assert (reply.unasked, reply.nameless) == (2, 0)
+    assert (reply.unasked, reply.without_iccid) == (2, 0)
 
 
 def test_an_unreadable_row_is_the_fault_of_its_card_alone() -> None:
@@ -346,7 +346,7 @@ def test_a_row_that_is_filed_under_another_card_is_taken_for_neither(data: Any) 
 
     assert not reply.cards
     assert [*reply.bad] == [ICCID, OTHER]
-    assert "filed under one card" in str(reply.bad[ICCID])
+    assert "stands under the ICCID of one card" in str(reply.bad[ICCID])
 
 
 def test_nothing_is_taken_from_a_row_that_is_filed_under_another_card() -> None:
@@ -389,7 +389,7 @@ async def test_the_detail_of_a_card_is_never_that_of_the_card_whose_row_is_filed
         async def call(self, endpoint: Endpoint, _: Any, **_options: Any) -> Envelope:
             return envelope_of(data, exact=endpoint.exact)
 
-    with pytest.raises(ProtocolError, match="filed under one card"):
+    with pytest.raises(ProtocolError, match="stands under the ICCID of one card"):
         await Cards(Answers()).detail(ICCID)  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from waiting import until
 from mioesim_async import MioEsimClient, OrderJournal, OrderLine, Package, errors
 from mioesim_async.journal import EntryState
 from mioesim_async.models.orders import Order
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
 OLD, NEW = "EP20260101000001", "EP20260101000002"
@@ -194,9 +194,9 @@ def test_cards_are_read_from_every_form_and_no_code_is_lost_or_logged(
         },
     ]
     for row in rows:
-        (card,) = structure({"orderNum": NEW, **row}, Order).cards
+        (card,) = read_row({"orderNum": NEW, **row}, Order).cards
         assert (card.iccid, str(card.activation)) == (iccid, code)
-    (card,) = structure({"orderNum": NEW, "cardApiDtoList": [{"iccid": "K2-SECRET"}]}, Order).cards
+    (card,) = read_row({"orderNum": NEW, "cardApiDtoList": [{"iccid": "K2-SECRET"}]}, Order).cards
     assert card.extra["iccid"] == "K2-SECRET"
     assert "K2-SECRET" not in caplog.text
 

@@ -109,6 +109,25 @@ async def test_an_order_under_way_survives_a_callback_that_raises(
     assert "on_late_order raised" in caplog.text
 
 
+async def test_a_client_can_be_closed_by_the_callback_of_a_late_order(sandbox: Sandbox) -> None:
+    closed = asyncio.Event()
+
+    async def close(_: object) -> None:
+        await client.aclose()
+        closed.set()
+
+    sandbox.clock._skip = False
+    sandbox.faults.add(Fault.slow(5), "addEsimOrder")
+    client = sandbox.client(on_late_order=close)
+    task = asyncio.create_task(buy(client, "shop-1"))
+    await until(lambda: any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests), pause=0)
+    task.cancel()
+    await asyncio.wait([task])
+    sandbox.clock.advance(5)
+    await until(closed.is_set)
+    assert client._manager.closed
+
+
 @pytest.mark.parametrize("field", ["iccid", "ICCID", "icc_id"])
 async def test_the_card_of_an_order_that_is_filed_under_another_card_has_no_activation_code(
     sandbox: Sandbox, client: MioEsimClient, field: str

@@ -117,7 +117,7 @@ async def test_a_number_in_place_of_the_reference_makes_no_other_order_of_it(
     sandbox: Sandbox, buyer: MioEsimClient, number: int | str
 ) -> None:
     await lose(sandbox, buyer, Fault.lose_reply(), "shop-1")
-    row = sandbox._vendor.book.whole_order(sandbox.orders[0]) | {"outerOrderid": number}
+    row = sandbox._vendor.orders.whole_order(sandbox.orders[0]) | {"outerOrderid": number}
     sandbox.faults.add(answer([row]), "queryOrder", times=None)
     report = await buyer.orders.reconcile(assume_absent_after=AT_ONCE)
     assert not report.absent

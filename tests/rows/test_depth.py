@@ -10,7 +10,7 @@ import pytest
 from shopping import PLAN, buy
 
 from mioesim_async import CardStatus, MioEsimClient, OrderJournal, errors, to_dict
-from mioesim_async.models.plain import LEVELS
+from mioesim_async.models.plain import MAX_LEVELS
 from mioesim_async.rows.orders import read_placed
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.slices import at_once
@@ -115,7 +115,7 @@ def test_to_dict_copes_with_whatever_a_model_can_hold() -> None:
     levels, value = 0, written["extra"]
     while isinstance(value, dict | list):
         value, levels = (value["x"] if isinstance(value, dict) else value[0]), levels + 1
-    assert (value, levels) == ("(nested too deeply)", LEVELS - 1)
+    assert (value, levels) == ("(nested too deeply)", MAX_LEVELS - 1)
 
 
 async def test_the_data_of_a_refusal_is_cut(sandbox: Sandbox, client: MioEsimClient) -> None:

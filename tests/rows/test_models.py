@@ -28,7 +28,7 @@ from mioesim_async.models.cards import (
 from mioesim_async.models.catalogue import Package, Sku, SkuPackages
 from mioesim_async.models.orders import Order, OrderUsage
 from mioesim_async.models.plain import to_dict
-from mioesim_async.rows.layout import structure, structure_rows
+from mioesim_async.rows.layout import read_good_rows, read_row
 
 A, B = "8985203104000042611", "8985203104000042629"
 CODE = "MADE-UP-MATCHING-ID"
@@ -44,7 +44,7 @@ COPIERS: list[Copier] = [
 
 def package(**fields: Any) -> Package:
     """Read a package from the vendor's spelling."""
-    return structure({"priceid": 441, "price": "2.50", **fields}, Package)
+    return read_row({"priceid": 441, "price": "2.50", **fields}, Package)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_card_is_the_same_in_every_spelling(
         "iccid": A, "dpStatus": "ACTIVE", **used, **sku, "remainingMB": "1GB", "data": "6GB",
         start: "2024-12-24", "endDate": "2024-12-31", "orderNum": "EP20240124000013",
     }  # fmt: skip
-    card = structure(row, CardStatus)
+    card = read_row(row, CardStatus)
 
     assert card == CardStatus(
         A, DpStatus.ACTIVE, 12.5, 1024.0, 6144.0,
@@ -70,23 +70,23 @@ def test_a_card_is_the_same_in_every_spelling(
 
 
 def test_missing_fields_are_none_and_zero_use_is_zero() -> None:
-    assert structure({}, CardStatus) == CardStatus()
-    assert structure({"usedMB": "0"}, CardStatus).used_mb == 0.0
-    assert structure({"usedMB": "", "dpStatus": None, "endDate": ""}, CardStatus) == CardStatus()
+    assert read_row({}, CardStatus) == CardStatus()
+    assert read_row({"usedMB": "0"}, CardStatus).used_mb == 0.0
+    assert read_row({"usedMB": "", "dpStatus": None, "endDate": ""}, CardStatus) == CardStatus()
 
 
 def test_an_unknown_field_is_kept_as_it_came() -> None:
     extra = {"apn": "internet", "validity": 30, "nested": {"a": [1, None]}, "note": None}
 
     for cls in (CardStatus, CardDetail, PastPlan, Sku, Package, SkuPackages):
-        assert structure(dict(extra), cls).extra == extra
+        assert read_row(dict(extra), cls).extra == extra
 
 
 @pytest.mark.parametrize("key", ["skuid", "skuId"])
 def test_a_sku_is_the_same_in_every_spelling(key: str) -> None:
     row = {key: 45, "display": "Japan", "countryCode": 81, "note": None}
 
-    assert structure(row, Sku) == Sku(45, "Japan", "81", {"note": None})
+    assert read_row(row, Sku) == Sku(45, "Japan", "81", {"note": None})
 
 
 @pytest.mark.parametrize("plans", ["esimPackageDtoList", "esimPackageVoList"])
@@ -98,7 +98,7 @@ def test_packages_come_from_either_list_and_know_their_sku(plans: str, price_id:
         "displayEn": "JP",
         plans: [{price_id: 441}, {price_id: 2}],
     }
-    found = structure(row, SkuPackages)
+    found = read_row(row, SkuPackages)
 
     assert (found.sku_id, found.display, found.extra) == (45, "Japan", {"displayEn": "JP"})
     assert [(plan.sku_id, plan.price_id) for plan in found.packages] == [(45, 441), (45, 2)]
@@ -106,11 +106,11 @@ def test_packages_come_from_either_list_and_know_their_sku(plans: str, price_id:
 
 def test_a_sku_without_plans_has_an_empty_list() -> None:
     for row in ({"skuid": 1}, {"skuid": 1, "esimPackageDtoList": None, "esimPackageVoList": []}):
-        assert structure(row, SkuPackages) == SkuPackages(1)
+        assert read_row(row, SkuPackages) == SkuPackages(1)
 
 
 def test_the_countries_that_a_sku_covers_are_a_field() -> None:
-    found = structure({"skuid": 1, "supportCountry": ["Japan", "Korea"]}, SkuPackages)
+    found = read_row({"skuid": 1, "supportCountry": ["Japan", "Korea"]}, SkuPackages)
     assert found.coverage == ["JP", "KR"]
 
 
@@ -136,7 +136,7 @@ def test_an_amount_without_its_unit_stays_in_extra() -> None:
 
 def test_a_past_plan_is_read_like_an_order() -> None:
     row = {"orderNum": "EP1", "skuName": "Japan", "status": "5", "beginDate": "12/24/2024"}
-    plan = structure({**row, "endDate": "12/24/2024", "totle": "9"}, PastPlan)
+    plan = read_row({**row, "endDate": "12/24/2024", "totle": "9"}, PastPlan)
 
     assert (plan.order_num, plan.display, plan.status) == ("EP1", "Japan", 5)
     assert plan.starts_at == datetime(2024, 12, 24, tzinfo=GMT8)
@@ -148,7 +148,7 @@ def test_an_unreadable_date_stays_in_extra_and_is_reported_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for _ in range(3):
-        card = structure({"iccid": A, "endDate": "2024-02-30"}, CardStatus)
+        card = read_row({"iccid": A, "endDate": "2024-02-30"}, CardStatus)
         assert (card.ends_at, card.extra) == (None, {"endDate": "2024-02-30"})
 
     assert len(caplog.records) == 1
@@ -172,7 +172,7 @@ def test_an_unreadable_number_makes_the_row_a_protocol_error_that_names_the_fiel
     cls: type, row: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(ProtocolError, match=f"{cls.__name__}: field '{name}'") as caught:
-        structure(row, cls)
+        read_row(row, cls)
     error = caught.value
     assert error.reason == "shape"
     assert "s3cret" not in str(error) + repr(error)
@@ -183,13 +183,13 @@ def test_an_unreadable_number_makes_the_row_a_protocol_error_that_names_the_fiel
 @pytest.mark.parametrize("row", [None, [], "text", 1])
 def test_a_row_that_is_no_object_is_a_protocol_error(row: Any) -> None:
     with pytest.raises(ProtocolError, match="expected an object"):
-        structure(row, CardStatus)
+        read_row(row, CardStatus)
 
 
 def test_a_bad_row_of_a_list_is_reported_and_the_others_are_kept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert [sku.sku_id for sku in structure_rows([{"skuid": 1}, {"skuid": "s3cret"}], Sku)] == [1]
+    assert [sku.sku_id for sku in read_good_rows([{"skuid": 1}, {"skuid": "s3cret"}], Sku)] == [1]
     assert "row 1 was skipped" in caplog.text
     assert "'skuid'" in caplog.text
     assert "s3cret" not in caplog.text
@@ -198,24 +198,24 @@ def test_a_bad_row_of_a_list_is_reported_and_the_others_are_kept(
 @pytest.mark.parametrize("turned", [False, True])
 def test_of_two_spellings_the_preferred_one_wins_and_the_other_is_kept(turned: bool) -> None:
     pairs = [("beginDate", "2024-01-02"), ("startDate", "2024-01-01"), ("apn", "x")]
-    card = structure(dict(reversed(pairs) if turned else pairs), CardStatus)
+    card = read_row(dict(reversed(pairs) if turned else pairs), CardStatus)
 
     assert card.starts_at == datetime(2024, 1, 1, tzinfo=GMT8)
     assert card.extra == {"beginDate": "2024-01-02", "apn": "x"}
-    assert structure({"startDate": None, "beginDate": "2024-01-02"}, CardStatus).extra == {}
+    assert read_row({"startDate": None, "beginDate": "2024-01-02"}, CardStatus).extra == {}
 
 
 @pytest.mark.parametrize("known", list(DpStatus))
 def test_a_known_status_is_known_in_any_case(known: DpStatus) -> None:
     for spelling in (known.value, known.value.upper(), known.value.lower(), f" {known.value} "):
-        assert structure({"dpStatus": spelling}, CardStatus).dp_status is known
+        assert read_row({"dpStatus": spelling}, CardStatus).dp_status is known
     assert known.is_known
     assert pickle.loads(pickle.dumps(known)) is known
 
 
 def test_an_unknown_status_keeps_its_value_also_when_copied() -> None:
     for copier in (lambda card: card, *COPIERS):
-        status = copier(structure({"dpStatus": "FrOzen"}, CardStatus)).dp_status
+        status = copier(read_row({"dpStatus": "FrOzen"}, CardStatus)).dp_status
 
         assert isinstance(status, DpStatus)
         assert (str(status), status.value, status.is_known) == ("FrOzen", "FrOzen", False)
@@ -242,7 +242,7 @@ def test_a_plan_costs_its_price_and_its_fee_once() -> None:
 @pytest.mark.parametrize(
     ("fields", "days", "problem"),
     [
-        ({"price": None}, None, "named no price"),
+        ({"price": None}, None, "gave no price"),
         ({}, 3, "is no day pass"),
         ({"supportDaypass": 1}, None, "needs days="),
         ({"supportDaypass": 1}, 0, "out of range"),
@@ -256,7 +256,7 @@ def test_a_price_is_never_guessed(fields: dict[str, Any], days: int | None, prob
         package(**fields).total_price(days=days)
 
 
-DETAIL = structure(
+DETAIL = read_row(
     {
         "iccid": A,
         "dpStatus": "Odd",
@@ -267,7 +267,7 @@ DETAIL = structure(
     },
     CardDetail,
 )
-STATUS = structure({"iccid": B, "dpStatus": "Enable", "code": LPA, "data": "6GB"}, CardStatus)
+STATUS = read_row({"iccid": B, "dpStatus": "Enable", "code": LPA, "data": "6GB"}, CardStatus)
 REFUSED = errors.NotFound("/x", -3, "none", {"code": LPA}, "check it")
 MODELS: list[Any] = [
     STATUS,
@@ -275,11 +275,11 @@ MODELS: list[Any] = [
     DETAIL.activation,
     PastPlan("EP1", "Japan", 5, datetime(2024, 1, 1, tzinfo=GMT8), None, {"note": CODE}),
     Sku(1, "Japan", "81", {"note": CODE}),
-    structure({"skuid": 1, "esimPackageVoList": [{"price": "1.10", "pid": CODE}]}, SkuPackages),
+    read_row({"skuid": 1, "esimPackageVoList": [{"price": "1.10", "pid": CODE}]}, SkuPackages),
     package(flows=1, unit="GB", premark=CODE),
     CardOutcome(A, DETAIL),
     CardReport({A: DETAIL}, [B], {}),
-    structure(
+    read_row(
         {
             "orderNum": "EP1",
             "status": 9,
@@ -290,7 +290,7 @@ MODELS: list[Any] = [
         },
         Order,
     ),
-    structure({"orderNum": "EP1", "packageList": [{"iccid": A, "note": CODE}]}, OrderUsage),
+    read_row({"orderNum": "EP1", "packageList": [{"iccid": A, "note": CODE}]}, OrderUsage),
 ]
 models = pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
 

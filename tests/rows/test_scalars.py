@@ -26,11 +26,11 @@ ALL: list[Reader] = [
     scalars.flag,
     scalars.megabytes,
     scalars.megabytes_or_number,
-    scalars.start_time,
-    scalars.end_time,
+    scalars.time_or_day_start,
+    scalars.time_or_day_end,
 ]
 NUMERIC: list[Reader] = [scalars.number, scalars.integer, scalars.decimal]
-TIMES: list[Reader] = [scalars.start_time, scalars.end_time]
+TIMES: list[Reader] = [scalars.time_or_day_start, scalars.time_or_day_end]
 
 
 def names(readers: list[Reader]) -> pytest.MarkDecorator:
@@ -311,8 +311,8 @@ def test_each_spelling_of_a_time_is_that_time_in_gmt8(
     ["2024-12-24", "2024-12-24(GMT+8)", "2024-12-24 (GMT+8)", "12/24/2024", " 2024-12-24 "],
 )
 def test_a_date_alone_starts_at_its_start_and_ends_at_its_end(value: str) -> None:
-    assert scalars.start_time(value) == at(2024, 12, 24)
-    assert scalars.end_time(value) == at(2024, 12, 24, 23, 59, 59, 999_999)
+    assert scalars.time_or_day_start(value) == at(2024, 12, 24)
+    assert scalars.time_or_day_end(value) == at(2024, 12, 24, 23, 59, 59, 999_999)
 
 
 @given(day=st.dates(min_value=date(1000, 1, 1)))
@@ -328,18 +328,22 @@ def test_every_date_reads_alike_in_both_orders_of_its_parts(day: date) -> None:
 def test_every_time_comes_back_from_its_text(moment: datetime) -> None:
     aware = moment.replace(tzinfo=GMT8)
 
-    assert scalars.start_time(str(moment)) == scalars.end_time(f"{moment} (GMT+8)") == aware
+    assert (
+        scalars.time_or_day_start(str(moment))
+        == scalars.time_or_day_end(f"{moment} (GMT+8)")
+        == aware
+    )
 
 
 def test_the_same_text_gives_each_side_of_the_day_however_often_it_is_read() -> None:
     for _ in range(2):
-        assert scalars.end_time("2025-01-31") - scalars.start_time("2025-01-31") == (  # type: ignore[operator]
+        assert scalars.time_or_day_end("2025-01-31") - scalars.time_or_day_start("2025-01-31") == (  # type: ignore[operator]
             timedelta(days=1, microseconds=-1)
         )
 
 
 def test_a_plan_that_ends_today_in_gmt8_has_ended_by_the_next_utc_afternoon() -> None:
-    ends = scalars.end_time("2024-12-24")
+    ends = scalars.time_or_day_end("2024-12-24")
 
     assert ends is not None
     assert ends < datetime(2024, 12, 24, 16, tzinfo=UTC)

@@ -149,7 +149,10 @@ def test_a_fault_that_would_be_none_is_refused(make: object) -> None:
         (lambda: Fault.half_closed(-0.5), "keep must be"),
         (lambda: Fault.refuse(""), "code must not"),
         (lambda: Fault.refuse(1, "{0.a}"), "message '{0.a}' can't"),
-        (lambda: Fault.after_effect(Fault.after_effect(Fault.html())), "after the effect already"),
+        (
+            lambda: Fault.after_effect(Fault.after_effect(Fault.html())),
+            "already goes wrong after the effect",
+        ),
     ],
 )
 def test_a_fault_that_could_not_be_served_is_refused(make: Callable[[], object], said: str) -> None:

@@ -15,7 +15,7 @@ from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.cli import sandbox
 from mioesim_async.cli.running import run
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.sandbox.catalogue import PARTNERS, SKUS, SOLD
+from mioesim_async.sandbox.catalogue import PARTNERS, PLANS_ON_SALE, SKUS
 
 Read = Callable[[MioEsimClient], Awaitable[Any]]
 
@@ -84,14 +84,14 @@ async def test_plans_are_the_same_but_for_an_api_code_that_is_missing() -> None:
         if plan["price_id"] == 445:
             plan["api_code"] = None
     assert found[0] == found[1]
-    assert len(usual) > len(SOLD)
+    assert len(usual) > len(PLANS_ON_SALE)
 
 
 async def test_a_price_from_text_and_one_from_a_number_have_no_noise() -> None:
     async def read(client: MioEsimClient) -> Any:
         return [await client.catalogue.packages(sku_id) for sku_id in SKUS]
 
-    written = {plan.price_id: Decimal(str(plan.price)) for _, plan in SOLD}
+    written = {plan.price_id: Decimal(str(plan.price)) for _, plan in PLANS_ON_SALE}
     for skus in await both(read):
         for plan in (plan for sku in skus for plan in sku["packages"]):
             assert type(plan["price"]) is type(plan["open_card_fee"]) is Decimal

@@ -9,7 +9,7 @@ from buying import DAY, DAY_PASS, place, read, renew, spend
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.models.orders import Order, OrderUsage
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 from mioesim_async.sandbox import Fault, Sandbox
 
 # Searches.
@@ -52,7 +52,7 @@ async def test_orders_are_found_by_reference_and_day_newest_first(
 async def test_a_found_row_reads_as_the_order(sandbox: Sandbox, client: MioEsimClient) -> None:
     await place(client, otherOrderId="mine", count=2)
     (row,) = (await read(client, "queryOrder", outerOrderId="mine"))["rows"]
-    order = structure(row, Order)
+    order = read_row(row, Order)
     assert (order.order_num, order.other_order_id) == (sandbox.orders[0].order_num, "mine")
     assert [card.iccid for card in order.cards] == sandbox.orders[0].iccids
 
@@ -86,7 +86,7 @@ async def test_usage_is_paged_and_a_page_beyond_the_last_is_empty(
     rows = [page["rows"][0] for page in pages[:2]]
     assert [row["orderNum"] for row in rows] == [sandbox.orders[1].order_num, number]
     assert isinstance(rows[0]["totle"], str)
-    usage = structure(rows[1], OrderUsage)
+    usage = read_row(rows[1], OrderUsage)
     assert (usage.daypass_days, usage.price) == (3, sandbox.orders[0].price)
     assert [plan.iccid for plan in usage.plans] == [iccid]
     assert usage.plans[0].ends_at == sandbox.orders[0].ends_at

@@ -1,4 +1,4 @@
-"""The sandbox's order book: what is bought there exists, and nothing else happens."""
+"""The sandbox's orders: what is bought there exists, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from buying import DAY, DAY_PASS, NOT_RENEWABLE, place, read, renew, spend
 from mioesim_async import MioEsimClient, Safety, errors
 from mioesim_async.clock import GMT8
 from mioesim_async.models.orders import Order
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 from mioesim_async.sandbox import Sandbox, SandboxMail
 
 # Buying.
@@ -53,7 +53,7 @@ async def test_an_order_has_all_its_cards_and_they_exist_everywhere(
 
 
 async def test_the_whole_order_reads_as_an_order(sandbox: Sandbox, client: MioEsimClient) -> None:
-    order = structure(await place(client, count=3, otherOrderId="shop-1"), Order)
+    order = read_row(await place(client, count=3, otherOrderId="shop-1"), Order)
     placed = sandbox.orders[0]
     assert (order.order_num, order.count, order.price) == (placed.order_num, 3, Decimal("36.3"))
     assert order.purchased_at == placed.purchased_at.replace(microsecond=0)

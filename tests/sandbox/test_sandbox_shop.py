@@ -9,7 +9,7 @@ import pytest
 
 from mioesim_async import MioEsimClient, errors
 from mioesim_async.models.catalogue import SkuPackages
-from mioesim_async.rows.layout import structure
+from mioesim_async.rows.layout import read_row
 from mioesim_async.sandbox import Sandbox
 
 
@@ -121,7 +121,7 @@ async def test_every_plan_can_be_read_with_its_exact_price(client: MioEsimClient
         data = await ask(client, "getPackages", skuId=sku["skuid"])
         if data is None:
             continue
-        read = structure(data, SkuPackages)
+        read = read_row(data, SkuPackages)
         assert [plan.price for plan in read.packages] == [
             Decimal(str(plan["price"])) for plan in data["esimPackageDtoList"]
         ]

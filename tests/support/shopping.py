@@ -53,4 +53,4 @@ def fill(sandbox: Sandbox, count: int) -> None:
     """Have a sandbox sell so many orders, without any call."""
     for place in range(count):
         params = {"skuId": "45", "priceId": "441", "count": "1", "otherOrderId": f"shop-{place}"}
-        sandbox._vendor.book.place(params, _by_ids)
+        sandbox._vendor.orders.place(params, _by_ids)

@@ -217,7 +217,7 @@ async def test_tokens_that_die_at_their_natural_end_do_not_count(
         token = await keeper.get()
         for _ in range(5):
             # Obtained just before its end, rejected just after it.
-            keeper._adopt(evolve(token, obtained_at=clock.time() - TOKEN_LIFETIME + 1))
+            keeper._use(evolve(token, obtained_at=clock.time() - TOKEN_LIFETIME + 1))
             token = await keeper.get(rejected=token)
     assert sandbox.logins == 6
 

@@ -20,11 +20,11 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Sandbox, SandboxClock
-from mioesim_async.tokens.fallback import LOOK_PATIENCE, TRY_AGAIN
+from mioesim_async.tokens.fallback import LONGEST_QUICK_LOAD, RETRY_SECONDS
 from mioesim_async.tokens.keeper import (
-    LOOK_AGAIN,
+    LONGEST_STORE_WAIT,
     RENEW_EARLY,
-    STORE_PATIENCE,
+    STORE_RETRY_SECONDS,
     TOKEN_LIFETIME,
 )
 from mioesim_async.tokens.redis import RedisTokenStore
@@ -202,7 +202,7 @@ async def test_a_store_that_hangs_holds_up_a_remembered_refusal_for_a_moment_onl
         asking = asyncio.create_task(outcome_of(client, sandbox))
         await until(hangs.is_set)
         assert not asking.done()
-        clock.advance(LOOK_PATIENCE)
+        clock.advance(LONGEST_QUICK_LOAD)
         assert await asking == "AuthenticationError"
 
 
@@ -231,7 +231,7 @@ async def test_a_client_whose_store_is_down_waits_a_moment_and_looks_again_befor
     store.down = True
     async with sandbox.client(token_store=store) as client:
         await client.login()
-    assert STORE_PATIENCE <= sum(clock.slept) <= STORE_PATIENCE + LOOK_AGAIN
+    assert LONGEST_STORE_WAIT <= sum(clock.slept) <= LONGEST_STORE_WAIT + STORE_RETRY_SECONDS
     assert store.locks == 1 + len(clock.slept)
     assert sandbox.logins == 1
 
@@ -242,7 +242,7 @@ async def test_a_store_that_takes_its_time_to_fail_is_looked_at_again_all_the_sa
     class Slow(FlakyStore):
         def check(self) -> None:
             if self.down:
-                clock.advance(STORE_PATIENCE)
+                clock.advance(LONGEST_STORE_WAIT)
             super().check()
 
     store = Slow()
@@ -278,7 +278,7 @@ async def test_a_store_that_is_back_with_a_token_saves_the_login(
         token = StoredToken(live, clock.time(), Dialect("plain"))
         await MemoryTokenStore.save(store, key_of(sandbox), token)
         store.down = False
-        clock.advance(LOOK_AGAIN)
+        clock.advance(STORE_RETRY_SECONDS)
         assert len(await asking) == 1
         assert client.stats().logins == 0
 
@@ -303,7 +303,7 @@ async def test_a_token_that_came_while_a_call_waited_for_the_lock_saves_the_logi
         async with store.lock(key_of(sandbox)):
             # It brings its token to the store, and at the same time it is to be renewed.
             asking = asyncio.create_task(outcome_of(client, sandbox))
-            await until(lambda: keeper._catching_up is not None and keeper._flight is not None)
+            await until(lambda: keeper._saving is not None and keeper._login_task is not None)
         assert await asking == "ok"
         assert keeper.token == newer.token
     assert sandbox.logins == 2
@@ -326,7 +326,7 @@ async def test_calls_that_start_while_one_waits_for_the_store_wait_with_it(
         assert len(sandbox.requests) == seen, "the dead token isn't sent again"
         assert store.locks == locks
         store.down = False
-        clock.advance(LOOK_AGAIN)
+        clock.advance(STORE_RETRY_SECONDS)
         assert await asyncio.gather(first, *others) == ["ok"] * 21
         assert sandbox.logins == 2
 
@@ -350,10 +350,10 @@ async def test_a_deadline_holds_while_the_store_is_waited_for_and_the_login_goes
                 await call
         assert sandbox.requests == []
         patient = asyncio.create_task(client.login())
-        for _ in range(round(STORE_PATIENCE / LOOK_AGAIN) + 2):
+        for _ in range(round(LONGEST_STORE_WAIT / STORE_RETRY_SECONDS) + 2):
             waits = len(clock.slept)
             await until(lambda waits=waits: patient.done() or len(clock._timers) > 0)  # type: ignore[misc]
-            clock.advance(LOOK_AGAIN)
+            clock.advance(STORE_RETRY_SECONDS)
             await until(lambda waits=waits: patient.done() or len(clock.slept) > waits)  # type: ignore[misc]
         await patient
         assert sandbox.logins == 1
@@ -427,7 +427,7 @@ async def test_an_outage_as_long_as_the_moment_costs_no_duel(
     asking = [asyncio.create_task(outcome_of(client, sandbox)) for client in pair]
     await until(lambda: len(clock.slept) >= 2)
     redis_server.start()
-    clock.advance(LOOK_AGAIN)
+    clock.advance(STORE_RETRY_SECONDS)
     assert await asyncio.gather(*asking) == ["ok", "ok"]
     assert sandbox.logins == 2
 
@@ -448,10 +448,10 @@ async def test_a_duel_ends_when_redis_is_back_and_not_a_minute_later(
     redis_server.start()
     keeper = winner._caller._keeper
     for _ in range(3):
-        await until(lambda: keeper._catching_up is None)
-        clock.advance(TRY_AGAIN)
+        await until(lambda: keeper._saving is None)
+        clock.advance(RETRY_SECONDS)
         assert await outcome_of(winner, sandbox) == "ok"
-    await until(lambda: keeper._catching_up is None)
+    await until(lambda: keeper._saving is None)
     for _ in range(20):
         for client in pair:
             assert await outcome_of(client, sandbox) == "ok"
@@ -485,9 +485,9 @@ async def test_a_loser_doesn_t_bring_its_dead_token_to_the_store(
     redis_server.stop()
     keeper = (await fought(sandbox, pair))._caller._keeper
     redis_server.start()
-    clock.advance(TRY_AGAIN)
-    keeper._catch_up()
-    await until(lambda: keeper._catching_up is None)
+    clock.advance(RETRY_SECONDS)
+    keeper._start_saving()
+    await until(lambda: keeper._saving is None)
     store = RedisTokenStore(redis_server.url)
     assert await store.load(key_of(sandbox)) is None
 

@@ -16,7 +16,7 @@ from waiting import SECONDS, until
 
 from mioesim_async import FileTokenStore, MemoryTokenStore, MioEsimClient, StoredToken, errors
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-from mioesim_async.tokens.fallback import LOCK_PATIENCE, TRY_AGAIN
+from mioesim_async.tokens.fallback import LONGEST_LOCK_WAIT, RETRY_SECONDS
 from mioesim_async.tokens.keeper import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.tokens.redis import RedisTokenStore
 
@@ -67,8 +67,8 @@ async def brought_back(client: MioEsimClient, sandbox: Sandbox) -> None:
     """Go on calling until the live token is in the store again."""
     keeper = client._caller._keeper
     async with asyncio.timeout(SECONDS):
-        while keeper._fallback.behind or keeper._catching_up is not None:
-            sandbox.clock.advance(TRY_AGAIN)
+        while keeper._fallback.lacks_token or keeper._saving is not None:
+            sandbox.clock.advance(RETRY_SECONDS)
             await client.cards.query(sandbox.iccids[0])
             await asyncio.sleep(0.01)
 
@@ -100,7 +100,7 @@ async def test_redis_that_is_down_at_the_start_gets_the_token_when_it_is_back(
     async with sandbox.client(token_store=redis_store) as client:
         for iccid in sandbox.iccids[:20]:
             assert len(await client.cards.query(iccid)) == 1
-            clock.advance(TRY_AGAIN)
+            clock.advance(RETRY_SECONDS)
         redis_server.start()
         await brought_back(client, sandbox)
         await check_one_warning_and_no_secret(sandbox, redis_store, client, caplog)
@@ -189,7 +189,7 @@ async def test_a_lock_that_is_never_freed_is_waited_for_no_longer_than_a_login_t
         asking = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
         await until(lambda: bool(clock._timers))
         assert sandbox.requests == []
-        clock.advance(LOCK_PATIENCE + 1)
+        clock.advance(LONGEST_LOCK_WAIT + 1)
         assert len(await asking) == 1
     assert len(warnings_in(caplog)) == 1
 
@@ -225,7 +225,7 @@ async def test_a_token_that_was_renewed_meanwhile_is_not_written_over(
     ):
         store.down = True
         await early.login()
-        clock.advance(TRY_AGAIN)
+        clock.advance(RETRY_SECONDS)
         await late.login()
         newer = await own.load(key_of(sandbox))
         assert newer is not None
@@ -248,9 +248,9 @@ async def test_a_client_can_be_closed_while_it_brings_its_token_to_the_store(
     store.down = False
     lock: AbstractAsyncContextManager[None] = store.lock(key_of(sandbox))
     async with lock:
-        clock.advance(TRY_AGAIN)
+        clock.advance(RETRY_SECONDS)
         await client.cards.query(sandbox.iccids[0])
-        assert client._caller._keeper._catching_up is not None
+        assert client._caller._keeper._saving is not None
         await client.aclose()
     async with store.lock(key_of(sandbox)):
         pass

@@ -21,7 +21,7 @@ from waiting import SECONDS, until
 from mioesim_async import FileTokenStore, MioEsimClient, errors
 from mioesim_async.sandbox import Sandbox, SandboxClock
 from mioesim_async.tokens import file as file_module
-from mioesim_async.tokens.fallback import TRY_AGAIN
+from mioesim_async.tokens.fallback import RETRY_SECONDS
 from mioesim_async.tokens.keeper import RENEW_EARLY, TOKEN_LIFETIME
 from mioesim_async.tokens.store import StoreUnavailable, encode
 
@@ -40,7 +40,7 @@ FOREIGN = {
     "half_ours.json": orjson.dumps({KEY: RECORD, "other": {"token": "made-up-token"}}),
     "damaged.json": orjson.dumps({KEY: RECORD})[:-1],
     "deep.json": b'{"a":' * 5000 + b"1" + b"}" * 5000,
-    "too_large.json": orjson.dumps({KEY: RECORD}) + b" " * file_module.MOST_BYTES,
+    "too_large.json": orjson.dumps({KEY: RECORD}) + b" " * file_module.MAX_BYTES,
 }
 
 
@@ -170,10 +170,10 @@ async def test_a_token_that_can_t_be_brought_to_a_file_that_isn_t_ours_is_told_o
         path.parent.mkdir()
         path.write_bytes(FOREIGN["list.json"])
         for _ in range(5):
-            clock.advance(TRY_AGAIN + 1)
+            clock.advance(RETRY_SECONDS + 1)
             assert len(await client.cards.query(sandbox.iccids[0])) == 1
-            await until(lambda: client._caller._keeper._catching_up is None)
-    told = [r.getMessage() for r in caplog.records if "can't be brought" in r.getMessage()]
+            await until(lambda: client._caller._keeper._saving is None)
+    told = [r.getMessage() for r in caplog.records if "can't be saved" in r.getMessage()]
     assert len(told) == 1
     assert str(path) in told[0]
     assert path.read_bytes() == FOREIGN["list.json"]
@@ -302,7 +302,7 @@ async def test_a_place_without_a_directory_is_told_in_a_sentence_and_not_waited_
 def few_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a tenth of a second without a sign of life be enough."""
     monkeypatch.setattr(file_module, "POLL_SECONDS", 0.002)
-    monkeypatch.setattr(file_module, "PATIENCE_POLLS", 50)
+    monkeypatch.setattr(file_module, "MAX_POLLS", 50)
 
 
 async def test_a_stopped_holder_of_the_lock_is_told_of_and_the_login_goes_on_without_it(
@@ -326,7 +326,7 @@ async def test_a_stopped_holder_of_the_lock_is_told_of_and_the_login_goes_on_wit
             process.send_signal(signal.SIGCONT)
     assert sandbox.logins == 1
     (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    for words in ("waited", "stopped or held up", "fuser", str(tmp_path)):
+    for words in ("waited", "stopped or blocked", "fuser", str(tmp_path)):
         assert words in warning
 
 
@@ -334,7 +334,7 @@ async def test_a_holder_that_is_alive_is_waited_for_longer_than_a_stopped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few_polls(monkeypatch)
-    monkeypatch.setattr(file_module, "SIGN_SECONDS", 0.01)
+    monkeypatch.setattr(file_module, "HEARTBEAT_SECONDS", 0.01)
     looks = 0
 
     def look(path: Path) -> int | None:
@@ -342,8 +342,8 @@ async def test_a_holder_that_is_alive_is_waited_for_longer_than_a_stopped_one(
         looks += 1
         return sign_of_life(path)
 
-    sign_of_life = file_module._sign_of_life
-    monkeypatch.setattr(file_module, "_sign_of_life", look)
+    sign_of_life = file_module._last_heartbeat
+    monkeypatch.setattr(file_module, "_last_heartbeat", look)
     store, entered = FileTokenStore(tmp_path / "tokens.json"), asyncio.Event()
 
     async def enter() -> None:
@@ -352,7 +352,7 @@ async def test_a_holder_that_is_alive_is_waited_for_longer_than_a_stopped_one(
 
     async with store.lock(KEY):
         entering = asyncio.create_task(enter())
-        await until(lambda: looks > 4 * file_module.PATIENCE_POLLS)
+        await until(lambda: looks > 4 * file_module.MAX_POLLS)
         assert not entered.is_set()
     await entering
 
@@ -365,7 +365,7 @@ async def test_a_caller_s_deadline_and_a_close_end_the_wait_for_a_stopped_holder
     key = key_of(sandbox)
     async with store.lock(key), sandbox.client(token_store=store) as client:
         asking = asyncio.create_task(client.cards.query(sandbox.iccids[0], deadline=2))
-        await until(lambda: client._caller._keeper._flight is not None)
+        await until(lambda: client._caller._keeper._login_task is not None)
         clock.advance(2)
         with pytest.raises(errors.DeadlineExceeded):
             await asking
@@ -382,7 +382,7 @@ async def test_a_save_that_waits_for_a_stopped_writer_ends_with_the_right_senten
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few_polls(monkeypatch)
-    monkeypatch.setattr(file_module, "SIGN_SECONDS", 1000.0)
+    monkeypatch.setattr(file_module, "HEARTBEAT_SECONDS", 1000.0)
     store = FileTokenStore(tmp_path / "tokens.json")
     async with store._hold(file_module.WRITING):
         with pytest.raises(StoreUnavailable, match=r"waited .*\.lock.*`fuser"):

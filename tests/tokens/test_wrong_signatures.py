@@ -45,8 +45,8 @@ async def test_the_values_whose_encoding_is_disputed_are_named(
         await call(client)
     said = str(caught.value)
     assert "the login succeeded with this secret key, so the key is right" in said
-    assert f"the value of {' and '.join(named)} otherwise" in said
-    assert "leave it out, or write it with ASCII letters and digits alone" in said
+    assert f"the value of {' and '.join(named)} differently" in said
+    assert "leave it out, or use ASCII letters and digits only" in said
     assert caught.value.message == "sign wrong"
     params = next(one.params for one in sandbox.requests if one.endpoint == endpoint)
     assert {*named} <= {*params}, "they are named as the vendor knows them"
@@ -64,9 +64,9 @@ async def test_cards_and_tokens_are_never_blamed(sandbox: Sandbox, client: MioEs
     sandbox.faults.add(REFUSED, "queryIccidInformation")
     with pytest.raises(errors.SignatureError, match=r"read_method='POST'") as caught:
         await client.cards.query(sandbox.iccids[:100])
-    assert "otherwise" not in str(caught.value)
+    assert "differently" not in str(caught.value)
     sandbox.faults.add(REFUSED, "getOrderInfo")
-    with pytest.raises(errors.SignatureError, match="ask the vendor how this call is signed"):
+    with pytest.raises(errors.SignatureError, match="ask the vendor how to sign this call"):
         await client.orders.get(NUMBER)
 
 
@@ -88,9 +88,9 @@ LOGINS: list[tuple[dict[str, Any], int, str]] = [
     (
         {"signature": "plain", "login_encoding": "form"},
         1,
-        "but Dialect(signature='plain') and Dialect(login_encoding='form'): check the secret key",
+        "with Dialect(signature='plain') and Dialect(login_encoding='form'): check the secret key",
     ),
-    ({"signature": "encoded"}, 3, "nothing was tried but Dialect(signature='encoded'): check"),
+    ({"signature": "encoded"}, 3, "tried only with Dialect(signature='encoded'): check"),
 ]
 
 

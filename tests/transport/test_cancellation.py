@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shopping import PLAN
 from stepping import Steps, is_locked
 from waiting import until
 
@@ -66,12 +67,12 @@ async def assert_nothing_leaked(client: MioEsimClient, steps: Steps) -> None:
     # A purchase that has ended may still have to be told.
     await until(lambda: all(task.done() for task in steps.tasks) and not caller.has_purchases)
     await asyncio.sleep(0)  # their callbacks
-    assert caller._gate._value == SLOTS
-    assert caller._sweep_gate._value == caller.sweep_slots
+    assert caller._slots._value == SLOTS
+    assert caller._slots_of_sweeps._value == caller.sweep_slots
     assert not caller._reads.under_way
     assert not caller.has_purchases
     assert not client.cards._running
-    assert caller._keeper._flight is None
+    assert caller._keeper._login_task is None
     for session in (client._manager._session, client._manager._reserved_session):
         if session is not None:
             connector = session.connector
@@ -171,7 +172,7 @@ async def test_a_caller_cancelled_while_it_queues_for_a_slot_takes_none(
                 await queueing
         clock.advance(21)
         await holder
-        assert client._caller._gate._value == 1
+        assert client._caller._slots._value == 1
         assert len(await client.cards.query(sandbox.iccids[:3])) == 3
     assert [request.endpoint for request in sandbox.requests].count("addEsimOrder") == 0
 
@@ -245,7 +246,7 @@ async def test_a_login_task_cancelled_at_any_await_holds_no_lock_and_the_next_on
         async with sandbox.client(max_in_flight=SLOTS, token_store=store) as client:
 
             def end_login() -> None:
-                flight = client._caller._keeper._flight
+                flight = client._caller._keeper._login_task
                 if flight is not None:
                     flight.cancel()
 
@@ -295,7 +296,8 @@ async def test_an_aclose_cancelled_at_any_await_can_be_called_again(
     sandbox.faults.add(Fault.slow(3600), "queryIccidInformation", times=None)
     for number in range(1, MOST_STEPS):
         client = sandbox.client(max_in_flight=SLOTS)
-        await client.login()
+        await client.orders.place(**PLAN, count=1)
+        sessions = client._manager._session, client._manager._reserved_session
         sandbox.requests.clear()
         reading = asyncio.create_task(client.cards.query(sandbox.iccids[0]))
         sweeping = asyncio.create_task(client.cards.query_all(sandbox.iccids[:5]))
@@ -309,6 +311,7 @@ async def test_an_aclose_cancelled_at_any_await_can_be_called_again(
                 with pytest.raises(ClientClosed):
                     await work
             await assert_nothing_leaked(client, steps)
+        assert all(session is not None and session.closed for session in sessions)
         if not steps.reached:
             return
     pytest.fail("aclose never came to its end")

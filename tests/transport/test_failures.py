@@ -11,7 +11,7 @@ import pytest
 
 from mioesim_async import errors
 from mioesim_async.cli import exit_status
-from mioesim_async.tokens.keeper import REFUSALS
+from mioesim_async.tokens.keeper import LOGIN_REFUSALS
 from mioesim_async.transport.failures import (
     ACTIONS,
     MEANINGS,
@@ -92,7 +92,9 @@ def test_a_login_remembers_the_refusals_that_no_other_call_can_change(
     cls: type[errors.MioEsimError],
 ) -> None:
     error = made(cls).at(LOGIN.path)
-    assert isinstance(error, REFUSALS) is (isinstance(error, errors.ApiError) and is_fatal(error))
+    assert isinstance(error, LOGIN_REFUSALS) is (
+        isinstance(error, errors.ApiError) and is_fatal(error)
+    )
 
 
 @pytest.mark.parametrize("cls", [it for it in CLASSES if issubclass(it, errors.ApiError)])

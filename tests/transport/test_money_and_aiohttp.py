@@ -19,7 +19,7 @@ from mioesim_async import (
 )
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import pool
-from mioesim_async.transport.attempt_timer import CHECKS
+from mioesim_async.transport.attempt_timer import CHECKS_PER_SILENCE
 
 
 @pytest.fixture(params=["known from aiohttp itself", "seen at the first request"])
@@ -47,7 +47,7 @@ async def test_purchases_are_refused_and_reads_go_on_with_one_warning(
     assert await journal.open_entries() == []
     sandbox.faults.clear()
     assert len(await buyer.cards.query(sandbox.iccids[:100])) == 100
-    said = [record for record in caplog.records if "does not tell" in record.getMessage()]
+    said = [record for record in caplog.records if "does not report" in record.getMessage()]
     assert [record.levelname for record in said] == ["WARNING"]
 
 
@@ -113,8 +113,8 @@ async def test_reads_still_end_in_time(sandbox: Sandbox) -> None:
         sandbox.faults.add(Fault.silence(), "getSkus")
         call = asyncio.create_task(client.catalogue.skus())
         await until(lambda: sandbox.under_way, pause=0)
-        for _ in range(2 * CHECKS):
-            sandbox.clock.advance(client._manager.timeouts.read / CHECKS)
+        for _ in range(2 * CHECKS_PER_SILENCE):
+            sandbox.clock.advance(client._manager.timeouts.read / CHECKS_PER_SILENCE)
             await asyncio.sleep(0)
         with pytest.raises(errors.AttemptTimeout):
             await call

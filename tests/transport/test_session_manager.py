@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from shopping import PLAN
 from waiting import until
 
 from mioesim_async import (
@@ -367,3 +368,24 @@ def test_the_client_s_timeouts_win_over_the_manager_s() -> None:
     lent = MioEsimClient(credentials, session_manager=manager)
     assert own._caller._sender._timer.whole == 2
     assert lent._caller._sender._timer.whole == 1
+
+
+async def test_calls_that_wait_for_a_connection_are_told_when_it_is_closed(
+    sandbox: Sandbox,
+) -> None:
+    sandbox.clock._skip = False
+    sandbox.faults.add(Fault.slow(60), "getESIMDetail", times=None)
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1))
+    client = sandbox.client(session_manager=SessionManager(session=session))
+    await client.login()
+    calls = [
+        asyncio.create_task(client.cards.detail(sandbox.iccids[0])),
+        asyncio.create_task(client.cards.detail(sandbox.iccids[1])),
+        asyncio.create_task(client.orders.place(**PLAN, count=1)),
+    ]
+    await until(lambda: sandbox.under_way == 1)
+    await session.close()
+    ends = await asyncio.gather(*calls, return_exceptions=True)
+    await client.aclose()
+    assert [type(end) for end in ends] == [errors.ClientClosed] * 3
+    assert ends[2].was_placed is False  # type: ignore[union-attr]

@@ -10,7 +10,7 @@ import pytest
 from turning import Counted, slow_steps
 
 from mioesim_async import slices
-from mioesim_async.slices import Steps, Turns, at_once, in_slices, turns
+from mioesim_async.slices import SharedSlice, Steps, at_once, in_slices, shared_slice
 
 
 def steps(count: int) -> Steps[int]:
@@ -55,32 +55,34 @@ async def test_short_work_takes_no_turn(hands: Hands) -> None:
     assert counted.turns == 0
 
 
-async def test_a_turn_is_over_after_two_milliseconds_of_everybody_s_work(hands: Hands) -> None:
-    turn = turns()
-    assert not turn.is_over()
+async def test_the_slice_is_used_up_after_two_milliseconds_of_all_work(
+    hands: Hands,
+) -> None:
+    shared = shared_slice()
+    assert not shared.is_used_up()
     hands.time += 0.0015
-    assert not turn.is_over()
+    assert not shared.is_used_up()
     hands.time += 0.001
-    assert turns().is_over(), "the turns of a loop are shared"
-    await turn.next()
-    assert not turn.is_over()
+    assert shared_slice().is_used_up(), "all work of a loop shares one slice"
+    await shared.wait_for_next()
+    assert not shared.is_used_up()
 
 
-async def test_after_a_pause_there_is_no_turn_to_wait_for(hands: Hands) -> None:
-    turn = turns()
-    assert not turn.is_over()
+async def test_after_a_pause_there_is_nothing_to_wait_for(hands: Hands) -> None:
+    shared = shared_slice()
+    assert not shared.is_used_up()
     hands.time += 1
     with Counted() as counted:
         assert await in_slices(steps(5)) == 5
     assert counted.turns == 0
 
 
-async def test_who_waits_for_a_turn_gets_it_before_those_who_came_later(hands: Hands) -> None:
+async def test_waiters_go_on_in_the_order_in_which_they_came(hands: Hands) -> None:
     order: list[str] = []
 
     async def work(name: str) -> None:
         for _ in range(3):
-            await turns().next()
+            await shared_slice().wait_for_next()
             order.append(name)
             hands.time += 0.003
 
@@ -99,8 +101,8 @@ async def test_one_who_works_on_and_on_starves_nobody(hands: Hands) -> None:
     async def others() -> None:
         nonlocal served
         while served < 20:
-            if turns().is_over():
-                await turns().next()
+            if shared_slice().is_used_up():
+                await shared_slice().wait_for_next()
             served += 1
             hands.time += 0.003
 
@@ -115,10 +117,10 @@ async def test_one_who_works_on_and_on_starves_nobody(hands: Hands) -> None:
 
 
 async def test_a_waiter_who_is_cancelled_costs_the_others_nothing(hands: Hands) -> None:
-    turn = turns()
-    turn.is_over()
+    shared = shared_slice()
+    shared.is_used_up()
     hands.time += 0.003
-    waiters = [asyncio.create_task(turn.next()) for _ in range(3)]
+    waiters = [asyncio.create_task(shared.wait_for_next()) for _ in range(3)]
     asyncio.get_running_loop().call_soon(waiters[1].cancel)
     await asyncio.wait(waiters)
     assert [waiter.cancelled() for waiter in waiters] == [False, True, False]
@@ -155,12 +157,12 @@ async def test_what_a_step_raises_comes_out() -> None:
         at_once(work())
 
 
-def test_each_loop_has_turns_of_its_own_and_none_is_kept_alive() -> None:
-    async def of_this_loop() -> tuple[Turns, weakref.ref[asyncio.AbstractEventLoop]]:
-        turn = turns()
-        assert turns() is turn
+def test_each_loop_has_a_slice_of_its_own_and_none_is_kept_alive() -> None:
+    async def of_this_loop() -> tuple[SharedSlice, weakref.ref[asyncio.AbstractEventLoop]]:
+        shared = shared_slice()
+        assert shared_slice() is shared
         await in_slices(steps(3))
-        return turn, weakref.ref(asyncio.get_running_loop())
+        return shared, weakref.ref(asyncio.get_running_loop())
 
     (one, loop), (other, _) = asyncio.run(of_this_loop()), asyncio.run(of_this_loop())
     assert one is not other

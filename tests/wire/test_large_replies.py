@@ -84,7 +84,7 @@ async def test_no_row_of_a_reply_with_far_too_many_is_read(
     def read(rows: list[Any], _: type | None = None) -> None:
         raise AssertionError(f"{len(rows)} rows were read")
 
-    monkeypatch.setattr(cards, "clean_rows", read)
+    monkeypatch.setattr(cards, "read_clean_rows", read)
     monkeypatch.setattr(cards, "reader_of", lambda _: read)
     sandbox.faults.add(answer(rows(MOST + 1)), QUERY)
     with pytest.raises(errors.ProtocolError, match="far more rows"):
@@ -236,7 +236,7 @@ def test_what_is_no_json_is_refused_in_steps(text: str) -> None:
 
 @pytest.fixture
 def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(envelopes, "AT_ONCE", 0)
+    monkeypatch.setattr(envelopes, "MAX_ONE_STEP", 0)
 
 
 @pytest.mark.usefixtures("_all_are_large")
@@ -253,7 +253,7 @@ def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_large_envelope_is_read_as_a_small_one(body: bytes) -> None:
-    large = at_once(parse_in_steps(body, exact=True, most_values=10**6))
+    large = at_once(parse_in_steps(body, exact=True, max_values=10**6))
     small = parse_envelope(body, exact=True)
     assert (large.code, large.message, large.data) == (small.code, small.message, small.data)
 
@@ -269,7 +269,7 @@ def test_a_large_envelope_is_read_as_a_small_one(body: bytes) -> None:
 )  # fmt: skip
 def test_what_is_wrong_with_a_large_body_is_told_as_of_a_small_one(body: bytes) -> None:
     with pytest.raises(ProtocolError) as large:
-        at_once(parse_in_steps(body, exact=True, most_values=10**6))
+        at_once(parse_in_steps(body, exact=True, max_values=10**6))
     with pytest.raises(ProtocolError) as small:
         parse_envelope(body, exact=True)
     assert (str(large.value), large.value.reason) == (str(small.value), small.value.reason)

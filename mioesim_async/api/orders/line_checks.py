@@ -23,7 +23,7 @@ from mioesim_async.wire.endpoints import (
     RENEW_CARD_BY_API_CODE,
     Endpoint,
 )
-from mioesim_async.wire.signing import MOST_ITEMS, Value
+from mioesim_async.wire.signing import MAX_ITEMS, Value
 from mioesim_async.wording import worded
 
 __all__ = [
@@ -384,9 +384,9 @@ def check_days(start: object, end: object) -> None:
 
 def _some(iccids: Iterable[str]) -> Steps[list[str]]:
     cleaned = [*chain.from_iterable((yield from iccids_in_steps(iccids)))]
-    if len(cleaned) > MOST_ITEMS:
+    if len(cleaned) > MAX_ITEMS:
         raise InvalidRequest(
-            f"{len(cleaned):,} ICCIDs are more than one request takes ({MOST_ITEMS:,})"
+            f"{len(cleaned):,} ICCIDs are more than one request takes ({MAX_ITEMS:,})"
         )
     return cleaned
 

@@ -26,7 +26,7 @@ from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, Journ
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.iccid import shown
 from mioesim_async.models.order_lines import OrderLine
-from mioesim_async.slices import Steps, at_once, in_slices, turns
+from mioesim_async.slices import Steps, at_once, in_slices, shared_slice
 from mioesim_async.transport.failures import is_fatal
 
 __all__ = ["PackageFinder", "PlannedLine", "ask_stock", "check_plan", "plan_line", "plan_lines"]
@@ -155,10 +155,10 @@ async def plan_lines(
         return await finder.find(line)
 
     planned: list[PlannedLine] = []
-    turn = turns()
+    shared = shared_slice()
     for number, line in enumerate(lines, start=1):
-        if turn.is_over():
-            await turn.next()
+        if shared.is_used_up():
+            await shared.wait_for_next()
         purchase = await in_slices(check(line))
         one, _ = await plan_line(line, purchase, find=find, entry_of=entry_of)
         one.number = number
