@@ -10,7 +10,7 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 from attrs import field, frozen
@@ -18,12 +18,13 @@ from cyclopts import Parameter
 
 from mioesim_async.cli.exit_status import NotLoggedIn
 from mioesim_async.cli.running import AboveZero, Flag
-from mioesim_async.client import ENVIRONMENT, MioEsimClient
-from mioesim_async.config import DEFAULT_BASE_URL, Credentials, Timeouts
+from mioesim_async.config import DEFAULT_BASE_URL, ENVIRONMENT, Credentials, Timeouts
 from mioesim_async.errors import ConfigurationError, MioEsimError
-from mioesim_async.tokens.file import FileTokenStore
 from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__ = [
     "ACCOUNT",
@@ -85,6 +86,10 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     Raises:
         ConfigurationError: If no account is configured, or it can't work.
     """
+    # These take longer to import than all that a command needs to show its help.
+    from mioesim_async.client import MioEsimClient
+    from mioesim_async.tokens.file import FileTokenStore
+
     if "order_journal" not in arguments:
         # SQLite takes as long to start as the smallest of the commands that need none.
         from mioesim_async.journal.sqlite import OrderJournal

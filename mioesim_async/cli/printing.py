@@ -24,6 +24,7 @@ __all__ = [
     "print_json",
     "print_lines",
     "print_table",
+    "print_text",
     "printable",
     "progress",
 ]
@@ -34,13 +35,20 @@ SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
 NARROWEST = 12
 """Characters that a column of text keeps, however narrow the terminal is."""
 
-HARMFUL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-HARMFUL_IN_JSON = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
+OVERRIDES = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Characters that change the direction of the text after them, or break lines."""
+
+HARMFUL = re.compile(rf"[\x00-\x1f\x7f-\x9f\ud800-\udfff{OVERRIDES}]")
+HARMFUL_IN_JSON = re.compile(rf"[\x7f-\x9f\ud800-\udfff{OVERRIDES}]")
 """What JSON takes as it is, and terminals and encoders don't."""
 
 
 def printable(text: str | None) -> str | None:
-    """Replace what no file or terminal should get: control characters and half characters."""
+    """Replace what no file or terminal should get.
+
+    These are control characters, with which text could move the cursor or hide itself, marks
+    that turn the direction of text, and half characters.
+    """
     # Plain text is most of it, and the pattern takes twice as long to find nothing.
     if text is None or (text.isascii() and text.isprintable()):
         return text
@@ -82,6 +90,11 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
     data = to_dict(value)
     text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
     print(HARMFUL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_text(text: str, *, file: IO[str] | None = None) -> None:
+    """Print one line that may hold words of the vendor's or the user's."""
+    print(printable(text), file=file)
 
 
 def print_table(

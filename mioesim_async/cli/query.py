@@ -10,7 +10,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from attrs import Factory, define, frozen
 from cyclopts import Parameter
@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from mioesim_async import errors
-from mioesim_async.api.sweep import CardStream
 from mioesim_async.cli.accounts import ACCOUNT, AccountOptions, client_for, logged_in
 from mioesim_async.cli.exit_status import ENDED_EARLY, FAILED, INTERRUPTED, OK, USAGE, EndedEarly
 from mioesim_async.cli.iccid_sources import Source, Wanted, open_source
@@ -29,9 +28,12 @@ from mioesim_async.cli.resume import READERS, Earlier, leave_out, take_over
 from mioesim_async.cli.running import AboveZero, Flag, NotNegative, Positive, app, guarded, say
 from mioesim_async.cli.targets import target_of
 from mioesim_async.cli.writers import WRITERS, Layout, Writer, columns_of
-from mioesim_async.client import MioEsimClient
 from mioesim_async.models.cards import CardOutcome
 from mioesim_async.transport.failures import meaning_of
+
+if TYPE_CHECKING:
+    from mioesim_async.api.sweep import CardStream
+    from mioesim_async.client import MioEsimClient
 
 __all__ = ["Format", "QueryOptions", "query_cards"]
 

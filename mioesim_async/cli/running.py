@@ -13,11 +13,11 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from mioesim_async import __version__, errors
 from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, OK, USAGE, EndedEarly
-from mioesim_async.cli.printing import printable
+from mioesim_async.cli.printing import print_text, printable
 from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
 from mioesim_async.transport.failures import meaning_of
@@ -64,6 +64,9 @@ COMMANDS = {
     "Pass account=": "Set MIOESIM_ACCOUNT, or account in the profile, to ",
     " or account=": " or to ",
     "Pass iter(...)": "Give them in a file (-f)",
+    "raise Timeouts(read=...)": "raise --timeout",
+    "raise Timeouts(attempt=...)": "raise --timeout",
+    "raise Timeouts(money=...)": "try again later",
     "Dialect({name}={value})": "{name} = {value} in the account's profile",
 }
 """What messages tell a Python user to do, and how the command does it."""
@@ -93,11 +96,10 @@ def _check_above(value: float | None, *, or_zero: bool) -> None:
 
 def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
     """Run a command, and turn what goes wrong into one line and an exit status."""
+    logger = logging.getLogger(None if debug else "mioesim_async")
+    logger.addHandler(_Harmless(logging.BASIC_FORMAT if debug else None))
     if debug:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-    elif logging.lastResort is not None:
-        # Looks sys.stderr up each time, so that warnings stand above a progress bar.
-        logging.getLogger("mioesim_async").addHandler(logging.lastResort)
+        logger.setLevel(logging.DEBUG)
     try:
         return _in_a_loop(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -107,12 +109,27 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
         return FAILED
     except (errors.MioEsimError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                print_text(line, file=sys.stderr)
         else:
             say(_one_line(error))
         return _status_of(error)
     finally:
         _drop_what_cannot_be_written()
+
+
+class _Harmless(logging.Handler):
+    """Writes log records to standard error, without what a terminal would obey."""
+
+    def __init__(self, format: str | None) -> None:  # noqa: A002 - as logging calls it
+        super().__init__(logging.NOTSET if format else logging.WARNING)
+        self.setFormatter(logging.Formatter(format))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record; standard error is looked up each time, above a progress bar."""
+        with suppress(OSError, ValueError):
+            for line in self.format(record).splitlines():
+                print_text(line, file=sys.stderr)
 
 
 def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -157,7 +174,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def say(message: str) -> None:
     """Tell a person something that is no result, in one line, if anybody is left to read it."""
     with suppress(OSError):
-        print(f"mioesim: {printable(' '.join(message.split()))}", file=sys.stderr)
+        print_text(f"mioesim: {' '.join(message.split())}", file=sys.stderr)
 
 
 def run(arguments: list[str]) -> int:
@@ -171,10 +188,24 @@ def run(arguments: list[str]) -> int:
                 arguments, exit_on_error=False, print_error=False, result_action="return_value"
             )
     except CycloptsError as error:
-        say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
+        say(_usage(error))
         return USAGE
+    except BrokenPipeError:
+        return FAILED
     except OSError as error:
         # Of installing the completion, the one command that runs without guarded().
         say(_one_line(error))
         return _status_of(error)
+    finally:
+        _drop_what_cannot_be_written()
     return result if isinstance(result, int) else OK
+
+
+def _usage(error: CycloptsError) -> str:
+    """Say what is wrong with a command line, and where to look."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownCommandError) and error.app is not None:
+        names = ", ".join(name for name in error.app if not name.startswith("-"))
+        text = f"{text.partition(' Available commands: ')[0]} The commands are {names}."
+    command = " ".join(["mioesim", *(error.command_chain or ())])
+    return f"{text} Try '{command} --help'."

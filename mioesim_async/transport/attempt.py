@@ -24,11 +24,14 @@ from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope, parse_envelope, parse_in_steps
 from mioesim_async.wire.masking import masked_start
 from mioesim_async.wire.signing import signed_query
+from mioesim_async.wording import worded
 
 __all__ = ["Sender"]
 
 JSON = "application/json"
 SMALL_BODY = 32 * 1024
+RAISE_ATTEMPT = "raise Timeouts(attempt=...)"
+RAISE_MONEY = "raise Timeouts(money=...)"
 
 
 class Sender:
@@ -178,11 +181,11 @@ class Sender:
         if progress.was_silent:
             return errors.AttemptTimeout(
                 f"{path}: the host sent nothing for {timer.silence:g} s; "
-                "try again later, or raise Timeouts(read=...)"
+                f"try again later, or {worded('raise Timeouts(read=...)')}"
             )
         return errors.AttemptTimeout(
             f"{path} was not answered within {timer.whole:g} s; "
-            f"try again later, or raise Timeouts({'money' if is_money else 'attempt'}=...)"
+            f"try again later, or {worded(RAISE_MONEY if is_money else RAISE_ATTEMPT)}"
         )
 
     def _refused(
