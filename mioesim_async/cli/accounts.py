@@ -16,7 +16,7 @@ import platformdirs
 from attrs import field, frozen
 from cyclopts import Parameter
 
-from mioesim_async.cli.exit_status import NotLoggedIn
+from mioesim_async.cli.exit_status import NOT_LOGGED_IN, EndedEarly
 from mioesim_async.cli.running import AboveZero, Flag
 from mioesim_async.config import DEFAULT_BASE_URL, ENVIRONMENT, Credentials, Timeouts
 from mioesim_async.errors import ConfigurationError, MioEsimError
@@ -121,7 +121,7 @@ async def logged_in(client: MioEsimClient) -> None:
     """Log in, before anything is asked or sent.
 
     Raises:
-        NotLoggedIn: If that failed, whatever the reason.
+        EndedEarly: If that failed, whatever the reason.
         ConfigurationError: If a setting can't work.
     """
     try:
@@ -129,9 +129,9 @@ async def logged_in(client: MioEsimClient) -> None:
     except ConfigurationError:
         raise
     except MioEsimError as error:
-        failed = NotLoggedIn(meaning_of(error).exit_status, error)
-        failed.args = (f"not logged in: {error}",)
-        raise failed from None
+        status = meaning_of(error).exit_status
+        what = "not logged in" if status == NOT_LOGGED_IN else "can't log in"
+        raise EndedEarly(status, f"{what}: {error}") from None
 
 
 def journal_path() -> Path:

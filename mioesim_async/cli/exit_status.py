@@ -11,7 +11,6 @@ __all__ = [
     "UNKNOWN",
     "USAGE",
     "EndedEarly",
-    "NotLoggedIn",
 ]
 
 OK = 0
@@ -33,13 +32,7 @@ class EndedEarly(MioEsimError):
         exit_status: What it ends with.
     """
 
-    def __init__(self, exit_status: int, error: MioEsimError) -> None:
+    def __init__(self, exit_status: int, message: str) -> None:
         """Say why."""
-        super().__init__(str(error))
+        super().__init__(message)
         self.exit_status = exit_status
-        for note in getattr(error, "__notes__", ()):
-            self.add_note(note)
-
-
-class NotLoggedIn(EndedEarly):
-    """The login did not succeed."""

@@ -25,7 +25,15 @@ from mioesim_async.cli.iccid_sources import Source, Wanted, open_source
 from mioesim_async.cli.output_files import OutputFile, refuse_same, write_whole
 from mioesim_async.cli.printing import amount, printable, progress
 from mioesim_async.cli.resume import READERS, Earlier, leave_out, take_over
-from mioesim_async.cli.running import AboveZero, Flag, NotNegative, Positive, app, guarded, say
+from mioesim_async.cli.running import (
+    AboveZero,
+    Flag,
+    NotNegative,
+    Positive,
+    app,
+    guarded,
+    say,
+)
 from mioesim_async.cli.targets import target_of
 from mioesim_async.cli.writers import WRITERS, Layout, Writer, columns_of
 from mioesim_async.models.cards import CardOutcome
@@ -202,13 +210,20 @@ class Run:
     started: float = Factory(time.monotonic)
     started_at: datetime = Factory(lambda: datetime.now(UTC))
     totals: Totals = Factory(Totals)
+    # A progress bar takes its place meanwhile.
+    _stdout: IO[str] = Factory(lambda: sys.stdout)
     _file: IO[Any] | None = None
     _writer: Writer | None = None
 
     @property
     def layout(self) -> Layout:
         """How the rows are laid out."""
-        return Layout(self.options.plain, tuple(self.source.columns), not self.earlier.file)
+        return Layout(
+            plain=self.options.plain,
+            columns=tuple(self.source.columns),
+            has_header=self.earlier.file is None,
+            to_file=self.output is not None,
+        )
 
     @property
     def writer(self) -> Writer:
@@ -216,7 +231,7 @@ class Run:
         if self._writer is None:
             writes = self.options.writes
             self._file = (
-                sys.stdout
+                self._stdout
                 if self.output is None
                 else self.output.open(
                     binary=writes == "parquet", append=self.earlier.file is not None
@@ -324,7 +339,9 @@ async def _sweep(run: Run) -> int:
         status = meaning_of(error).exit_status
         if status == FAILED:
             status = ENDED_EARLY
-        raise EndedEarly(status, error) from None
+        raise EndedEarly(
+            status, ". ".join([str(error), *getattr(error, "__notes__", ())])
+        ) from None
     finally:
         if ended:
             part = run.abandon()

@@ -23,7 +23,18 @@ from mioesim_async.cli.signals import stoppable
 from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wording import in_words
 
-__all__ = ["AboveZero", "Flag", "NotNegative", "Port", "Positive", "app", "guarded", "run", "say"]
+__all__ = [
+    "AboveZero",
+    "Flag",
+    "NotNegative",
+    "Port",
+    "Positive",
+    "app",
+    "guarded",
+    "one_line",
+    "run",
+    "say",
+]
 
 app = App(
     name="mioesim",
@@ -112,7 +123,7 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
             for line in traceback.format_exc().splitlines():
                 print_text(line, file=sys.stderr)
         else:
-            say(_one_line(error))
+            say(one_line(error))
         return _status_of(error)
     finally:
         _drop_what_cannot_be_written()
@@ -155,7 +166,8 @@ def _status_of(error: errors.MioEsimError | OSError) -> int:
     return USAGE if isinstance(error, WRONG_USAGE) else FAILED
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Say in one line what an error says, with its notes."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
@@ -194,7 +206,7 @@ def run(arguments: list[str]) -> int:
         return FAILED
     except OSError as error:
         # Of installing the completion, the one command that runs without guarded().
-        say(_one_line(error))
+        say(one_line(error))
         return _status_of(error)
     finally:
         _drop_what_cannot_be_written()

@@ -48,11 +48,13 @@ class Layout:
             spreadsheets, and text as it is.
         columns: Names of the columns that come from the input.
         has_header: Write the header of CSV; False where it is there already.
+        to_file: Write all rows of a table, and not only as many as a person reads.
     """
 
     plain: bool = False
     columns: tuple[str, ...] = ()
     has_header: bool = True
+    to_file: bool = False
 
 
 def columns_of(layout: Layout) -> list[str]:
@@ -271,10 +273,10 @@ class ParquetWriter:
 class TableWriter:
     """The first cards as a table for people."""
 
-    def __init__(self, file: IO[str], _: Layout) -> None:
+    def __init__(self, file: IO[str], layout: Layout) -> None:
         """Collect rows: for a terminal as many as a person reads, else all."""
         self._file = file
-        self._most = MAX_TABLE_ROWS if file is sys.stdout else sys.maxsize
+        self._most = sys.maxsize if layout.to_file else MAX_TABLE_ROWS
         self._rows: list[CardOutcome] = []
         self._more = 0
 

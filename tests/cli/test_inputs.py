@@ -27,7 +27,8 @@ TEXTS = st.lists(st.tuples(LINES, ENDS).map("".join), max_size=12)
 def line_by_line(text: str) -> list[str]:
     """What a file holds, the slow and obvious way."""
     found: list[str] = []
-    for line in text.removeprefix("\ufeff").split("\n"):
+    ends = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for line in ends.split("\n"):
         content = line.partition("#")[0].replace(";", ",")
         cells = [cell.strip() for cell in content.split(",")]
         found += [cell.removeprefix("=").strip("\"'") for cell in cells if cell]
@@ -47,6 +48,7 @@ def test_a_file_is_read_alike_in_blocks_and_line_by_line(
         source = asyncio.run(open_source(Wanted(file=file)))
         assert not hasattr(source.items, "__anext__")
         assert [*source.items] == line_by_line(text)
+        source.close()
 
 
 def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
@@ -63,11 +65,13 @@ def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    items = iter(asyncio.run(open_source(Wanted(file=pipe))).items)
+    source = asyncio.run(open_source(Wanted(file=pipe)))
+    items = iter(source.items)
     try:
         assert next(items) == ICCID
     finally:
         was_read.set()
     assert [*items] == [f"{ICCID[:-1]}2"]
+    source.close()
     writer.join(SECONDS)
     assert not writer.is_alive()
