@@ -1,7 +1,7 @@
-"""Every figure of README's section "Speed": printed, and in a JSON file, a chart and README.
+"""Measures every figure in README's section "Speed", and writes a JSON file, a chart and README.
 
-A figure is a ratio of two things that were measured in one run, in turns; the median of its
-rounds, and the lowest and highest of them. CPU is user and system time of the client's process.
+A figure compares two things that take turns in one run: the median of the rounds, with the
+lowest and the highest. CPU is user and system time of the client's process.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ TARGETS = {
     },
     ("detail",): {"hand-written detail": 1.3, "typed hand-written detail": 1.3},
 }
-"""What ours may cost at most, as a share of what each other contender costs."""
+"""Most CPU that the SDK may need, as a share of what each other contender needs."""
 
 
 @frozen
 class Figure:
-    """One figure: what was measured, against what, what must be reached, and what was."""
+    """One figure: what was measured, compared with what, its target, and its rounds."""
 
     name: str
     against: str
@@ -77,7 +77,7 @@ class Figure:
 
 @frozen
 class Effort:
-    """How much is measured."""
+    """How much to measure."""
 
     rounds: int
     batches: int
@@ -94,7 +94,7 @@ SHORT = Effort(2, 40, 0.1, 2_000, 1_000, 5_000, 1, 2)
 
 
 def cpu(loop: str, effort: Effort) -> dict[str, list[float]]:
-    """Measure the contenders in a process of their own: microseconds a request."""
+    """Measure the contenders in a separate process; return microseconds per request."""
     with answers() as url:
         command = [sys.executable, "-m", "benchmarks.cpu", url, "--loop", loop]
         command += ["--rounds", str(effort.rounds), "--batches", str(effort.batches)]
@@ -104,7 +104,7 @@ def cpu(loop: str, effort: Effort) -> dict[str, list[float]]:
 
 
 def against(took: Mapping[str, list[float]], one: str, other: str) -> list[float]:
-    """Return the ratio of two contenders, once a round."""
+    """Return the ratio of two contenders, one for each round."""
     return [ours / theirs for ours, theirs in zip(took[one], took[other], strict=True)]
 
 
@@ -152,10 +152,14 @@ def machine() -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="so little that only CI wants it")
+    parser.add_argument(
+        "--short", action="store_true", help="measure very little, to check that it runs"
+    )
     some = parser.add_mutually_exclusive_group()
     some.add_argument("--output", type=Path, help="a folder for the JSON file and the chart")
-    some.add_argument("--cpu", action="store_true", help="CPU on asyncio's loop; writes no file")
+    some.add_argument(
+        "--cpu", action="store_true", help="measure only CPU on asyncio's loop; write no file"
+    )
     options = parser.parse_args()
     effort = SHORT if options.short else FULL
     taken = machine()

@@ -1,6 +1,6 @@
-"""A host in a process of its own that sends prepared replies, so that it is never the bottleneck.
+"""A host in a separate process that sends prepared replies, so that it is never the bottleneck.
 
-What it reads of a request are the ICCIDs; the rest of each row was written before.
+It reads only the ICCIDs of a request; the rest of each row is prepared.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["ICCIDS_PER_BATCH", "answers", "iccid"]
 ICCIDS_PER_BATCH = 100
 BATCHES = 256
 CARDS_PER_ORDER = 5
-"""Cards of one order have their times in common. 256 batches hold 5,120 different ones, more than
-the client remembers."""
+"""Cards of one order have the same times. 256 batches hold 5,120 different times, more than the
+client caches."""
 
 HEAD = (
     "HTTP/1.1 200 OK\r\nContent-Type: application/json;charset=UTF-8\r\n"
     "Date: Mon, 05 Jan 2026 08:30:14 GMT\r\nContent-Length: {}\r\n\r\n"
 )
-FIRST = dt.datetime(2026, 1, 1)  # noqa: DTZ001 - the vendor names no zone either
+FIRST = dt.datetime(2026, 1, 1)  # noqa: DTZ001 - the vendor writes no zone either
 CODE = {"code": "LPA:1$smdp.example.com$QR-G-5C-1LS-1W1Z9P7", "sm_dp_address": "smdp.example.com"}
 
 
@@ -37,7 +37,7 @@ def iccid(number: int) -> str:
 
 
 def order(chance: random.Random) -> dict[str, object]:
-    """Make what the cards of an order have in common, in the sandbox's fields."""
+    """Make the fields that all cards of an order share."""
     start = FIRST + dt.timedelta(seconds=chance.randrange(200 * 86400))
     return {
         "data": f"{chance.choice((1, 3, 6, 20))}GB",
@@ -50,7 +50,7 @@ def order(chance: random.Random) -> dict[str, object]:
 
 
 def tail(chance: random.Random, common: dict[str, object]) -> bytes:
-    """Write a row from behind its ICCID on: nine fields."""
+    """Write the part of a row that follows its ICCID: nine fields."""
     fields = {
         "dpStatus": chance.choice(("ACTIVE", "ACTIVE", "ACTIVE", "Enable", "Disable")),
         **common,
@@ -69,7 +69,7 @@ def batch(chance: random.Random) -> list[bytes]:
 
 
 class Answers(asyncio.Protocol):
-    """One connection; requests are small and come one at a time."""
+    """One connection; it expects small requests, one at a time."""
 
     def __init__(self, batches: list[list[bytes]], detail: bytes, latency: float) -> None:
         self._batches = batches
@@ -131,10 +131,10 @@ async def serve(latency: float) -> None:
 
 @contextmanager
 def answers(latency: float = 0.0) -> Generator[str]:
-    """Run it beside the caller, and give its URL.
+    """Run the host in a separate process, and yield its URL.
 
     Args:
-        latency: Seconds that each answer takes, by a timer.
+        latency: Seconds before each answer.
     """
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.answers", "--latency", str(latency)],
@@ -156,7 +156,7 @@ def answers(latency: float = 0.0) -> Generator[str]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--latency", type=float, default=0.0)
-    # select() waits for microseconds where epoll waits for whole milliseconds.
+    # select() has finer time-outs than epoll, which waits for whole milliseconds.
     with asyncio.Runner(
         loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())
     ) as runner:

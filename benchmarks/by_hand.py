@@ -1,4 +1,4 @@
-"""What a good integrator writes to have the same CSV as ``mioesim query`` from dicts."""
+"""A hand-written script that writes the same CSV as ``mioesim query``, from dicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures as a bar chart, in SVG."""
+"""Draws the figures as a bar chart, in SVG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WIDTH, LEFT, BAR, GAP = 720, 170, 22, 12
 
 
 def chart(title: str, note: str, bars: Mapping[str, float], ours: frozenset[str]) -> str:
-    """Draw one bar for each value, the values beside them."""
+    """Draw one bar for each value, with the value beside it."""
     longest = max(bars.values())
     scale = (WIDTH - LEFT - 90) / longest
     height = 64 + len(bars) * (BAR + GAP) + 20

@@ -1,4 +1,4 @@
-"""CPU of each contender, in turns, in one process; prints microseconds a request as JSON."""
+"""Measures the contenders in turns, in one process; prints CPU microseconds a request as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.contenders import CONTENDERS, DETAILS, Job, batch
 __all__: list[str] = []
 
 SLOW = {"httpx + pydantic": 4, "requests": 4}
-"""These get a fraction of the requests, since they take long for each."""
+"""Contenders that make only a fraction of the requests, because each one takes long."""
 
 
 async def measure(url: str, rounds: int, batches: int, only: list[str]) -> dict[str, list[float]]:
@@ -25,8 +25,8 @@ async def measure(url: str, rounds: int, batches: int, only: list[str]) -> dict[
         for job in jobs.values():
             await job(
                 [batch(number) for number in range(16)]
-            )  # connections, the login, code that is compiled at its first use
-        # Each round goes through them in the other direction, so that none gains by its place.
+            )  # warms up: connections, the login, code that is compiled at its first use
+        # Each round reverses the order, so that none gains by its place.
         order = [*jobs.items()]
         for _ in range(rounds):
             order.reverse()
@@ -37,14 +37,14 @@ async def measure(url: str, rounds: int, batches: int, only: list[str]) -> dict[
 
 
 async def one_round(job: Job, count: int, name: str) -> float:
-    # ICCIDs are text that nobody has looked at yet, as they come from a file.
+    # New text objects, as if they were read from a file: nothing about them is cached.
     batches = [batch(number) for number in range(count)]
     gc.collect()
     began = time.process_time()
     found = await job(batches)
     used = time.process_time() - began
     if found != count * (1 if name in DETAILS else 100):
-        raise RuntimeError(f"{name} lost cards: {found} came of {count} requests")
+        raise RuntimeError(f"{name} lost cards: {found} from {count} requests")
     return used / count * 1e6
 
 

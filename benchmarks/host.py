@@ -1,4 +1,4 @@
-"""A sandbox in a process of its own: prints its URL, and ends when its standard input does."""
+"""A sandbox in a separate process: prints its URL, and ends when its standard input is closed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["host"]
 async def host(
     cards: int, *, trouble: bool = False, latency: float = 0.0, slow: str = ""
 ) -> AsyncIterator[str]:
-    """Run it beside the caller, and give its URL.
+    """Run the sandbox in a separate process, and yield its URL.
 
     Args:
         cards: How many cards its account has.
         trouble: Evict the token and answer 503 now and then.
-        latency: Seconds that each answer takes, by a timer.
-        slow: The one endpoint that takes so long; empty for all.
+        latency: Seconds before each answer.
+        slow: The only endpoint with that latency; empty for all.
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -54,7 +54,7 @@ async def serve(cards: int, *, trouble: bool, latency: float, slow: str) -> None
         while not ended.done():
             await asyncio.wait([ended], timeout=5)
             if trouble:
-                # Less often than what is taken for another user of the account.
+                # Not so often that the client raises TokenContention.
                 if sandbox.clock.monotonic() % 60 < 5:
                     sandbox.evict()
                 sandbox.faults.clear()

@@ -1,11 +1,11 @@
-"""Latency of single reads beside a sweep, and of orders beside card pages, against an idle client.
+"""Latency of single reads during a sweep, and of orders during other reads, against an idle client.
 
 Idle and busy take turns, and a ratio is the median of its rounds. The sweep is repeated until
-enough single reads were measured beside it. Two hosts are asked: one
-that answers as fast as its one core can, so that a sweep saturates it and a single read queues
-there, and one that takes a while, as hosts on the internet do.
+enough single reads were measured during it. Two hosts are measured: one answers as fast as its
+one core can, so that a sweep saturates it and single reads wait there; the other has a latency,
+as hosts on the internet have.
 
-Orders are measured with a journal, beside 300 pages that each wait a second for ``detail()``.
+Orders use a journal, while 300 web pages each wait a second for ``detail()``.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from mioesim_async.sandbox import Sandbox
 
 IDLE = "idle"
 PAUSE = 0.005
-"""Seconds between two single reads, as of a web application that is not overloaded."""
+"""Seconds between two single reads, as in a web application that is not overloaded."""
 
 
 PAGES = 300
 MAX_IN_FLIGHT = 32
 PAGE_SECONDS = 1.0
 SETTLING = 0.2
-"""Seconds for what was cancelled to end, and for what was started to be under way."""
+"""Seconds for cancelled tasks to end and for new tasks to start."""
 
 Rounds = dict[str, list[list[float]]]
-"""By the name of a load, the milliseconds that each call took beside it, a list for each round."""
+"""Milliseconds of each call, in a list for each round, by the name of the load."""
 
 
 async def measure(
@@ -85,7 +85,7 @@ async def run(cards: int, reads: int, rounds: int, concurrency: int, latency: fl
         async def sweep(name: str) -> None:
             while True:
                 began = time.perf_counter()
-                # A list is checked whole before the first byte is sent, a stream as it is read.
+                # A list is checked before anything is sent, an iterator as it is read.
                 items = iter(sandbox.iccids) if name.endswith("stream") else sandbox.iccids
                 async with client.cards.query_many(items, concurrency=concurrency) as outcomes:
                     async for outcome in outcomes:
@@ -137,8 +137,8 @@ async def orders(count: int, rounds: int) -> None:
                 took[IDLE].append(await buy(client, count // rounds))
                 pages: list[asyncio.Task[None]] = []
                 for number, iccid in enumerate(account.iccids):
-                    # Visitors don't come all at the same moment: the host would be busy with them.
-                    # Those who come when no more are let through wait in any case.
+                    # Start the pages one after another, or the host would be busy with all at once.
+                    # Pages above max_in_flight have to wait in any case.
                     if number <= MAX_IN_FLIGHT:
                         await asyncio.sleep(PAGE_SECONDS / MAX_IN_FLIGHT)
                     pages.append(asyncio.create_task(page(client, iccid)))

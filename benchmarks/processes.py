@@ -1,4 +1,4 @@
-"""Whole processes: what the command costs, and an import. (Linux: memory is in KiB.)"""
+"""Measures whole processes: the command, and imports. (Linux only: memory is in KiB.)"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ACCOUNT = {
 
 @frozen
 class Run:
-    """One process that has ended: CPU seconds, peak MiB, and what it said."""
+    """One process that has ended: CPU seconds, peak MiB, and its standard error."""
 
     cpu: float
     peak: float
@@ -46,8 +46,7 @@ _, status, usage = os.wait4(process.pid, 0)
 cpu = usage.ru_utime + usage.ru_stime
 print(json.dumps([os.waitstatus_to_exitcode(status), cpu, usage.ru_maxrss / 1024]))
 """
-"""Linux counts the memory of whoever starts a process as that process's own peak, so it is started
-by one that is small."""
+"""Linux counts the memory of the parent as a process's own peak, so a small process starts it."""
 
 
 def run(*arguments: str, **env: str) -> Run:
@@ -96,7 +95,7 @@ def command_against_script(folder: Path, rounds: int, cards: int) -> list[float]
 
 
 def growth(folder: Path, rounds: int, few: int, many: int) -> tuple[list[float], list[float]]:
-    """Compare many cards with few: MiB more at the peak, and the ratio of times per card."""
+    """Compare many cards with few: the difference of peak MiB, and the ratio of times per card."""
     small = write_iccids(folder / "few.txt", few)
     large = write_iccids(folder / "many.txt", many)
     output = folder / "out.csv"
@@ -111,7 +110,7 @@ def growth(folder: Path, rounds: int, few: int, many: int) -> tuple[list[float],
 
 
 def import_ratios(statement: str, rounds: int) -> list[float]:
-    """Compare the CPU of an import with that of aiohttp's, the bare interpreter's taken off."""
+    """Compare the CPU of an import with aiohttp's, both without the bare interpreter's."""
     run("-c", statement)
     ratios: list[float] = []
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""README's table of figures, written by the run that took them."""
+"""Writes README's table of figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START, END = "<!-- figures: python -m benchmarks -->\n", "<!-- end of figures --
 
 
 def section(report: Mapping[str, Any]) -> str:
-    """Write the figures as a table; the second loop's beside the first's."""
+    """Write the figures as a table, with the second event loop's beside the first's."""
     default, second, others = report["figures"].values()
     libraries = ", ".join(
         f"{name} {report['libraries'][name]}" for name in ("aiohttp", "orjson", "uvloop")

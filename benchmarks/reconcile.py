@@ -1,8 +1,8 @@
 """How long ``orders.reconcile`` takes for many open entries beside many other orders.
 
-Half of the entries were placed and their answers lost, half never arrived. The sandbox runs in a
-thread of the same process, so that its work is in the figures. It searches in three ways: by
-reference; without heeding references; and without showing any.
+Half of the entries were placed and their answers lost; the requests of the other half were lost.
+The sandbox runs in a thread of the same process, so the figures include its work. Each way in
+which a sandbox can search (``SEARCHES``) is measured.
 """
 
 from __future__ import annotations

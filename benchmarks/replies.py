@@ -1,7 +1,7 @@
-"""A host in a process of its own whose replies are as large, or as hostile, as its URL says.
+"""A host in a separate process; the ``base_url`` says how large or hostile its replies are.
 
-``http://127.0.0.1:PORT/KIND-SIZE`` is the ``base_url``: KIND is one of ``KINDS``, and SIZE is how
-many rows a reply has where the request does not say it.
+The ``base_url`` is ``http://127.0.0.1:PORT/KIND-SIZE``: KIND is one of ``KINDS``, and SIZE is how
+many rows a reply has if the request does not say it.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ USUAL: dict[str, Callable[[Asked, int], Any]] = {
 
 
 def usual(name: str, asked: Asked, size: int) -> Any:
-    """Answer as a vendor would, with so many rows."""
+    """Answer as the vendor would, with so many rows."""
     return USUAL[name](asked, size) if name in USUAL else order(1, size)
 
 
@@ -185,7 +185,7 @@ class Host:
         make, rows = KINDS[kind], int(size or 1)
         if "iccids" in asked or "iccid" in asked:
             return make(name, asked, rows)
-        # Large ones take long to write, and are asked for often.
+        # Kept, since large replies take long to make.
         key = kind, name, rows
         if key not in self._made:
             self._made[key] = make(name, asked, rows)
@@ -227,7 +227,7 @@ async def main() -> None:
 
 @contextmanager
 def replies() -> Generator[str]:
-    """Run it beside the caller, and give its URL, without a kind."""
+    """Run the host in a separate process, and yield its URL, without a kind."""
     with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.replies"],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Full speed for minutes, with evictions and 503s: is anything growing? (Linux.)"""
+"""Runs sweeps for minutes, with evictions and 503s, and checks that nothing grows. (Linux only.)"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CARDS = 20_000
 
 @frozen
 class Sample:
-    """What the process holds; memory in MiB."""
+    """Resources of the process; memory in MiB."""
 
     memory: float
     tasks: int
@@ -36,7 +36,7 @@ def sample() -> Sample:
     for entry in Path("/proc/self/fd").iterdir():
         try:
             targets.append(str(entry.readlink()))
-        except FileNotFoundError:  # the listing's own
+        except FileNotFoundError:  # the descriptor of this listing
             continue
     return Sample(
         pages * os.sysconf("SC_PAGE_SIZE") / 2**20,
@@ -47,7 +47,7 @@ def sample() -> Sample:
 
 
 def is_flat(samples: list[Sample]) -> dict[str, bool]:
-    """Compare the last third's highest values with the first third's, after the warm-up."""
+    """Compare the highest values of the last third with those of the first, without the warm-up."""
     warm = samples[1:] if len(samples) > 3 else samples
     third = max(1, len(warm) // 3)
 

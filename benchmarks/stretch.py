@@ -1,10 +1,10 @@
-"""The longest stretch of each public call: CPU in which the event loop does not turn.
+"""Measures for each public call how long it blocks the event loop at most, in CPU time.
 
-A stretch is the CPU time of the whole process between two turns of the loop, threads included,
-since they keep the interpreter's lock; what the garbage collector takes is left out. Each call is
-made several times, and the figure is the median of its longest stretches. A call may take 5 ms, or
-25 ms for each MiB of a reply about more than 100 things; a report of 200,000 cards may take 10 ms,
-since its dict grows in one piece. A line that ends in MISSED took longer.
+A stretch is the CPU time of the whole process between two turns of the loop. It includes threads,
+since they hold the interpreter's lock, but not the garbage collector. Each call is made several
+times, and the figure is the median of its longest stretches. The limit is 5 ms, or 25 ms for each
+MiB of a reply about more than 100 things, or 10 ms for a report of 200,000 cards, whose dict grows
+in one piece. A line that ends in MISSED took longer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Stretch:
     """
 
     def __init__(self, pause: float = 0.0) -> None:
-        """Let replies pile up for so many seconds in each turn; sleeping takes no CPU."""
+        """Sleep for so many seconds in each turn, so that several replies wait."""
         self.longest = 0.0
         self._pause = pause
         self._collecting = self._collected = 0.0
@@ -96,7 +96,7 @@ class Stretch:
 
 @frozen
 class Case:
-    """One call: its name, what it is given, the host's kind of reply, and what it may take."""
+    """One call: its name, its input, the host's kind of reply, and its limit in milliseconds."""
 
     name: str
     given: str
@@ -126,7 +126,7 @@ async def drain(stream: Any) -> None:
 
 
 async def some_of(stream: Any) -> None:
-    """Take a few outcomes, and leave the rest."""
+    """Read a few outcomes, and close the stream."""
     async with stream:
         for _ in range(100):
             await anext(stream, None)
@@ -144,7 +144,7 @@ def list_calls(iccids: list[str]) -> Iterator[tuple[str, Call]]:
     yield "cards.query", lambda c: c.cards.query(iccids)
     yield "cards.query_many", lambda c: drain(c.cards.query_many(iccids))
     yield "cards.query_all", lambda c: c.cards.query_all(iccids)
-    # Each of its cards is a request.
+    # Each card is a request, so only some are read.
     yield "cards.details, some of", lambda c: some_of(c.cards.details(iccids))
     yield "fan_out", lambda _: drain(fan_out(iccids, nothing))
 
@@ -306,7 +306,7 @@ def cases(short: bool) -> Iterator[Case]:
 
 
 async def measure(case: Case, url: str, folder: Path, times: int) -> float:
-    """Make the call with a client that has its token, and return the median stretch."""
+    """Make the call with a client that is logged in, and return the median stretch."""
     longest: list[float] = []
     for number in range(times):
         manager = SessionManager(limits=PoolLimits(total=200))
@@ -331,7 +331,7 @@ async def measure(case: Case, url: str, folder: Path, times: int) -> float:
                     result = await case.call(client)
                 except errors.MioEsimError as error:
                     result = error
-            # What the caller got is freed by the caller.
+            # Freed outside the measurement, since the caller frees it.
             del result
             longest.append(held.longest)
     return statistics.median(longest)
@@ -351,12 +351,14 @@ async def run(short: bool, times: int, only: str) -> None:
                 f"{what} {held:8.2f} ms (at most {case.limit:.0f}) {'MISSED' if is_over else ''}",
                 flush=True,
             )
-    print(f"{missed} calls held the loop for longer than they may")
+    print(f"{missed} calls blocked the loop for longer than their limit")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--short", action="store_true", help="so little that only CI wants it")
+    parser.add_argument(
+        "--short", action="store_true", help="measure very little, to check that it runs"
+    )
     parser.add_argument("--times", type=int, default=3, help="of each call")
     parser.add_argument("--only", default="", help="calls whose line holds this text")
     options = parser.parse_args()

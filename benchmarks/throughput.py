@@ -1,7 +1,7 @@
-"""Cards per second against the ideal, for hosts that take a while.
+"""Cards per second against the ideal, for hosts with a latency.
 
-The ideal is as many batches at once as allowed, each as long under way as a single GET that
-nothing competes with. That is measured in each round: a timer of 5 ms takes 5.5 on some machines.
+In the ideal, ``concurrency`` batches run at all times, and each takes as long as a single GET on an
+idle machine. Each round measures that GET, since a timer of 5 ms takes 5.5 ms on some machines.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SINGLE_GETS = 15
 
 @frozen
 class Setting:
-    """A host, how it is asked, and what share of the ideal must be reached."""
+    """The host's latency, the concurrency, and the share of the ideal that must be reached."""
 
     latency: float
     concurrency: int
@@ -43,7 +43,7 @@ SETTINGS = (
 
 
 def throughput(setting: Setting, rounds: int, waves: int) -> list[float]:
-    """Return the share of the ideal, once a round."""
+    """Return the share of the ideal, one for each round."""
     with answers(setting.latency) as url:
         return asyncio.run(_measure(url, setting, rounds, waves))
 
@@ -71,7 +71,7 @@ async def _measure(url: str, setting: Setting, rounds: int, waves: int) -> list[
 
 
 async def single_get(url: str) -> float:
-    """Return the seconds that one batch takes, read and thrown away."""
+    """Return the seconds that one batch takes if its reply is only read."""
     took: list[float] = []
     async with aiohttp.ClientSession() as session:
         for _ in range(1 + SINGLE_GETS):

@@ -1,11 +1,11 @@
-"""The way of one call through the package: how many functions in how many files, and how deep.
+"""Counts the functions and files of the package that one call runs.
 
     python -m benchmarks.trace [--list]
 
-Each call is made once to warm up, and then once more under `sys.setprofile`, on a client that is
-logged in. What a function is counted by is its code: one that runs for each of 250 cards is one
-function. Comprehensions are left out, since newer Pythons run them in their function. The sandbox
-runs in a thread of its own, which isn't traced.
+Each call is made once to warm up, and then once more under `sys.setprofile`, with a client that is
+logged in. A function counts once, also if it runs for each of 250 cards. Comprehensions are left
+out, since newer Pythons run them in their function. The sandbox runs in a thread of its own, which
+isn't traced.
 """
 
 from __future__ import annotations

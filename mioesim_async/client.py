@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MioEsimClient"]
 
-TRUTHS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 class MioEsimClient(Closing):
@@ -178,7 +178,7 @@ class MioEsimClient(Closing):
         if account := os.environ.get("MIOESIM_ACCOUNT"):
             overrides.setdefault("account", account)
         if allowed := os.environ.get("MIOESIM_ALLOW_INSECURE_HTTP"):
-            overrides.setdefault("allow_insecure_http", _truth(allowed))
+            overrides.setdefault("allow_insecure_http", _boolean(allowed))
         if (proxy := os.environ.get("MIOESIM_PROXY")) and "session_manager" not in overrides:
             overrides.setdefault("proxy", proxy)
         place = os.environ.get("MIOESIM_TOKEN_STORE")
@@ -283,10 +283,10 @@ class MioEsimClient(Closing):
         return self._caller.stats()
 
 
-def _truth(text: str) -> bool:
-    if text.strip().lower() not in TRUTHS:
+def _boolean(text: str) -> bool:
+    if text.strip().lower() not in BOOLEANS:
         raise ConfigurationError("MIOESIM_ALLOW_INSECURE_HTTP must be 1 or 0")
-    return TRUTHS[text.strip().lower()]
+    return BOOLEANS[text.strip().lower()]
 
 
 def _redis_store(url: str) -> RedisTokenStore:

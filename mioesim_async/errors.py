@@ -17,7 +17,7 @@
     ├── SpendLimitReached         the next line would exceed max_spend
     ├── TransportError            the network or an HTTP status
     │   ├── ConnectError          nothing was sent
-    │   ├── ConnectionLost        broken after a byte may have left
+    │   ├── ConnectionLost        broken after a byte may have been sent
     │   ├── AttemptTimeout        one attempt took too long (also a TimeoutError)
     │   └── HttpStatusError       a status other than 2xx and 429
     └── ApiError                  the vendor answered with a code other than success
@@ -303,7 +303,7 @@ class ConnectError(TransportError):
 
 
 class ConnectionLost(TransportError):
-    """The connection broke after a byte may have left."""
+    """The connection broke after a byte may have been sent."""
 
 
 class AttemptTimeout(TransportError, TimeoutError):

@@ -22,12 +22,7 @@ class _Named(dict[str, object]):
 
 
 def worded(text: str, /, **values: object) -> str:
-    """Return a part of a message, replaced if ``in_words`` says so.
-
-    Args:
-        text: The part. A ``{name}`` in it stands for one of ``values``, or else for an argument.
-        **values: Values to put in.
-    """
+    """Return a part of a message; a ``{name}`` in it is one of ``values``, or an argument."""
     return _words.get().get(text, text).format_map(_Named(values))
 
 

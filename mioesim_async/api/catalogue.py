@@ -128,7 +128,7 @@ class Catalogue(Group):
                 self._listed(stats, pace, deadline),
                 ask,
                 batch_size=1,
-                concurrency=pace.max_limit,
+                concurrency=pace.cap,
                 max_outage=MAX_OUTAGE,
                 probe=partial(ask, probe=True),
                 # A probe asks for a SKU that the host is known to answer.

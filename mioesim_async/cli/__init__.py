@@ -14,7 +14,7 @@ def main() -> None:
 
         sys.exit(run(sys.argv[1:]))
     except KeyboardInterrupt:
-        # In the moment before or after the command itself looks out for it.
+        # Before the command handles the signal, or after it has stopped handling it.
         sys.exit(130)
     except ModuleNotFoundError as error:
         if error.name not in ("cyclopts", "platformdirs", "rich"):

@@ -40,7 +40,7 @@ __all__ = [
 
 
 COMMAND_SECONDS = 30.0
-"""How long a command may take to print a secret; it may ask a person first."""
+"""How long a ``password_command`` may take; it may ask a person for a passphrase."""
 
 ROOT = 0
 SECRETS = ("password", "secret_key")
@@ -52,15 +52,15 @@ DIALECT = ("signature", "login_encoding", "read_method", "batch_parameter")
 @Parameter(name="*")
 @frozen
 class AccountOptions:
-    """Which account, and how its host is reached.
+    """Which account to use, and how to reach its host.
 
     Attributes:
-        profile: The account of this name in profiles.toml.
-        proxy: URL of an HTTP proxy, such as http://proxy:3128; else MIOESIM_PROXY, else that of
-            the profile.
-        timeout: Seconds that the host may be silent; it has twice as long for a whole reply.
-        allow_insecure_http: Allow a host by http:// that is not this machine. Password, token
-            and activation codes then travel in clear.
+        profile: Name of the account in profiles.toml.
+        proxy: URL of an HTTP proxy, such as http://proxy:3128. Without it, MIOESIM_PROXY or the
+            profile's proxy is used.
+        timeout: Seconds that the host may be silent. A whole reply may take twice as long.
+        allow_insecure_http: Allow an http:// host other than this machine. Password, token and
+            activation codes are then sent unencrypted.
     """
 
     profile: str | None = None
@@ -70,28 +70,29 @@ class AccountOptions:
 
 
 ACCOUNT = AccountOptions()
-"""The options, none of them given."""
+"""The options if none is given."""
 
 
 def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     """Make a client that shares its token and its journal with other runs on this machine.
 
-    The account is that of the profile, else of the profile that ``MIOESIM_PROFILE`` names,
-    else of the environment, else of the default profile. Token and journal keep accounts apart.
+    The account comes from ``options.profile``, else from the profile that ``MIOESIM_PROFILE``
+    names, else from the environment, else from the default profile. Token store and journal keep
+    accounts apart.
 
     Args:
         options: Which account.
-        **arguments: Of ``MioEsimClient``, which win.
+        **arguments: Arguments of ``MioEsimClient``; they override everything else.
 
     Raises:
-        ConfigurationError: If no account is configured, or it can't work.
+        ConfigurationError: If no account is configured, or one of its settings can't work.
     """
-    # These take longer to import than all that a command needs to show its help.
+    # Imported late: they take longer to import than all that a command needs for its help.
     from mioesim_async.client import MioEsimClient
     from mioesim_async.tokens.file import FileTokenStore
 
     if "order_journal" not in arguments:
-        # SQLite takes as long to start as the smallest of the commands that need none.
+        # Imported late: a command without a journal would wait for it.
         from mioesim_async.journal.sqlite import OrderJournal
 
         arguments["order_journal"] = OrderJournal(journal_path())
@@ -103,7 +104,7 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     proxy = options.proxy
     if (name := _chosen(options.profile)) is not None:
         profile = read_profile(name)
-        # All of it, so that nothing of the environment's account gets mixed in.
+        # All settings of the profile, so that none comes from the environment's account.
         arguments.setdefault("credentials", profile.credentials)
         arguments.setdefault("base_url", profile.base_url)
         arguments.setdefault("account", profile.account)
@@ -118,10 +119,10 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
 
 
 async def logged_in(client: MioEsimClient) -> None:
-    """Log in, before anything is asked or sent.
+    """Log in, before the command sends anything else.
 
     Raises:
-        EndedEarly: If that failed, whatever the reason.
+        EndedEarly: If the login failed, for any reason.
         ConfigurationError: If a setting can't work.
     """
     try:
@@ -135,13 +136,13 @@ async def logged_in(client: MioEsimClient) -> None:
 
 
 def journal_path() -> Path:
-    """Return where the journal of orders is."""
+    """Return the path of the order journal."""
     return platformdirs.user_state_path("mioesim_async") / "orders.db"
 
 
 def _chosen(profile: str | None) -> str | None:
     if profile is not None and not profile.strip():
-        # Most likely a variable of the shell that is not set: any other account is the wrong one.
+        # Most likely an unset shell variable. Any other account would be the wrong one.
         raise ConfigurationError("--profile has no name; name an account, or leave it out")
     name = profile or os.environ.get("MIOESIM_PROFILE")
     if name or any(os.environ.get(variable) for variable in ENVIRONMENT.values()):
@@ -156,15 +157,15 @@ def _chosen(profile: str | None) -> str | None:
 
 @frozen
 class Profile:
-    """One account of the file.
+    """One account of profiles.toml.
 
     Attributes:
-        credentials: The account, its secrets fetched.
-        base_url: Its host.
-        account: What it is called in token store and journal, or None.
+        credentials: Phone number, password and secret key.
+        base_url: The host.
+        account: Label of the account in token store and journal, or None.
         proxy: URL of an HTTP proxy, or None. Left out of ``repr``: it may hold a password.
         allow_insecure_http: Allow ``http://`` to another machine.
-        dialect: How its host wants to be spoken to, as far as the profile says.
+        dialect: The settings of ``Dialect`` that the profile names.
     """
 
     credentials: Credentials
@@ -176,7 +177,7 @@ class Profile:
 
 
 def profiles_path() -> Path:
-    """Return where profiles are: ``MIOESIM_PROFILES``, else the user's config directory."""
+    """Return the path of profiles.toml: ``MIOESIM_PROFILES``, else in the user's config folder."""
     named = os.environ.get("MIOESIM_PROFILES")
     if named:
         return Path(named).expanduser()
@@ -184,7 +185,7 @@ def profiles_path() -> Path:
 
 
 def default_profile() -> str | None:
-    """Return the name of the profile that the file makes the default, or None.
+    """Return the name of the default profile, or None.
 
     Raises:
         ConfigurationError: If the file is there and can't be used.
@@ -194,7 +195,7 @@ def default_profile() -> str | None:
 
 
 def read_profile(name: str) -> Profile:
-    """Read one profile and fetch its secrets; a command that prints one is run now.
+    """Read one profile, and fetch its secrets from the environment or from commands.
 
     Raises:
         ConfigurationError: If there is no such profile, or it can't be used. No message
@@ -228,7 +229,6 @@ def read_profile(name: str) -> Profile:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read the file, unless others may."""
     with path.open("rb") as file:
         found = os.fstat(file.fileno())
         if os.name == "posix":
@@ -240,12 +240,14 @@ def _read(path: Path) -> dict[str, Any]:
     _refuse_unknown(document, ("default", "profiles"), str(path))
     profiles = document.get("profiles", {})
     if not isinstance(profiles, dict) or not isinstance(document.get("default", ""), str):
-        raise ConfigurationError(f"{path} has [profiles.NAME] tables, and perhaps default = 'NAME'")
+        raise ConfigurationError(
+            f"{path} must have [profiles.NAME] tables, and may have default = 'NAME'"
+        )
     return document
 
 
 def _check_access(path: Path, found: os.stat_result) -> None:
-    """Refuse a file that others may read, or that somebody else may have written."""
+    """Refuse a file that other users can read, or that another user owns."""
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise ConfigurationError(
             f"other users may read {path}, which holds secrets; "
@@ -259,10 +261,9 @@ def _check_access(path: Path, found: os.stat_result) -> None:
 
 
 def _checked(row: Any, at: str) -> tuple[dict[str, str], dict[str, bool]]:
-    """Check the keys of a profile and what each holds; return its texts and its flags."""
     if not isinstance(row, dict):
         raise ConfigurationError(f"{at} must be a table")
-    ways = [secret + way for secret in SECRETS for way in WAYS]
+    ways = [secret + way for secret in SECRETS for way in SECRET_READERS]
     _refuse_unknown(row, ("phone_number", *PLAIN, *ways, *DIALECT, *FLAGS), at)
     texts = {key: value for key, value in row.items() if key not in FLAGS}
     if wrong := [key for key, value in texts.items() if not isinstance(value, str) or not value]:
@@ -281,19 +282,19 @@ def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], at: str) -
 
 
 def _secret(secret: str, row: Mapping[str, str], at: str) -> str:
-    given = [secret + way for way in WAYS if secret + way in row]
+    given = [secret + way for way in SECRET_READERS if secret + way in row]
     if len(given) != 1:
         found = f"has {' and '.join(given)}" if given else f"has no {secret}"
-        choices = ", ".join(secret + way for way in WAYS)
+        choices = ", ".join(secret + way for way in SECRET_READERS)
         raise ConfigurationError(f"{at} {found}; it needs one of {choices}")
     (key,) = given
-    return WAYS[key.removeprefix(secret)](row[key], f"{key} of {at}")
+    return SECRET_READERS[key.removeprefix(secret)](row[key], f"{key} of {at}")
 
 
 def _from_environment(name: str, at: str) -> str:
     value = os.environ.get(name)
     if not value:
-        # The name is not repeated: who mistakes the key writes the secret there.
+        # The name is not repeated: the user may have written the secret itself here.
         raise ConfigurationError(f"{at} names an environment variable that is not set")
     return value
 
@@ -327,9 +328,9 @@ def _from_command(command: str, at: str) -> str:
     raise ConfigurationError(f"{at} {reason}") from None
 
 
-WAYS: Mapping[str, Callable[[str, str], str]] = {
+SECRET_READERS: Mapping[str, Callable[[str, str], str]] = {
     "": lambda value, _: value,
     "_env": _from_environment,
     "_command": _from_command,
 }
-"""How a profile may give a secret, by the end of its key."""
+"""How to get a secret, by the ending of its key in the profile."""

@@ -1,4 +1,4 @@
-"""``mioesim card``, ``history``, ``qr`` and ``pdf``: one card, and what its customer gets."""
+"""``mioesim card``, ``history``, ``qr`` and ``pdf``: one card, and what to give its customer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from mioesim_async.api.orders.line_checks import check_email, check_text, gather
+from mioesim_async.api.orders.line_checks import check_email, check_text, run_checks
 from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import (
@@ -49,7 +49,7 @@ ENDINGS = {".svg": "svg", ".png": "png", ".html": "html", ".htm": "html", ".txt"
 
 
 class NothingToShow(MioEsimError):
-    """There is no activation code, or none that can be drawn: no fault of the user's."""
+    """No card has an activation code that can be shown; the command line itself is right."""
 
 
 @app.command
@@ -93,7 +93,7 @@ def _lines(found: CardDetail, *, show_activation: bool) -> list[tuple[str, Any]]
 
 @app.command
 def history(iccid: str, *, common: Common = COMMON) -> int:
-    """List the plans that a card had.
+    """List the plans that a card has had.
 
     Args:
         iccid: The card.
@@ -145,17 +145,17 @@ def qr(
 ) -> int:
     """Show the QR code of a card, or of each card of an order, for the customer to scan.
 
-    Whoever sees it can use the eSIM. A file holds the code, also without
-    --show-activation, and gets mode 0600.
+    Whoever sees it can use the eSIM. A file gets the code even without --show-activation, and
+    has mode 0600.
 
     Args:
-        card_or_order: An ICCID, or an order number, which starts with a letter.
-        output: Write to a file: .svg or .png for one card's QR code, .html for the
-            customer's page, .txt for the customer's text.
-        text: Make the customer's text instead: codes and links; to print it, add
+        card_or_order: An ICCID or an order number. Order numbers start with a letter.
+        output: Write to a file: .svg or .png for one card's QR code, .html for a page for the
+            customer, .txt for a text for the customer.
+        text: Make a text for the customer, with codes and links. To print it, add
             --show-activation.
-        html: Make the customer's page instead; to print it, add --show-activation.
-        show_activation: Print activation codes as text, too.
+        html: Make a page for the customer. To print it, add --show-activation.
+        show_activation: Print activation codes as text too.
         common: Options of every command.
     """
 
@@ -180,21 +180,21 @@ def qr(
         else:
             for sheet in sheets:
                 _print_qr(sheet, show_activation=show_activation)
-        return _tell_of_problems(sheets)
+        return _report_problems(sheets)
 
     return common.run(work)
 
 
 def _kind(output: Path | None, *, text: bool, html: bool) -> str | None:
-    """Tell what is to be made; None for a QR code in the terminal."""
+    """Return what to make; None for a QR code in the terminal."""
     if text and html:
-        raise InvalidRequest("--text and --html exclude each other")
+        raise InvalidRequest("--text and --html can't be used together; give one of them")
     asked = "text" if text else "html" if html else None
     if output is None or asked is not None:
         return asked
     ending = output.suffix.lower()
     if ending not in ENDINGS:
-        raise InvalidRequest(f"{output.name} ends in none of {', '.join(ENDINGS)}")
+        raise InvalidRequest(f"{output.name} must end in one of {', '.join(ENDINGS)}")
     return ENDINGS[ending]
 
 
@@ -227,7 +227,7 @@ def _only_code(source: CardDetail | Order) -> ActivationCode:
     return sheet.activation
 
 
-def _tell_of_problems(sheets: list[CustomerSheet]) -> int:
+def _report_problems(sheets: list[CustomerSheet]) -> int:
     """Name the cards without a QR code, and return the exit status."""
     with_problems = [sheet for sheet in sheets if sheet.problem]
     for what, cards in (
@@ -245,7 +245,7 @@ CONTENTS: dict[str, Callable[[CardDetail | Order], str | bytes]] = {
     "html": customer_html,
     "text": customer_text,
 }
-"""How to make what is asked for."""
+"""Makes the content, by its kind."""
 
 
 def _print_qr(sheet: CustomerSheet, *, show_activation: bool) -> None:
@@ -276,15 +276,15 @@ def pdf(
 ) -> int:
     """Print links to the PDFs of an order's cards, or have the vendor mail them.
 
-    Whoever opens a link or gets the mail sees the activation code and can use the eSIM. The
-    links are printed whole, with --json too. A mail is asked for before it is sent, and never
-    sent twice.
+    Whoever opens a link or gets the mail sees the activation code and can use the eSIM. Links
+    are printed in full, with --json too. The command asks before it has a mail sent, and never
+    sends it twice.
 
     Args:
         order_num: The order.
-        iccids: Only of these cards.
-        email: Have them mailed to this address.
-        yes: Don't ask.
+        iccids: Only the PDFs of these cards.
+        email: Have the vendor mail the PDFs to this address.
+        yes: Mail without asking.
         common: Options of every command.
     """
 
@@ -310,7 +310,7 @@ def pdf(
         return OK
 
     def first() -> None:
-        gather(
+        run_checks(
             partial(check_text, ORDER, order_num),
             *[partial(clean_iccid, iccid) for iccid in iccids],
             *[partial(check_email, address) for address in (email,) if address is not None],

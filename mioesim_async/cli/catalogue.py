@@ -43,8 +43,8 @@ def skus(text: str = "", *, groups: Annotated[bool, Flag] = False, common: Commo
     """List the SKUs: countries and regions for which packages are sold.
 
     Args:
-        text: Only those with this text in their name, or of this SKU id, country or group.
-        groups: By group, such as continents.
+        text: List only SKUs with this text in their name, or with this SKU id, country or group.
+        groups: List SKUs by group, such as continents.
         common: Options of every command.
     """
 
@@ -81,16 +81,16 @@ def packages(
     everything: Annotated[bool, Parameter(name="--all", negative="", show_default=False)] = False,
     common: Common = COMMON,
 ) -> int:
-    """List the packages of a SKU, or of all.
+    """List the packages of one SKU, or of all SKUs.
 
     Price and data of a day pass are for one day; the fee is added once for each card. The
     currency is not documented.
 
-    Exit status of --all: 1 if anything could not be read, so that the list is not complete.
+    Exit status of --all: 1 if the list is not complete, because something could not be read.
 
     Args:
         sku_id: The SKU, as ``mioesim skus`` lists it.
-        everything: Of every SKU.
+        everything: List the packages of every SKU.
         common: Options of every command.
     """
 

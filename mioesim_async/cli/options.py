@@ -1,4 +1,4 @@
-"""What the commands that open an account have in common."""
+"""Options and client of the commands that use an account."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["COMMON", "Common"]
 @Parameter(name="*")
 @frozen
 class Common(AccountOptions):
-    """Options of every such command.
+    """Options of every command that uses an account.
 
     Attributes:
         json: Print one JSON document instead of a table.
@@ -42,7 +42,7 @@ class Common(AccountOptions):
 
         Args:
             work: The command.
-            first: Is done before there is an event loop, such as asking a person: there,
+            first: Called before the event loop starts, for example to ask a person: there
                 Ctrl-C ends it at once.
         """
 
@@ -59,4 +59,4 @@ class Common(AccountOptions):
 
 
 COMMON = Common()
-"""The options, none of them given."""
+"""The options if none is given."""

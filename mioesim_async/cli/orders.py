@@ -1,4 +1,4 @@
-"""``mioesim orders``: look orders up, and find out what became of open ones."""
+"""``mioesim orders``: look up orders, and find out what happened to open ones."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from mioesim_async.models.plain import to_dict
 
 __all__ = ["open_orders", "reconcile_orders", "search_orders", "show_order"]
 
-group = App(name="orders", help="Look orders up, and find out what became of open ones.")
+group = App(name="orders", help="Look up orders, and find out what happened to open ones.")
 app.command(group)
 
-JOURNALS_OWN = ("account", "attempt", "fingerprint")
-"""Fields of an entry that mean something to the journal alone."""
+INTERNAL_FIELDS = ("account", "attempt", "fingerprint")
+"""Fields of an entry that only the journal needs; they are not printed."""
 
 
 @group.command
@@ -46,7 +46,7 @@ def show(
     show_activation: Annotated[bool, Flag] = False,
     common: Common = COMMON,
 ) -> int:
-    """Show an order with its cards, and what was used of their plans.
+    """Show an order with its cards and their data usage.
 
     Exit status: 0 done, 1 failed, 2 wrong usage, 3 not logged in, 130 interrupted.
 
@@ -70,15 +70,15 @@ def search(
     show_activation: Annotated[bool, Flag] = False,
     common: Common = COMMON,
 ) -> int:
-    """List all orders of a reference or of some days; the vendor may ignore the reference.
+    """List all orders with a reference or of some days; the vendor may ignore the reference.
 
-    Where the vendor doesn't show all that there are, it says how many are shown.
+    If the vendor doesn't return all orders, the command says how many it shows.
 
     Exit status: 0 done, 1 failed or not all shown, 2 wrong usage, 3 not logged in, 130 interrupted.
 
     Args:
         reference: Your reference.
-        start: First day in GMT+8, as 2027-01-31.
+        start: First day in GMT+8, such as 2027-01-31.
         end: Last day in GMT+8.
         show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
@@ -95,17 +95,17 @@ def reconcile(
     assume_absent_after: timedelta | None = None,
     common: Common = COMMON,
 ) -> int:
-    """Find out what became of the journal's open orders; buys nothing.
+    """Find out what happened to the journal's open orders; buys nothing.
 
-    An order is taken for ours only if it carries exactly our reference. What is not found
-    stays open, since the vendor's search may not heed references.
+    An order counts as yours only if it has exactly your reference. Orders that are not found stay
+    open, because the vendor's search may ignore references.
 
     Exit status: 0 nothing is open any more, 1 failed, 2 wrong usage, 3 not logged in,
     4 some stay open, 130 interrupted.
 
     Args:
-        assume_absent_after: Take what was not found for never bought once it is so old, such
-            as 24h or 2d, so that it may be sent again. Your risk.
+        assume_absent_after: Treat an order that was not found as never bought if it is older than
+            this, such as 24h or 2d. It may then be sent again, at your own risk.
         common: Options of every command.
     """
     return guarded(
@@ -119,7 +119,7 @@ def list_open(
     *,
     common: Common = COMMON,
 ) -> int:
-    """List the journal's open orders, which may have been bought; asks the vendor nothing.
+    """List the journal's open orders, which may have been bought; sends nothing.
 
     Exit status: 0 done, 1 failed, 2 wrong usage.
 
@@ -140,9 +140,9 @@ async def show_order(order_num: str, common: Common, *, show_activation: bool) -
         await logged_in(client)
         order = await client.orders.get(order_num)
         if (entry := await client.orders.entry_of_order(order.order_num)) is not None:
-            from mioesim_async.api.orders.purchase import claim
+            from mioesim_async.api.orders.purchase import set_reference
 
-            claim(order, entry.other_order_id)
+            set_reference(order, entry.other_order_id)
         try:
             usage = (await client.orders.usage(order_num=order_num)).rows
         except errors.MioEsimError as error:
@@ -208,7 +208,7 @@ async def search_orders(
     """List all orders that are found; return the exit status.
 
     Raises:
-        MioEsimError: If they can't be read, or not all of them, after those that were read.
+        MioEsimError: If not all orders could be read, after those that were read are printed.
     """
     failed: errors.MioEsimError | None = None
     async with client_for(common) as client:
@@ -227,7 +227,7 @@ async def search_orders(
         if show_activation:
             _print_codes(orders)
     if failed is not None or search.bad_rows:
-        total = "more, it isn't known how many," if search.total is None else search.total
+        total = "an unknown number" if search.total is None else search.total
         say(f"{len(orders)} of {total} shown")
     if failed is not None:
         raise failed
@@ -259,10 +259,10 @@ def _print_orders(orders: Iterable[Order]) -> None:
 
 
 async def reconcile_orders(assume_absent_after: timedelta | None, common: Common) -> int:
-    """Find out what became of open entries; return the exit status.
+    """Find out what happened to open entries; return the exit status.
 
     Raises:
-        MioEsimError: If the vendor can't be asked at all.
+        MioEsimError: If the search fails.
     """
     async with client_for(common) as client:
         await logged_in(client)
@@ -274,7 +274,7 @@ async def reconcile_orders(assume_absent_after: timedelta | None, common: Common
         cards = ", ".join(card.iccid for card in order.cards)
         print_text(f"{order.other_order_id}: bought, as order {order.order_num}: {cards}")
     for entry in report.absent:
-        print_text(f"{entry.other_order_id}: taken for never bought; it may be sent again")
+        print_text(f"{entry.other_order_id}: treated as never bought; it may be sent again")
     for entry in report.still_open:
         print_text(f"{entry.other_order_id}: still open: {entry.reason}")
     for candidate in report.candidates:
@@ -295,7 +295,7 @@ async def open_orders(common: Common) -> int:
     async with client_for(common) as client:
         entries = await client.orders.open_entries()
     if common.json:
-        print_json([_without_own(to_dict(one)) for one in entries])
+        print_json([_without_internal(to_dict(one)) for one in entries])
     elif not entries:
         print("Nothing is open.")
     else:
@@ -303,12 +303,12 @@ async def open_orders(common: Common) -> int:
             (fixed("Reference"), fixed("State"), fixed("Since (GMT+8)"), "What", number("Price")),
             [_open_row(one) for one in entries],
         )
-        say("find out what became of them with: mioesim orders reconcile")
+        say("to find out what happened to them, run: mioesim orders reconcile")
     return OK
 
 
-def _without_own(entry: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in entry.items() if name not in JOURNALS_OWN}
+def _without_internal(entry: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in INTERNAL_FIELDS}
 
 
 def _open_row(entry: JournalEntry) -> tuple[str, ...]:

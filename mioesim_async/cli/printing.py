@@ -30,33 +30,33 @@ __all__ = [
 ]
 
 SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
-"""Fields of models that hold the activation code, or lead to it."""
+"""Fields of models that hold the activation code, or a link to it."""
 
-NARROWEST = 12
-"""Characters that a column of text keeps, however narrow the terminal is."""
+MIN_TEXT_WIDTH = 12
+"""Least width of a column of text, in characters."""
 
-OVERRIDES = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-"""Characters that change the direction of the text after them, or break lines."""
+DIRECTIONS = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Characters that change the direction of the text after them, or that break lines."""
 
-HARMFUL = re.compile(rf"[\x00-\x1f\x7f-\x9f\ud800-\udfff{OVERRIDES}]")
-HARMFUL_IN_JSON = re.compile(rf"[\x7f-\x9f\ud800-\udfff{OVERRIDES}]")
-"""What JSON takes as it is, and terminals and encoders don't."""
+UNPRINTABLE = re.compile(rf"[\x00-\x1f\x7f-\x9f\ud800-\udfff{DIRECTIONS}]")
+UNPRINTABLE_IN_JSON = re.compile(rf"[\x7f-\x9f\ud800-\udfff{DIRECTIONS}]")
+"""Characters that JSON leaves as they are and that terminals or encoders can't take."""
 
 
 def printable(text: str | None) -> str | None:
     """Replace what no file or terminal should get.
 
-    These are control characters, with which text could move the cursor or hide itself, marks
-    that turn the direction of text, and half characters.
+    These are control characters, with which text could move the cursor or hide itself, characters
+    that change the direction of text, and lone surrogates.
     """
-    # Plain text is most of it, and the pattern takes twice as long to find nothing.
+    # Faster than the pattern, and enough for most texts.
     if text is None or (text.isascii() and text.isprintable()):
         return text
-    return HARMFUL.sub("\ufffd", text)
+    return UNPRINTABLE.sub("\ufffd", text)
 
 
 def fixed(title: str) -> Column:
-    """Make a column of ids or words that are never folded or cut."""
+    """Make a column of ids or words that are never wrapped or cut."""
     return Column(title, no_wrap=True)
 
 
@@ -83,17 +83,17 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
 
     Args:
         value: What to print.
-        show_activation: Whether activation codes, what leads to them, and ``extra``, which
-            may hold them, are printed too. Otherwise each is null, and another field such as
-            ``activation_hidden`` says whether there is one.
+        show_activation: Print activation codes, links to them, and ``extra``, which may hold
+            them. If False, each code or link is null, a field such as ``activation_hidden`` says
+            whether there is one, and ``extra`` is left out.
     """
     data = to_dict(value)
     text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
-    print(HARMFUL_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+    print(UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
 def print_text(text: str, *, file: IO[str] | None = None) -> None:
-    """Print one line that may hold words of the vendor's or the user's."""
+    """Print one line that may contain text of the vendor or of the user."""
     print(printable(text), file=file)
 
 
@@ -104,20 +104,20 @@ def print_table(
     title: str = "",
     file: IO[str] | None = None,
 ) -> None:
-    """Print rows for people, to standard output or a file; what is not known is left empty.
+    """Print a table, to standard output or a file; None is an empty cell.
 
-    Where the terminal is too narrow, text is folded, and ids and numbers stay whole: then
-    lines are longer than the terminal.
+    If the terminal is too narrow, text is wrapped, but ids and numbers are not: then lines are
+    longer than the terminal is wide.
     """
-    # Columns keep the cells of their table.
+    # A Column object keeps the cells of its table.
     own = [column.copy() if isinstance(column, Column) else column for column in columns]
     table = Table(*own, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        # Text, since the vendor's words are no markup.
+        # Text, so that rich doesn't read the vendor's text as markup.
         table.add_row(*[Text(_cell(cell)) for cell in row])
     for column in table.columns:
         cells = [cell_len(str(cell)) for cell in (column.header, *column.cells)]
-        column.min_width = max(cells) if column.no_wrap else min(max(cells), NARROWEST)
+        column.min_width = max(cells) if column.no_wrap else min(max(cells), MIN_TEXT_WIDTH)
         column.overflow = "fold"
     console = Console(file=file)
     needed = sum(column.min_width or 0 for column in table.columns) + 2 * len(table.columns) - 2
@@ -128,7 +128,7 @@ def print_table(
 
 
 def print_lines(entries: Iterable[tuple[str, Any]]) -> None:
-    """Print what is known of one thing, a line each; values are never folded."""
+    """Print labels with values, one a line; None is left out, and values are never wrapped."""
     known = [(label, _cell(value)) for label, value in entries if value is not None]
     width = max((len(label) for label, _ in known), default=0)
     console = Console()
@@ -141,18 +141,18 @@ def print_lines(entries: Iterable[tuple[str, Any]]) -> None:
 def progress(
     label: str, total: int | None, *, quiet: bool = False
 ) -> Generator[Callable[[int, int | None], None]]:
-    """Show a progress bar on a terminal; yield what takes the count and, if it changed, the total.
+    """Show a progress bar on a terminal; yield a function that takes the count and the total.
 
     Args:
-        label: Stands before the bar.
-        total: The count at its end, or None where nobody knows.
-        quiet: Show none: rows and a bar on one terminal would run into each other.
+        label: Text before the bar.
+        total: The count at the end, or None if it is not known.
+        quiet: Show no bar, because the terminal also shows rows.
     """
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda *_: None
         return
-    # Only a terminal has one.
+    # Imported late, since only a terminal needs it.
     from rich.progress import MofNCompleteColumn, Progress
 
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())

@@ -1,4 +1,4 @@
-"""Asking a person before something happens that can't be taken back."""
+"""Asks the user before something that can't be undone."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ import sys
 from typing import IO, Any
 
 from mioesim_async.cli.printing import printable
-from mioesim_async.cli.signals import handled
+from mioesim_async.cli.signals import handling_signals
 from mioesim_async.errors import InvalidRequest, MioEsimError
 
 __all__ = ["Declined", "Interrupted", "check_can_ask", "confirm"]
 
 
 class Declined(MioEsimError):
-    """A person said no."""
+    """The user answered no."""
 
 
 class Interrupted(Declined):
-    """A person pressed Ctrl-C instead of an answer."""
+    """The user pressed Ctrl-C instead of answering."""
 
 
 def check_can_ask() -> None:
-    """Find out early whether there is somebody to ask.
+    """Check early that there is a terminal to ask on.
 
     Raises:
         InvalidRequest: If there is no terminal.
     """
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         raise InvalidRequest(
-            "there is no terminal to ask on, so nothing was done; add --yes if it is meant"
+            "there is no terminal to ask on, so nothing was done; add --yes to go on without asking"
         )
 
 
 def confirm(question: str) -> None:
-    """Ask on the terminal; only ``y`` or ``yes`` is a yes, and Ctrl-C and Ctrl-D are a no.
+    """Ask on the terminal; go on only if the answer is ``y`` or ``yes``.
 
-    It blocks, and may do so inside an event loop that has nothing else to do.
+    It blocks, also inside an event loop: nothing else may run there meanwhile.
 
     Raises:
-        Declined: If the answer is another.
-        Interrupted: At Ctrl-C, so that it looks the same inside an event loop and outside.
-        InvalidRequest: If there is nobody to ask.
+        Declined: If the answer is anything else, or Ctrl-D.
+        Interrupted: At Ctrl-C, inside an event loop and outside.
+        InvalidRequest: If there is no terminal.
     """
     check_can_ask()
     if _answer(f"{printable(question)} [y/N] ").strip().lower() not in ("y", "yes"):
@@ -53,9 +53,9 @@ def _is_terminal(stream: IO[Any] | None) -> bool:
 
 
 def _answer(question: str) -> str:
-    # The event loop's own handler would wait until the line has been read.
+    # The event loop's handler would run only after the line has been read.
     try:
-        with handled(signal.default_int_handler):
+        with handling_signals(signal.default_int_handler):
             print(question, end="", file=sys.stderr, flush=True)
             answer = sys.stdin.readline()
     except UnicodeDecodeError:

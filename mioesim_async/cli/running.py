@@ -1,4 +1,4 @@
-"""The app, how its commands run, their exit statuses, and how errors look to a person."""
+"""Runs a command line: the app, exit statuses, and errors as one line."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ __all__ = [
 
 app = App(
     name="mioesim",
-    help="eSIMs and physical SIMs of the MIOeSIM reseller API: what is sold, bought and used.",
+    help="Query, buy and manage eSIMs and physical SIMs of the MIOeSIM reseller API.",
     version=__version__,
 )
 
 app.register_install_completion_command(
-    help="Install completion for bash, zsh, fish or PowerShell (--shell names another)."
+    help="Install completion for bash, zsh, fish or PowerShell (--shell chooses another shell)."
 )
 
 MODULES = (
@@ -54,10 +54,10 @@ MODULES = (
     "orders",
     "sandbox",
 )
-"""Importing one registers its commands."""
+"""Modules that register commands when they are imported."""
 
-ALONE = {"query": "query", "sandbox": "sandbox"}
-"""Commands that are started without the others: importing all takes a quarter of a second."""
+IMPORTED_ALONE = {"query": "query", "sandbox": "sandbox"}
+"""Commands whose module is imported alone: importing all takes a quarter of a second."""
 
 WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
@@ -77,13 +77,13 @@ COMMANDS = {
     "Pass iter(...)": "Give them in a file (-f)",
     "raise Timeouts(read=...)": "raise --timeout",
     "raise Timeouts(attempt=...)": "raise --timeout",
-    "raise Timeouts(money=...)": "try again later",
+    "raise Timeouts(money=...)": "look whether it was bought",
     "Dialect({name}={value})": "{name} = {value} in the account's profile",
 }
-"""What messages tell a Python user to do, and how the command does it."""
+"""Texts in messages that name Python code, and what the command says instead."""
 
 Flag = Parameter(negative="", show_default=False)
-"""An option without a value, which has no ``--no-`` form."""
+"""An option without a value and without a ``--no-`` form."""
 Positive = Parameter(validator=lambda _, value: _check_positive(value))
 AboveZero = Parameter(validator=lambda _, value: _check_above(value, or_zero=False))
 NotNegative = Parameter(validator=lambda _, value: _check_above(value, or_zero=True))
@@ -106,9 +106,9 @@ def _check_above(value: float | None, *, or_zero: bool) -> None:
 
 
 def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
-    """Run a command, and turn what goes wrong into one line and an exit status."""
+    """Run a command, and turn an error into one line and an exit status."""
     logger = logging.getLogger(None if debug else "mioesim_async")
-    logger.addHandler(_Harmless(logging.BASIC_FORMAT if debug else None))
+    logger.addHandler(_PrintableLogs(logging.BASIC_FORMAT if debug else None))
     if debug:
         logger.setLevel(logging.DEBUG)
     try:
@@ -116,7 +116,7 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
     except (KeyboardInterrupt, asyncio.CancelledError):
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone, as head does.
+        # The reader of the output has ended, such as head.
         return FAILED
     except (errors.MioEsimError, OSError) as error:
         if debug:
@@ -126,20 +126,21 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
             say(one_line(error))
         return _status_of(error)
     finally:
-        _drop_what_cannot_be_written()
+        _discard_unwritten_output()
 
 
-class _Harmless(logging.Handler):
-    """Writes log records to standard error, without what a terminal would obey."""
+class _PrintableLogs(logging.Handler):
+    """Writes log records to standard error, without characters that a terminal would obey."""
 
-    def __init__(self, format: str | None) -> None:  # noqa: A002 - as logging calls it
+    def __init__(self, format: str | None) -> None:  # noqa: A002 - the name that logging uses
         super().__init__(logging.NOTSET if format else logging.WARNING)
         self.setFormatter(logging.Formatter(format))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record; standard error is looked up each time, above a progress bar."""
+        """Write a record."""
         with suppress(OSError, ValueError):
             for line in self.format(record).splitlines():
+                # Looked up each time, so that warnings appear above a progress bar.
                 print_text(line, file=sys.stderr)
 
 
@@ -148,8 +149,8 @@ def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
         return runner.run(stoppable(work()))
 
 
-def _drop_what_cannot_be_written() -> None:
-    """Keep the interpreter from failing over what is still buffered when it ends."""
+def _discard_unwritten_output() -> None:
+    """Throw away buffered output that can't be written, so that the interpreter ends cleanly."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -184,7 +185,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def say(message: str) -> None:
-    """Tell a person something that is no result, in one line, if anybody is left to read it."""
+    """Print one line on standard error; ignore it if that is closed."""
     with suppress(OSError):
         print_text(f"mioesim: {' '.join(message.split())}", file=sys.stderr)
 
@@ -192,7 +193,7 @@ def say(message: str) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
     first = arguments[0] if arguments else ""
-    for module in (ALONE[first],) if first in ALONE else MODULES:
+    for module in (IMPORTED_ALONE[first],) if first in IMPORTED_ALONE else MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
         with in_words(COMMANDS):
@@ -205,11 +206,11 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         return FAILED
     except OSError as error:
-        # Of installing the completion, the one command that runs without guarded().
+        # From installing the completion, the only command that runs without guarded().
         say(one_line(error))
         return _status_of(error)
     finally:
-        _drop_what_cannot_be_written()
+        _discard_unwritten_output()
     return result if isinstance(result, int) else OK
 
 

@@ -37,20 +37,20 @@ def serve_sandbox(
     stock: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     debug: Annotated[bool, Flag] = False,
 ) -> int:
-    """Run a sandbox by itself, and print the environment variables that lead to it.
+    """Run a sandbox, and print the environment variables that make other commands use it.
 
     Args:
         cards: How many cards its account has.
         seed: Another seed makes other cards.
         host: Address to listen on.
         port: Port to listen on; 0 for a free one.
-        fault: What shall go wrong, as ``name[=value][@endpoint][*times]``, such as
-            ``http=503@queryIccidInformation*10``; without times, for ever. May be repeated.
-        capacity: Answer 429 to more calls at once than that.
-        order_form: Form of the reply to orders: order, number, object with number only, list,
+        fault: What goes wrong, as ``name[=value][@endpoint][*times]``, such as
+            ``http=503@queryIccidInformation*10``; without times, in every call. May be repeated.
+        capacity: Answer 429 if more calls than this run at once.
+        order_form: Form of the reply to an order: order, number, object with number only, list,
             strange or nothing.
-        search: How orders are searched: by reference, ignores references or lists all.
-        odd: Mix in all spellings and types of fields that a client must survive.
+        search: What a search for orders returns: by reference, ignores references or lists all.
+        odd: Also write the other spellings and types of fields that a client may get.
         stock: How many cards are left of a package, as ``SKU/PRICE=N``. May be repeated.
         debug: Show logs and tracebacks.
     """

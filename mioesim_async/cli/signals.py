@@ -1,4 +1,4 @@
-"""Ctrl-C, a terminal that goes away, and being told to end: a command is cancelled, not killed."""
+"""Signals: at Ctrl-C, SIGTERM or SIGHUP a command is cancelled and can clean up."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mioesim_async.client import MioEsimClient
 
-__all__ = ["STOPS", "end_now", "handled", "stoppable"]
+__all__ = ["SIGNALS", "cancel_and_close", "handling_signals", "stoppable"]
 
-STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+SIGNALS = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 """Signals that ask a command to end."""
 
-PATIENCE = 2
-"""So many of them cancel the command: the first what it does, the second its waiting."""
+MAX_CANCELS = 2
+"""Signals that cancel the command: the first its work, the second its clean-up. A third ends it."""
 
 
 @contextmanager
-def handled(handler: Any) -> Generator[None]:
-    """Handle these signals, but those that the process was started to ignore, as by nohup."""
-    before = {one: signal.getsignal(one) for one in STOPS}
+def handling_signals(handler: Any) -> Generator[None]:
+    """Handle these signals, except those that the process was started to ignore, as by nohup."""
+    before = {one: signal.getsignal(one) for one in SIGNALS}
     taken = {one: known for one, known in before.items() if known is not signal.SIG_IGN}
     try:
         for one in taken:
@@ -35,31 +37,31 @@ def handled(handler: Any) -> Generator[None]:
 
 
 async def stoppable(work: Coroutine[Any, Any, int]) -> int:
-    """Run a command; a signal cancels it, and a second one cancels it once more."""
+    """Run a command; each of the first two signals cancels it, a third interrupts it."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     count = 0
 
     def stop(*_: object) -> None:
         nonlocal count
         count += 1
-        if count > PATIENCE or task is None:
+        if count > MAX_CANCELS or task is None:
             raise KeyboardInterrupt
         task.cancel()
-        # The loop may be asleep.
+        # Wakes the loop up, if it waits for events.
         loop.call_soon_threadsafe(lambda: None)
 
-    with handled(stop):
+    with handling_signals(stop):
         return await work
 
 
-async def end_now(client: MioEsimClient) -> bool:
-    """End what is under way without waiting for it; the journal notes what was sent.
+async def cancel_and_close(client: MioEsimClient) -> bool:
+    """Cancel all other tasks and close the client; the journal keeps what was sent.
 
     Returns:
-        Whether anything was under way.
+        Whether there were other tasks.
     """
-    for one in STOPS:
-        # What is left to do takes no time, and must be told.
+    for one in SIGNALS:
+        # The rest is quick, and must not be interrupted before the result is printed.
         signal.signal(one, signal.SIG_IGN)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:

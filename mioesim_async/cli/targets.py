@@ -1,4 +1,4 @@
-"""Files that a command writes: where they really are, and how they come to be."""
+"""The files that a command writes: checks their path, and opens private ones."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["check_private", "open_private", "target_of"]
 def target_of(path: Path, option: str) -> Path:
     """Return the file that a path leads to.
 
-    What is there and is no regular file, such as a pipe or a terminal, is taken as given:
+    A path to something that is no regular file, such as a pipe or a terminal, is returned as it is:
     ``/dev/stdout`` and a shell's ``>(...)`` are links to one.
 
     Args:
-        path: What was given on the command line.
-        option: Which option gave it.
+        path: The path on the command line.
+        option: The option that has it, for the message.
 
     Raises:
         InvalidRequest: If it is a symbolic link that leads out of its folder.
@@ -31,16 +31,16 @@ def target_of(path: Path, option: str) -> Path:
     target = path.resolve()
     if target.parent != path.parent.resolve():
         raise InvalidRequest(
-            f"{option} {path} is a link to {target}; name that file itself if it is meant"
+            f"{option} {path} is a link to {target}; to write there, give that path itself"
         )
     return target
 
 
 def check_private(target: Path) -> None:
-    """Find out whether ``open_private`` will be able to write; what is there stays.
+    """Check that ``open_private`` will be able to write; change nothing.
 
     Raises:
-        OSError: If it won't.
+        OSError: If it will not.
     """
     if target.is_file() or not target.exists():
         handle, name = new_beside(target)
@@ -49,10 +49,9 @@ def check_private(target: Path) -> None:
 
 
 def open_private(target: Path) -> IO[str]:
-    """Open a new file of mode 0600 in the place of whatever file is there.
+    """Open a new file of mode 0600, which replaces a file that is there.
 
-    Neither the mode nor the content of another file is changed: it is replaced. What is no
-    regular file, such as a terminal or a pipe, is written to as it is.
+    A target that is no regular file, such as a terminal or a pipe, is not replaced but written to.
 
     Raises:
         OSError: If it can't be written.

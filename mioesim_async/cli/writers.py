@@ -16,7 +16,7 @@ from mioesim_async.cli.printing import fixed, moment, number, print_table, print
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.models.cards import CardOutcome
 
-__all__ = ["WRITERS", "Layout", "Writer", "columns_of", "inert"]
+__all__ = ["WRITERS", "Layout", "Writer", "columns_of", "without_formula"]
 
 FIELDS = (
     "dp_status",
@@ -108,9 +108,9 @@ class CsvWriter:
         self._plain = layout.plain
         if layout.has_header:
             self._write(",".join(map(_quoted, columns_of(layout))) + "\n")
-        self._status = _Last[str](self._cell)
-        self._starts = _Last[datetime](str)
-        self._ends = _Last[datetime](str)
+        self._status = _LastCell[str](self._cell)
+        self._starts = _LastCell[datetime](str)
+        self._ends = _LastCell[datetime](str)
         self._second, self._time = 0, ""
 
     def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
@@ -148,7 +148,7 @@ class CsvWriter:
         """Do nothing: each row is whole."""
 
 
-class _Last(Generic[V]):
+class _LastCell(Generic[V]):
     """The last value of a column and its cell: cards in a row often have one in common."""
 
     __slots__ = ("_to_cell", "cell", "value")
@@ -165,7 +165,7 @@ class _Last(Generic[V]):
 
 def _cell(text: str | None) -> str:
     """Write a cell of the vendor's text, for people."""
-    return _quoted(inert(printable(text)) or "")
+    return _quoted(without_formula(printable(text)) or "")
 
 
 def _plain_cell(text: str | None) -> str:
@@ -175,7 +175,7 @@ def _plain_cell(text: str | None) -> str:
 
 def _own_cell(text: str) -> str:
     """Write a cell of the input, for people."""
-    return _quoted(inert(text) or "")
+    return _quoted(without_formula(text) or "")
 
 
 def _quoted(text: str) -> str:
@@ -185,7 +185,7 @@ def _quoted(text: str) -> str:
     return text
 
 
-def inert(cell: str | None) -> str | None:
+def without_formula(cell: str | None) -> str | None:
     """Keep a spreadsheet from running text of the vendor's as a formula."""
     return FORMULA.sub(r"\1'", cell) if cell else cell
 

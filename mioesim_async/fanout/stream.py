@@ -304,9 +304,7 @@ class BatchStream(Closing, Generic[T, R]):
         return False
 
     def _has_room(self) -> bool:
-        return (
-            len(self._running) < self._pace.limit and self._untaken < self._pace.max_limit + AHEAD
-        )
+        return len(self._running) < self._pace.limit and self._untaken < self._pace.cap + AHEAD
 
     def _is_stuck(self, source: Source[T]) -> bool:
         """Tell whether only the deferred batches can bring the stream on."""

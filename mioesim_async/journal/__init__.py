@@ -1,4 +1,4 @@
-"""What became of each order, kept where a killed process can't lose it."""
+"""The order journal: records each purchase on disk, before it is sent and after."""
 
 from mioesim_async.journal.entry import (
     REPEATABLE,

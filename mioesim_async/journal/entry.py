@@ -1,4 +1,4 @@
-"""Journal entries, the rules they follow, and the protocol of journals."""
+"""Journal entries, the rules for changing them, and the protocol of journals."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ __all__ = [
 
 
 class EntryState(enum.StrEnum):
-    """What is known of an order."""
+    """What is known about an order."""
 
     OPEN = "open"
-    """The intent is recorded: it may be under way, or its process died."""
+    """The intent is recorded. The order may be under way, or its process was killed."""
     UNKNOWN = "unknown"
-    """It was sent, and there was no clear answer."""
+    """The order was sent, and it is not known whether it was placed."""
     PLACED = "placed"
-    """It was placed; its order number is known."""
+    """The order was placed."""
     REFUSED = "refused"
-    """The vendor definitely refused it."""
+    """The vendor certainly refused the order."""
     NOT_SENT = "not sent"
-    """It never left."""
+    """The order was never sent."""
     ABSENT = "absent"
-    """The operator said that it was never placed."""
+    """The operator said that the order was never placed."""
 
 
 UNSETTLED = frozenset({EntryState.OPEN, EntryState.UNKNOWN})
-"""An order may have been placed."""
+"""States in which the order may have been placed."""
 SETTLED = frozenset(EntryState) - UNSETTLED
-"""It is known what happened."""
+"""States in which the outcome is known."""
 REPEATABLE = frozenset({EntryState.REFUSED, EntryState.NOT_SENT, EntryState.ABSENT})
-"""Nothing was placed, so the same order may be sent again."""
+"""States in which nothing was placed, so that the same order may be sent again."""
 
 
 @define
 class JournalEntry:
-    """One order or renewal in the journal; it holds no activation code.
+    """One order or renewal in the journal; it contains no activation code.
 
     Attributes:
-        account: Whose order, as an opaque key.
-        other_order_id: The reference of the order; one entry for each account and reference.
+        account: The key of the account.
+        other_order_id: The reference of the order; unique for the account.
         endpoint: Path of the endpoint.
-        params: What the order is recognised by, as it was sent: ``skuId``, ``priceId``,
-            ``count`` and the like; no e-mail address and no remark.
-        fingerprint: A hash of all parameters, see ``fingerprint``.
-        expected_price: What it should cost, or None.
-        attempt: Names this one sending; no other has the same.
-        created_at: When the intent was recorded; with a time zone, UTC.
-        updated_at: When the entry last changed; with a time zone, UTC.
-        state: What is known of the order.
-        reason: Why it is unknown or refused; empty otherwise.
+        params: The parameters that identify the order, as they were sent, such as ``skuId``,
+            ``priceId`` and ``count``; not the e-mail address and the remark.
+        fingerprint: A hash of all parameters; see ``fingerprint``.
+        expected_price: What the order should cost, or None.
+        attempt: A unique id of this attempt to buy.
+        created_at: When the intent was recorded, in UTC.
+        updated_at: When the entry was last changed, in UTC.
+        state: What is known about the order.
+        reason: Why the state is unknown or refused; empty otherwise.
         order_num: The vendor's order number, or None.
-        order: The order as it was recorded, JSON-ready, or None.
+        order: The recorded order, JSON-ready, or None.
     """
 
     account: str
@@ -90,33 +90,32 @@ class JournalEntry:
 
 @runtime_checkable
 class Journal(Protocol):
-    """Keeps what became of each order, for every process that shares it.
+    """Records what became of each order, for all processes that share the journal.
 
-    ``OrderJournal`` does so in a file. To keep it elsewhere, write these methods; in a database,
-    each is one transaction. What a method raises stops the order, if it was not sent yet: it
-    becomes a ``JournalUnavailable`` if it is no ``MioEsimError``. Settling is tried again until
-    it succeeds.
+    ``OrderJournal`` uses a file. For another place, implement these methods; in a database, make
+    each method one transaction. If a method raises before the order was sent, the order is not
+    sent, and the caller gets a ``JournalUnavailable`` (or the error itself, if it is a
+    ``MioEsimError``). ``settle`` is tried again until it succeeds.
 
-    Two more may be left out. ``accounts()`` returns the keys of all accounts that have an entry
-    in another state than ``NOT_SENT``: with it, an account that is reached by another URL is
-    told from a new one. ``find_orders(account, *, order_nums, references)`` returns the entries
-    that were placed as one of these orders of the vendor's, or that have one of these references,
-    in one look-up: ``reconcile`` is fast with it.
+    Two more methods are optional. ``accounts()`` returns the keys of all accounts that have an
+    entry in a state other than ``NOT_SENT``: with it, the client refuses to buy if it may know
+    the account by another label. ``find_orders(account, *, order_nums, references)`` returns the
+    entries that were placed as one of these order numbers, or have one of these references:
+    it makes ``reconcile`` faster.
     """
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
-        """Record an intent, durably and before this returns, unless its reference is taken.
+        """Record the intent to buy, unless its reference is used. It is durable on return.
 
-        It is free where there is no entry, or one that ``may_begin`` allows to be replaced.
-        Of those who ask at once, in any process, one gets None.
+        A reference is free if it has no entry, or one that ``may_begin`` allows to replace. If
+        several callers begin the same reference at once, in any process, only one gets None.
 
         Returns:
-            None if the intent was recorded, else the entry that is there, unchanged.
+            None if the intent was recorded, else the existing entry, unchanged.
 
         Raises:
-            asyncio.CancelledError: If the caller was cancelled. The intent may be recorded by
-                then, or not, and nothing happens any more. Settling the attempt as
-                ``NOT_SENT`` is right in both cases.
+            asyncio.CancelledError: If the caller was cancelled. By then the intent is recorded,
+                or never will be. In both cases the attempt may be settled as ``NOT_SENT``.
         """
         ...
 
@@ -132,15 +131,15 @@ class Journal(Protocol):
         order_num: str | None = None,
         order: dict[str, Any] | None = None,
     ) -> bool:
-        """Record what became of an attempt, by the rules of ``settled``.
+        """Record the outcome of an attempt, by the rules of ``settled``.
 
         Args:
             account: As in the entry.
             other_order_id: As in the entry.
-            attempt: As in the entry; an entry of another attempt is left alone.
-            state: What is known now.
-            at: When; with a time zone.
-            reason: Why it is unknown or refused.
+            attempt: As in the entry; an entry of another attempt is not changed.
+            state: The new state.
+            at: The time of the change; with a time zone.
+            reason: Why the state is unknown or refused.
             order_num: The vendor's order number.
             order: The order, JSON-ready and without an activation code.
 
@@ -154,7 +153,7 @@ class Journal(Protocol):
         ...
 
     async def find_order(self, account: str, order_num: str) -> JournalEntry | None:
-        """Return the entry that was placed as this order of the vendor's, or None."""
+        """Return the entry that was placed as this order number, or None."""
         ...
 
     async def open_entries(self, account: str | None = None) -> list[JournalEntry]:
@@ -166,15 +165,15 @@ class Journal(Protocol):
         ...
 
     async def prune(self, *, older_than: timedelta) -> int:
-        """Forget settled entries that have not changed for a time; open ones are kept.
+        """Delete settled entries that have not changed for a time; open ones are kept.
 
-        A forgotten reference may be sent again, so choose months and not hours.
+        A reference whose entry was deleted may be bought again, so choose months, not hours.
 
         Args:
-            older_than: How long ago they last changed, at least.
+            older_than: Minimum time since the last change.
 
         Returns:
-            How many were forgotten.
+            How many entries were deleted.
         """
         ...
 
@@ -184,17 +183,17 @@ UNRECORDABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def recordable(text: str) -> str:
-    """Return text of the vendor's as every database takes it, at most 2,000 characters of it.
+    """Return text that any database accepts: at most 2,000 characters of the vendor's text.
 
-    NUL and half characters, such as are left of an emoji that was cut off, are replaced.
+    NUL and lone surrogates are replaced.
     """
     return UNRECORDABLE.sub("\ufffd", text[:MAX_REASON])
 
 
 def may_begin(existing: JournalEntry | None, entry: JournalEntry) -> bool:
-    """Tell whether an intent may take the place of what is there.
+    """Tell whether an intent may replace the existing entry.
 
-    It may where nothing was placed, and where the parameters are the same.
+    It may if nothing was placed and the parameters are the same.
     """
     return existing is None or (
         existing.state in REPEATABLE and existing.fingerprint == entry.fingerprint
@@ -210,11 +209,11 @@ def settled(
     order_num: str | None = None,
     order: dict[str, Any] | None = None,
 ) -> JournalEntry | None:
-    """Return an entry with what is known now, or None if it must stay as it is.
+    """Return an entry in its new state, or None if it must not be changed.
 
-    An open or unknown entry may become anything. That an order was placed wins over whatever
-    was thought before, and stays: only the order itself may be filled in later. An order
-    number, or an order, that is known is never lost. Texts are made ``recordable``.
+    An open or unknown entry may get any state. Any entry may become placed, and then stays so:
+    only the order itself may be added later. A known order number or order is never removed.
+    Texts are made ``recordable``.
     """
     order_num = None if order_num is None else recordable(order_num)
     if entry.state is EntryState.PLACED:
@@ -233,17 +232,17 @@ def settled(
     )
 
 
-OWN_WORDS = frozenset({"otherOrderId", "backInfo"})
-"""Parameters that make no other order of it."""
+NOT_HASHED = frozenset({"otherOrderId", "backInfo"})
+"""Parameters that don't change what is ordered."""
 
 
 def fingerprint(endpoint: str, texts: Mapping[str, str]) -> str:
-    """Hash what an order asks for, to tell whether another asks for the same.
+    """Return a hash that is equal for two purchases of the same thing.
 
     Args:
         endpoint: Path of the endpoint.
-        texts: The parameters as they are sent. The reference and ``backInfo``, which says
-            how to answer, are left out.
+        texts: The parameters as they are sent. The reference is ignored, and so is
+            ``backInfo``, the form of the reply.
     """
-    asked = sorted((name, text) for name, text in texts.items() if name not in OWN_WORDS)
+    asked = sorted((name, text) for name, text in texts.items() if name not in NOT_HASHED)
     return hashlib.sha256(json.dumps([endpoint, asked]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What keeps a journal's file from being used, in sentences for a person."""
+"""Why a journal's file can't be used, and what to do about it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from attrs import frozen
 
-__all__ = ["VANISHED", "Fault", "Unfit", "check_access", "described", "fault_of", "files_of"]
+__all__ = ["FILE_GONE", "Fault", "UnusableFile", "check_access", "describe", "fault_of", "files_of"]
 
-MOST_HANDLES = 4
-"""SQLite opens so many files for one transaction."""
-ROOM = 64 * 1024
-"""One transaction takes less room than this, in bytes."""
+MAX_HANDLES = 4
+"""How many files SQLite opens for one transaction, at most."""
+TRANSACTION_BYTES = 64 * 1024
+"""Bytes of disk space that one transaction needs, at most."""
 
 
 @frozen
@@ -27,7 +27,7 @@ class Fault:
     Attributes:
         what: What happened.
         advice: What to do.
-        is_lasting: The path names something that can never be a journal.
+        is_lasting: Whether the path itself is wrong, so that trying again can't help.
     """
 
     what: str
@@ -35,8 +35,8 @@ class Fault:
     is_lasting: bool = False
 
 
-class Unfit(Exception):
-    """The file can't be used.
+class UnusableFile(Exception):
+    """The journal's file can't be used.
 
     Attributes:
         fault: Why, and what to do.
@@ -48,7 +48,7 @@ class Unfit(Exception):
         self.fault = fault
 
 
-VANISHED = Fault(
+FILE_GONE = Fault(
     "the file that was here has vanished: it was deleted, moved or replaced by another",
     "put that file back, with its -wal if there is one; if it is lost, compare the vendor's list "
     "of orders with yours before you restart, since a restart begins a new file",
@@ -84,7 +84,7 @@ BY_ERRNO = {
         "look for the disk in the kernel's log, and check it before you go on",
     ),
     errno.ENOENT: Fault(
-        "it, or its directory, was deleted at this moment", "find out by whom, and try again"
+        "it, or its directory, was just deleted", "find out by whom, and try again"
     ),
     errno.ENOTDIR: NO_DIRECTORY,
     errno.EEXIST: NO_DIRECTORY,
@@ -92,7 +92,7 @@ BY_ERRNO = {
     errno.ENOMEM: Fault("there is no memory left", "free some"),
 }
 
-LOCKED = "find out which process has had its lock for so long, and end it"
+LOCKED = "find out which process holds its lock for so long, and end it"
 WRITABLE = "its directory and the file must be writable for this user"
 BY_CODE = {
     sqlite3.SQLITE_BUSY: LOCKED,
@@ -112,21 +112,20 @@ ERRNO_OF = {
     sqlite3.SQLITE_IOERR_NOMEM: errno.ENOMEM,
     sqlite3.SQLITE_NOMEM: errno.ENOMEM,
 }
-"""What the system said, as far as SQLite's codes tell: the extended one, or else the first byte."""
+"""The system's error, by SQLite's extended code, or else by the primary code in its first byte."""
 MANY_CAUSES = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR}
-"""Codes by which SQLite keeps to itself what the system said."""
+"""Codes of SQLite that don't tell the system's error."""
 SHARED_MEMORY = {
     sqlite3.SQLITE_IOERR_SHMLOCK,
     sqlite3.SQLITE_IOERR_SHMMAP,
     sqlite3.SQLITE_IOERR_SHMOPEN,
     sqlite3.SQLITE_IOERR_SHMSIZE,
 }
-"""Codes that are about the -shm file."""
+"""Codes about the -shm file."""
 
 
-LOOKS = 10
-"""How often a file is looked at that seems not to be ours: another process may have deleted it at
-one moment and made it anew at the next."""
+ACCESS_TRIES = 10
+"""Tries to access a file, which another process may be deleting and making again."""
 
 
 def files_of(path: Path) -> list[Path]:
@@ -134,8 +133,8 @@ def files_of(path: Path) -> list[Path]:
     return [path, *(Path(f"{path}{end}") for end in ("-journal", "-wal", "-shm"))]
 
 
-def described(file: Path) -> str:
-    """Return a file's path, mode and owner; of one that isn't there, those of its directory."""
+def describe(file: Path) -> str:
+    """Return path, mode and owner of a file, or of its directory if the file is missing."""
     for place in (file, *file.parents):
         with suppress(OSError):
             state = place.lstat()
@@ -147,16 +146,16 @@ def described(file: Path) -> str:
 
 
 def check_access(file: Path) -> None:
-    """Make sure that this user may read and write a file that is there.
+    """Check that this user may read and write a file.
 
     Raises:
-        OSError: With ``EROFS`` or ``EACCES`` if not, with ``ENOENT`` if it isn't there.
+        OSError: With ``EROFS`` or ``EACCES`` if not, with ``ENOENT`` if it is missing.
     """
     by_effective_ids = os.access in os.supports_effective_ids
-    for _ in range(LOOKS):
+    for _ in range(ACCESS_TRIES):
         if os.access(file, os.R_OK | os.W_OK, effective_ids=by_effective_ids):
             return
-        # It may have been deleted at this moment, and be there again at the next.
+        # Raises if the file is missing. If it has been made again, the next try succeeds.
         file.lstat()
     number = errno.EACCES
     if hasattr(os, "statvfs") and os.statvfs(file).f_flag & os.ST_RDONLY:
@@ -165,52 +164,52 @@ def check_access(file: Path) -> None:
 
 
 def fault_of(error: Exception, path: Path) -> Fault:
-    """Say why a journal's file can't be used, and what to do.
+    """Return why a journal's file can't be used, and what to do.
 
     Args:
-        error: An ``Unfit``, or what SQLite or the system raised.
+        error: An ``UnusableFile``, or an error of SQLite or the system.
         path: The journal's file.
     """
-    if isinstance(error, Unfit):
+    if isinstance(error, UnusableFile):
         return error.fault
     if isinstance(error, OSError):
-        return _of_system(error, path)
+        return _of_os_error(error, path)
     code = getattr(error, "sqlite_errorcode", 0)
     first = code & 0xFF
-    cause = _cause(path) if first in MANY_CAUSES else None
+    cause = _find_cause(path) if first in MANY_CAUSES else None
     if cause is not None:
-        return _of_system(cause, path)
+        return _of_os_error(cause, path)
     number = ERRNO_OF.get(code, ERRNO_OF.get(first))
     if number is not None:
         file = f"{path}-shm" if code in SHARED_MEMORY else str(path)
-        return _of_system(OSError(number, str(error), file), path)
+        return _of_os_error(OSError(number, str(error), file), path)
     is_lasting = first == sqlite3.SQLITE_NOTADB
     return Fault(str(error), BY_CODE.get(first, OTHER_ADVICE), is_lasting)
 
 
-def _of_system(error: OSError, path: Path) -> Fault:
+def _of_os_error(error: OSError, path: Path) -> Fault:
     fault = BY_ERRNO.get(error.errno or 0)
     if fault is None:
         return Fault(error.strerror or str(error), OTHER_ADVICE)
-    named = described(Path(os.fsdecode(error.filename or path)))
+    named = describe(Path(os.fsdecode(error.filename or path)))
     return Fault(fault.what.replace("{file}", named), fault.advice, fault.is_lasting)
 
 
-def _cause(path: Path) -> OSError | None:
-    """Find out what the system said to SQLite, by trying what SQLite does."""
+def _find_cause(path: Path) -> OSError | None:
+    """Find out the system's error by doing what SQLite does; None if all of it works."""
     largest = 0
     try:
         with ExitStack() as opened:
-            for _ in range(MOST_HANDLES):
+            for _ in range(MAX_HANDLES):
                 opened.enter_context(Path(os.devnull).open("rb"))
         for file in files_of(path):
             with suppress(FileNotFoundError):
                 largest = max(largest, file.lstat().st_size)
                 check_access(file)
         with tempfile.TemporaryFile(dir=path.parent) as probe:
-            # Where the largest file ends, since a limit for the size of files counts from there.
+            # Write where the largest file ends, to find out whether it may grow (ulimit -f).
             probe.seek(largest)
-            probe.write(b"\1" * ROOM)
+            probe.write(b"\1" * TRANSACTION_BYTES)
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The journal's file and those beside it: whose they are, and that they stay the same."""
+"""Checks of the journal's file, and of the files that SQLite puts beside it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 
 from mioesim_async.journal import table
 from mioesim_async.journal.faults import (
-    VANISHED,
+    FILE_GONE,
     Fault,
-    Unfit,
+    UnusableFile,
     check_access,
-    described,
+    describe,
     files_of,
 )
 
-__all__ = ["Identity", "check_same", "close_to_others", "ready"]
+__all__ = ["Identity", "check_identity", "prepare_file", "restrict_access"]
 
 Identity = tuple[int, int]
-"""Device and inode."""
+"""Device and inode of a file."""
 
 OTHER_KINDS = {
     stat.S_IFDIR: ("it is a directory", "give the path of a file in it"),
@@ -35,36 +35,36 @@ OTHER_KINDS = {
 _making = threading.Lock()
 
 
-def ready(path: Path, known: Identity | None) -> Identity:
-    """Make sure that a journal's file is there, and is a journal or empty; return which it is.
+def prepare_file(path: Path, known: Identity | None) -> Identity:
+    """Check that a file is a journal or empty, make it if it is missing, and return its identity.
 
-    Nothing that is there is changed, or opened but by SQLite: whoever closes a file that SQLite
-    has open in the same process takes SQLite's locks with it.
+    Existing files are not changed, and are opened only by SQLite: closing a file that SQLite has
+    open in the same process would drop SQLite's locks on it.
 
     Args:
         path: The file.
-        known: Which file it was before; None if there was none yet, and a new one may be made.
+        known: The identity of the file before; None at first, when a new file may be made.
 
     Raises:
-        Unfit: If it can't be used.
-        OSError: If the system refuses.
+        UnusableFile: If the file can't be used.
+        OSError: If the system refuses access.
     """
-    state = _made(path) if known is None else _same(path, known)
+    state = _find_or_make(path) if known is None else _identical(path, known)
     if not stat.S_ISREG(state.st_mode):
-        raise Unfit(_of_kind(path, state.st_mode))
+        raise UnusableFile(_wrong_kind(path, state.st_mode))
     if state.st_size and known is None:
         _check_ours(path)
     for file in files_of(path):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(file.lstat().st_mode):
-                raise Unfit(Fault(f"{described(file)} is no file", "move it away"))
-            # SQLite would go on reading, and make its files with a mode that nobody can write.
+                raise UnusableFile(Fault(f"{describe(file)} is not a file", "move it away"))
+            # Without write access SQLite would still read, and make files that nobody can write.
             check_access(file)
     return state.st_dev, state.st_ino
 
 
-def close_to_others(path: Path) -> None:
-    """Take from others the right to read a journal, which SQLite has found to be ours."""
+def restrict_access(path: Path) -> None:
+    """Remove other users' access to a journal, once SQLite has found it to be one."""
     for file in files_of(path) if os.name == "posix" else ():
         with suppress(FileNotFoundError):
             mode = file.lstat().st_mode
@@ -72,29 +72,29 @@ def close_to_others(path: Path) -> None:
                 file.chmod(mode & 0o600)
 
 
-def check_same(path: Path, known: Identity) -> None:
-    """Make sure that a file is still the one that it was.
+def check_identity(path: Path, known: Identity) -> None:
+    """Check that a file has not been deleted, moved or replaced.
 
     Raises:
-        Unfit: If it was deleted, moved or replaced.
+        UnusableFile: If it has.
     """
-    _same(path, known)
+    _identical(path, known)
 
 
-def _same(path: Path, known: Identity) -> os.stat_result:
+def _identical(path: Path, known: Identity) -> os.stat_result:
     with suppress(FileNotFoundError):
         state = path.lstat()
-        # The system gives the inode of a deleted file to the next one, which is empty at first.
+        # A new file may get the inode of the deleted one, but is empty at first.
         if (state.st_dev, state.st_ino) == known and state.st_size:
             return state
-    raise Unfit(VANISHED)
+    raise UnusableFile(FILE_GONE)
 
 
-def _made(path: Path) -> os.stat_result:
-    """Return the state of what is there, or of a new file."""
-    # Looked at first: whoever makes the file at this moment has no -wal before the file.
+def _find_or_make(path: Path) -> os.stat_result:
+    """Return the state of the existing file, or of a new one."""
+    # Look for the -wal first: a process that makes the journal just now makes its -wal last.
     has_entries = _has_entries(path)
-    # Another thread must not have SQLite open the new file before it is closed here.
+    # The lock keeps SQLite in other threads from opening the new file before it is closed here.
     with _making:
         try:
             state = path.lstat()
@@ -107,8 +107,8 @@ def _made(path: Path) -> os.stat_result:
         else:
             if state.st_size or not has_entries:
                 return state
-    # SQLite would delete it, and what it holds.
-    raise Unfit(
+    # With an empty file, SQLite would delete the -wal and the entries in it.
+    raise UnusableFile(
         Fault(
             f"its file is missing or empty, but {path}-wal holds the newest entries",
             "put the file back; if it is lost, compare the vendor's list of orders with yours "
@@ -124,23 +124,23 @@ def _has_entries(path: Path) -> bool:
         return False
 
 
-def _of_kind(path: Path, mode: int) -> Fault:
+def _wrong_kind(path: Path, mode: int) -> Fault:
     if stat.S_ISLNK(mode):
         target = os.path.realpath(path)
         return Fault(f"it is a symbolic link to {target}", "give that path", is_lasting=True)
-    what, advice = OTHER_KINDS.get(stat.S_IFMT(mode), ("it is no file", "give the path of a file"))
-    return Fault(what, advice, is_lasting=True)
+    other = "it is not a regular file", "give the path of a file"
+    return Fault(*OTHER_KINDS.get(stat.S_IFMT(mode), other), is_lasting=True)
 
 
 def _check_ours(path: Path) -> None:
-    """Look whose a file is, without a lock and without a trace.
+    """Check that a database is a journal, without locking or changing anything.
 
     Raises:
-        Unfit: If it is somebody else's.
-        sqlite3.Error: If it is no database, or can't be read.
+        UnusableFile: If it belongs to another program, or to a later version.
+        sqlite3.Error: If it is not a database, or can't be read.
     """
     uri = f"{path.as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
-        # A process that was killed may have left the file shorter than its first page says.
+        # Accept a file that is shorter than its first page says, after a process was killed.
         db.execute("PRAGMA writable_schema=1")
         table.check_owner(*table.header(db))

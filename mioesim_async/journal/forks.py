@@ -1,4 +1,4 @@
-"""Keeping forks out of transactions."""
+"""Keeps this process from forking during a transaction."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 
-__all__ = ["none_meanwhile"]
+__all__ = ["no_fork"]
 
-LONGEST_WAIT = 30.0
-"""How long a fork waits for transactions to end, in seconds."""
+LONGEST_FORK_WAIT = 30.0
+"""Seconds that a fork waits for transactions to end, at most."""
 
 
-class _Gate:
-    """Lets no transaction begin while a fork waits, and the fork wait for those under way."""
+class _ForkGuard:
+    """Makes a fork wait for transactions under way, and new transactions wait for the fork."""
 
     def __init__(self) -> None:
         self.renew()
 
     def renew(self) -> None:
-        """Begin anew, as in a child, which has none of its parent's other threads."""
+        """Reset the state; used in a child, which doesn't have its parent's other threads."""
         self._open = threading.Lock()
         self._under_way = 0
         self._changed = threading.Condition()
@@ -37,31 +37,31 @@ class _Gate:
     def close(self) -> None:
         self._open.acquire()
         with self._changed:
-            self._changed.wait_for(lambda: not self._under_way, LONGEST_WAIT)
+            self._changed.wait_for(lambda: not self._under_way, LONGEST_FORK_WAIT)
 
     def reopen(self) -> None:
         self._open.release()
 
 
-_gate = _Gate()
+_guard = _ForkGuard()
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_gate.close,
-        after_in_parent=_gate.reopen,
-        after_in_child=_gate.renew,
+        before=_guard.close,
+        after_in_parent=_guard.reopen,
+        after_in_child=_guard.renew,
     )
 
 
 @contextmanager
-def none_meanwhile() -> Generator[None]:
-    """Let this process fork before the block or after it.
+def no_fork() -> Generator[None]:
+    """Delay a fork of this process until the end of the block.
 
-    A child would take over SQLite's list of the locks that its parent holds, believe that it
-    holds them too, and wait for ever for its own.
+    The child would copy SQLite's list of the parent's locks without holding them, and then wait
+    for ever for locks of its own.
     """
-    _gate.enter()
+    _guard.enter()
     try:
         yield
     finally:
-        _gate.leave()
+        _guard.leave()

@@ -1,4 +1,4 @@
-"""Orders as a journal keeps them: what names an order, and nothing that opens a line."""
+"""Orders as a journal keeps them, without anything that lets somebody use the customer's eSIM."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def recorded(order: Order) -> dict[str, Any]:
 
 
 def order_of(kept: dict[str, Any]) -> Order:
-    """Return the order that was recorded; its cards have their ICCIDs and nothing else."""
+    """Return a recorded order; its cards have only their ICCIDs."""
     status, price, moment = (kept.get(name) for name in ("status", "price", "purchased_at"))
     return Order(
         **{name: kept[name] for name in PLAIN if name in kept},

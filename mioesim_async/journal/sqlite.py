@@ -1,4 +1,4 @@
-"""The journal in an SQLite file."""
+"""The order journal in an SQLite file."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ __all__ = ["OrderJournal"]
 T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
-"""How long a caller waits for others to give the file free, from when it asked."""
+"""Seconds that a call waits for other processes that lock the file."""
 STEP_SECONDS = 0.1
-"""How long SQLite itself waits before the journal looks whether its caller has gone."""
+"""Seconds that SQLite waits for a lock before the journal checks if its caller was cancelled."""
 PAUSE_SECONDS = 0.01
-"""Pause between two tries, since SQLite doesn't wait for every lock."""
+"""Seconds between two tries, since SQLite doesn't wait for every kind of lock."""
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 
 
 class TellsTime(Protocol):
-    """Anything that tells the time, such as the ``time`` module or a client's clock."""
+    """A source of time, such as the ``time`` module or a client's clock."""
 
     def time(self) -> float:
         """Return seconds since the epoch (UTC)."""
@@ -49,29 +49,28 @@ class TellsTime(Protocol):
 
 
 class OrderJournal:
-    """What became of each order, in one SQLite file for the processes of one machine.
+    """Records what became of each order, in one SQLite file for the processes of one machine.
 
-    The file has mode 0600, and its directory 0700 if it is made here. It must be on a local
-    disk: what SQLite needs (WAL) doesn't work on network file systems. When a method
-    returns, what it wrote is on disk (``synchronous=FULL``), and a process that is killed at
-    any moment leaves the file as it was before or after.
+    The file has mode 0600, and a directory that is made here has mode 0700. It must be on a
+    local disk, since SQLite's WAL doesn't work on network file systems. When a method returns,
+    its changes are on disk (``synchronous=FULL``). If the process is killed, each change is
+    either complete or not made at all.
 
-    Only a journal's file, or an empty one, is written to or gets another mode. A symbolic link
-    as the last part of the path is not followed. The file must stay the same while an object
-    uses it: one that was deleted, moved or replaced is not made anew, and the object refuses to
-    work until the same file is back. A new object, such as after a restart, makes a new file.
+    Only a journal or an empty file is written to or gets another mode. A symbolic link as the
+    last part of the path is not followed. If the file is deleted, moved or replaced while an
+    ``OrderJournal`` object uses it, the object refuses to work until the same file is back. Only
+    a new object, such as after a restart, makes a new file.
 
-    A connection is open only during a method, so there is nothing to close, and a fork waits
-    for its end. All methods work off the loop, in a thread of the journal's own, one after the
-    other. They wait up to 30 seconds for other processes, counted from the call, so that
-    calls made at once don't add up their waits; each is tried at least once.
+    A connection is open only during a method, so there is nothing to close; a fork waits for its
+    end. All methods run in one thread of the journal, one after the other, and don't block the
+    event loop. Each waits up to 30 seconds from its call for other processes, and is tried at
+    least once.
 
-    All methods raise ``JournalUnavailable`` if the file can't be used at the moment, or until
-    a person mends it: it is locked, has vanished or is damaged, the disk is full or read-only,
-    permissions or file descriptors are missing. The message says which, names the file that
-    is at fault with its mode and owner, and says what to do. All raise ``ConfigurationError``
-    if the path must be another: it names a directory, a device, a pipe, a symbolic link or
-    another program's file, or a later version's, or its file system can't do WAL.
+    All methods raise ``JournalUnavailable`` if the file can't be used now: it is locked, missing
+    or damaged, the disk is full or read-only, or permissions or file descriptors are missing. The
+    message says which file is at fault, why, and what to do. All raise ``ConfigurationError`` if
+    another path is needed: this one names a directory, a device, a pipe, a symbolic link, or a
+    file of another program or of a later version, or its file system doesn't support WAL.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: TellsTime = time) -> None:
@@ -79,7 +78,7 @@ class OrderJournal:
 
         Args:
             path: The file; ``~`` is the home directory.
-            clock: Where the present comes from that ``prune`` counts from.
+            clock: The source of the present time for ``prune``.
         """
         self.path = Path(path).expanduser().absolute()
         self._clock = clock
@@ -87,18 +86,16 @@ class OrderJournal:
         self._known: tuple[files.Identity, str] | None = None
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
-        """Record an intent, unless its reference is taken; see ``Journal.begin``.
+        """Record the intent to buy, unless its reference is used; see ``Journal.begin``.
 
         Returns:
-            None if the intent was recorded, else the entry that is there, unchanged.
+            None if the intent was recorded, else the existing entry, unchanged.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment; the intent may or may
-                not be in it.
+            JournalUnavailable: If the file can't be used now; the intent may be recorded or not.
             ConfigurationError: If the path can't be that of a journal.
-            asyncio.CancelledError: If the caller was cancelled. The intent may be recorded by
-                then, or not, and nothing happens any more. Settling the attempt as
-                ``NOT_SENT`` is right in both cases.
+            asyncio.CancelledError: If the caller was cancelled. By then the intent is recorded,
+                or never will be. In both cases the attempt may be settled as ``NOT_SENT``.
         """
         row = table.encode(entry)
 
@@ -123,16 +120,15 @@ class OrderJournal:
         order_num: str | None = None,
         order: dict[str, Any] | None = None,
     ) -> bool:
-        """Record what became of an attempt; see ``Journal.settle``.
+        """Record the outcome of an attempt; see ``Journal.settle``.
 
-        An answer was paid for: who is cancelled here gets the ``CancelledError`` when it has
-        been recorded.
+        If the caller is cancelled, the outcome is recorded before ``CancelledError`` is raised.
 
         Returns:
             Whether the entry was changed.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
             ValueError: If ``at`` has no time zone.
             TypeError: If ``order`` is not JSON-ready.
@@ -149,22 +145,22 @@ class OrderJournal:
             table.put(db, table.encode(changed))
             return True
 
-        return await self._run(work, writes=True, insists=True)
+        return await self._run(work, writes=True, must_finish=True)
 
     async def find(self, account: str, other_order_id: str) -> JournalEntry | None:
         """Return the entry of a reference, or None.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: table.find(db, account, other_order_id))
 
     async def find_order(self, account: str, order_num: str) -> JournalEntry | None:
-        """Return the entry that was placed as this order of the vendor's, or None.
+        """Return the entry that was placed as this order number, or None.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: table.find_order(db, account, order_num))
@@ -172,24 +168,24 @@ class OrderJournal:
     async def find_orders(
         self, account: str, *, order_nums: Collection[str] = (), references: Collection[str] = ()
     ) -> list[JournalEntry]:
-        """Return what is known of many orders, in one look-up.
+        """Return the entries of many orders at once.
 
         Args:
             account: As in the entries.
-            order_nums: Numbers of the vendor's; the entries that were placed as these.
-            references: The entries of these references.
+            order_nums: Return the entries that were placed as these order numbers.
+            references: Return also the entries of these references.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: table.find_orders(db, account, order_nums, references))
 
     async def accounts(self) -> list[str]:
-        """Return the keys of the accounts that something was, or may have been, sent for.
+        """Return the keys of the accounts for which something was, or may have been, sent.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(table.accounts)
@@ -201,24 +197,24 @@ class OrderJournal:
             account: Only those of this account, as ``JournalEntry.account`` names it.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
         """
         return await self._run(lambda db: table.in_states(db, UNSETTLED, account))
 
     async def prune(self, *, older_than: timedelta) -> int:
-        """Forget settled entries that have not changed for a time; open ones are kept.
+        """Delete settled entries that have not changed for a time; open ones are kept.
 
-        A forgotten reference may be sent again, so choose months and not hours.
+        A reference whose entry was deleted may be bought again, so choose months, not hours.
 
         Args:
-            older_than: How long ago they last changed, at least.
+            older_than: Minimum time since the last change.
 
         Returns:
-            How many were forgotten.
+            How many entries were deleted.
 
         Raises:
-            JournalUnavailable: If the file can't be used at the moment.
+            JournalUnavailable: If the file can't be used now.
             ConfigurationError: If the path can't be that of a journal.
             ValueError: If ``older_than`` is negative.
         """
@@ -232,19 +228,19 @@ class OrderJournal:
         work: Callable[[sqlite3.Connection], T],
         *,
         writes: bool = False,
-        insists: bool = False,
+        must_finish: bool = False,
     ) -> T:
-        """Run one transaction in the thread, and end only when nothing happens any more."""
-        gone = threading.Event()
-        # From now on, since those who ask at once wait at once, one behind the other.
+        """Run one transaction in the thread; return or raise only after its end."""
+        cancelled = threading.Event()
+        # Counted from the call, so that the waits of calls made at once don't add up.
         until = time.monotonic() + BUSY_SECONDS
-        job = self._executor().submit(self._try, work, writes, insists, until, gone)
+        job = self._executor().submit(self._retry, work, writes, must_finish, until, cancelled)
         working = asyncio.wrap_future(job)
         try:
             await asyncio.wait([working])
         except asyncio.CancelledError:
-            if not insists:
-                gone.set()
+            if not must_finish:
+                cancelled.set()
                 if job.cancel():
                     raise
             while not working.done():
@@ -255,53 +251,53 @@ class OrderJournal:
         return working.result()
 
     def _executor(self) -> ThreadPoolExecutor:
-        # A fork has no threads, whatever its copy of the executor believes.
+        # A forked child needs a new executor, since threads don't survive a fork.
         if self._thread is None or self._thread[0] != os.getpid():
             self._thread = os.getpid(), ThreadPoolExecutor(1, "mioesim_async journal")
         return self._thread[1]
 
-    def _try(
+    def _retry(
         self,
         work: Callable[[sqlite3.Connection], T],
         writes: bool,
-        insists: bool,
+        must_finish: bool,
         until: float,
-        gone: threading.Event,
+        cancelled: threading.Event,
     ) -> T:
-        """Run a transaction, at least once, and again while others hold the file."""
+        """Run a transaction at least once, and again while other processes lock the file."""
         while True:
             left = min(STEP_SECONDS, max(0.0, until - time.monotonic()))
             try:
                 return self._transact(work, writes, left)
-            except (faults.Unfit, sqlite3.Error, OSError) as error:
-                if not (_is_busy(error) and left and not gone.is_set()):
-                    raise self._refusal(error, was_asked_to_settle=insists) from error
-            gone.wait(PAUSE_SECONDS)
+            except (faults.UnusableFile, sqlite3.Error, OSError) as error:
+                if not (_is_busy(error) and left and not cancelled.is_set()):
+                    raise self._refusal(error, was_asked_to_settle=must_finish) from error
+            cancelled.wait(PAUSE_SECONDS)
 
     def _transact(
         self, work: Callable[[sqlite3.Connection], T], writes: bool, patience: float
     ) -> T:
-        with forks.none_meanwhile():
+        with forks.no_fork():
             known = self._known
-            file = files.ready(self.path, known and known[0])
-            # SQLite must not make the file: it would give it whatever mode the umask leaves.
+            file = files.prepare_file(self.path, known and known[0])
+            # mode=rw, since SQLite would make a missing file with the mode of the umask.
             uri = f"{self.path.as_uri()}?mode=rw"
             with closing(
                 sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
             ) as db:
                 db.execute("PRAGMA synchronous=FULL")
                 table.prepare(db)
-                files.close_to_others(self.path)
+                files.restrict_access(self.path)
                 db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-                found = file, table.mark(db)
+                found = file, table.file_id(db)
                 if known not in (None, found):
-                    # The system gives the number of a deleted file to the next one.
-                    raise faults.Unfit(faults.VANISHED)
+                    # The inode alone doesn't tell: a new file may get that of the deleted one.
+                    raise faults.UnusableFile(faults.FILE_GONE)
                 result = work(db)
                 db.execute("COMMIT")
                 self._known = found
-                # What was written to a file that has vanished meanwhile is lost.
-                files.check_same(self.path, file)
+                # If the file is gone by now, what was written is lost.
+                files.check_identity(self.path, file)
             return result
 
     def _refusal(self, error: Exception, *, was_asked_to_settle: bool) -> MioEsimError:
@@ -319,12 +315,12 @@ class OrderJournal:
     def _fault(self, error: Exception) -> faults.Fault:
         if self._known:
             try:
-                files.check_same(self.path, self._known[0])
-            except (faults.Unfit, OSError) as gone:
+                files.check_identity(self.path, self._known[0])
+            except (faults.UnusableFile, OSError) as gone:
                 error = gone
         fault = faults.fault_of(error, self.path)
-        # It was a journal before, so somebody wrote over it.
-        return faults.VANISHED if fault.is_lasting and self._known else fault
+        # The file was a journal before, so another program has overwritten it.
+        return faults.FILE_GONE if fault.is_lasting and self._known else fault
 
 
 def _is_busy(error: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""The journal's table: its layout, and entries as its rows."""
+"""The journal's SQL tables, and how entries are read and written."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ import attrs
 import cattrs
 
 from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
-from mioesim_async.journal.faults import Fault, Unfit
+from mioesim_async.journal.faults import Fault, UnusableFile
 
 __all__ = [
     "accounts",
     "check_owner",
     "checked",
     "encode",
+    "file_id",
     "find",
     "find_order",
     "find_orders",
     "forget",
     "header",
     "in_states",
-    "mark",
     "prepare",
     "put",
 ]
@@ -47,26 +47,26 @@ LAYOUTS = (
         "INSERT INTO journal VALUES (hex(randomblob(16)))",
     ),
 )
-"""What each version of the layout adds to the one before."""
+"""The statements that each version of the layout adds to the version before."""
 VERSION = len(LAYOUTS)
-# One statement, and so one moment: another process may be laying the file out.
+# One statement, so that all values are read at the same moment.
 KIND = """
     SELECT application_id, user_version, things FROM pragma_application_id, pragma_user_version,
         (SELECT count(*) AS things FROM sqlite_master)
 """
 SELECT = f"SELECT {QUOTED} FROM entries"  # noqa: S608 - only names of our own
-MOST_MARKS = 500
-"""SQLite takes so many parameters in one statement, and more."""
+MAX_PLACEHOLDERS = 500
+"""Parameters in one statement; SQLite accepts more."""
 
-MARKS = ", ".join("?" * len(COLUMNS))
-PUT = f"INSERT OR REPLACE INTO entries VALUES ({MARKS})"  # noqa: S608
+PLACEHOLDERS = ", ".join("?" * len(COLUMNS))
+PUT = f"INSERT OR REPLACE INTO entries VALUES ({PLACEHOLDERS})"  # noqa: S608
 
 
-OTHERS = Fault("it is another program's database", "give the path of a new file", is_lasting=True)
-LATER = Fault(
+FOREIGN = Fault("it is another program's database", "give the path of a new file", is_lasting=True)
+LATER_VERSION = Fault(
     "a later version of mioesim_async wrote it", "update mioesim_async here too", is_lasting=True
 )
-NO_WAL = Fault("its file system can't do WAL", "put it on a local disk", is_lasting=True)
+NO_WAL = Fault("its file system doesn't support WAL", "use a local disk", is_lasting=True)
 UNREADABLE = Fault(
     "an entry in it can't be read",
     "compare the vendor's list of orders with yours before you move the file away",
@@ -74,51 +74,51 @@ UNREADABLE = Fault(
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Lay out an empty file, or one of an earlier version.
+    """Create the tables in an empty file, or update those of an earlier version.
 
     Raises:
-        Unfit: If the file can't be a journal.
+        UnusableFile: If the file can't be a journal.
     """
-    if _lacks(*_kind(db)):
+    if _missing_statements(*_kind(db)):
         db.execute("BEGIN IMMEDIATE")
-        # Another process may have been faster. The first page names the owner from the first
-        # commit on, since that commit doesn't go to a WAL.
-        for statement in _lacks(*_kind(db)):
+        # Check again, since another process may have been faster. This is done before WAL is
+        # enabled, so that the first commit writes application_id to the file itself.
+        for statement in _missing_statements(*_kind(db)):
             db.execute(statement)
         db.execute("COMMIT")
     application, version, _ = _kind(db)
     check_owner(application, version)
     if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-        raise Unfit(NO_WAL)
+        raise UnusableFile(NO_WAL)
 
 
 def header(db: sqlite3.Connection) -> tuple[int, int]:
-    """Return whose file it is, and the version of its layout, from its first page alone."""
+    """Return application id and layout version; reads only the file's first page."""
     names = ("application_id", "user_version")
     application, version = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     return application, version
 
 
 def check_owner(application: int, version: int) -> None:
-    """Refuse a file that is not a journal of this version, or of an earlier one.
+    """Check that a file is a journal of this version or an earlier one.
 
     Raises:
-        Unfit: If it is another's.
+        UnusableFile: If it is not.
     """
     if application != APPLICATION:
-        raise Unfit(OTHERS)
+        raise UnusableFile(FOREIGN)
     if version > VERSION:
-        raise Unfit(LATER)
+        raise UnusableFile(LATER_VERSION)
 
 
-def mark(db: sqlite3.Connection) -> str:
-    """Return what no other journal's file has."""
+def file_id(db: sqlite3.Connection) -> str:
+    """Return the unique id of this journal's file."""
     found: str = db.execute("SELECT mark FROM journal").fetchone()[0]
     return found
 
 
-def _lacks(application: int, version: int, things: int) -> tuple[str, ...]:
-    """Return the statements that a file lacks; none if it is not ours and not empty."""
+def _missing_statements(application: int, version: int, things: int) -> tuple[str, ...]:
+    """Return the statements to run on a file; none if it is neither empty nor a journal."""
     is_ours = application == APPLICATION or (application, version, things) == (0, 0, 0)
     if not is_ours or version >= VERSION:
         return ()
@@ -127,7 +127,7 @@ def _lacks(application: int, version: int, things: int) -> tuple[str, ...]:
 
 
 def _kind(db: sqlite3.Connection) -> tuple[int, int, int]:
-    """Return whose file it is, the version of its layout, and how many things are in it."""
+    """Return application id, layout version, and the number of tables and indexes."""
     application, version, things = db.execute(KIND).fetchone()
     return application, version, things
 
@@ -140,7 +140,7 @@ def find(db: sqlite3.Connection, account: str, other_order_id: str) -> JournalEn
 
 
 def find_order(db: sqlite3.Connection, account: str, order_num: str) -> JournalEntry | None:
-    """Return the entry that was placed as an order, or None."""
+    """Return the entry that was placed as an order number, or None."""
     query = f"{SELECT} WHERE account = ? AND order_num = ? AND state = ?"
     values = (recordable(account), recordable(order_num), EntryState.PLACED)
     row = db.execute(query, values).fetchone()
@@ -150,13 +150,13 @@ def find_order(db: sqlite3.Connection, account: str, order_num: str) -> JournalE
 def find_orders(
     db: sqlite3.Connection, account: str, order_nums: Collection[str], references: Collection[str]
 ) -> list[JournalEntry]:
-    """Return the entries that were placed as one of these orders, or have one of the references."""
+    """Return the entries that were placed as these order numbers, or have these references."""
     found: dict[str, JournalEntry] = {}
     for column, wanted in (("order_num", order_nums), ("other_order_id", references)):
         values = [*map(recordable, wanted)]
-        for start in range(0, len(values), MOST_MARKS):
-            some = values[start : start + MOST_MARKS]
-            query = f"{SELECT} WHERE account = ? AND {column} IN ({_marks(some)})"
+        for start in range(0, len(values), MAX_PLACEHOLDERS):
+            some = values[start : start + MAX_PLACEHOLDERS]
+            query = f"{SELECT} WHERE account = ? AND {column} IN ({_placeholders(some)})"
             for entry in map(_decode, db.execute(query, (recordable(account), *some))):
                 if column == "other_order_id" or entry.state is EntryState.PLACED:
                     found[entry.other_order_id] = entry
@@ -164,7 +164,7 @@ def find_orders(
 
 
 def accounts(db: sqlite3.Connection) -> list[str]:
-    """Return the accounts that something was, or may have been, sent for."""
+    """Return the accounts for which something was, or may have been, sent."""
     query = "SELECT DISTINCT account FROM entries WHERE state != ? ORDER BY account"
     return [account for (account,) in db.execute(query, (EntryState.NOT_SENT,))]
 
@@ -174,7 +174,7 @@ def in_states(
 ) -> list[JournalEntry]:
     """Return the entries in some states, oldest first."""
     query = (
-        f"{SELECT} WHERE state IN ({_marks(states)}) AND (? IS NULL OR account = ?)"
+        f"{SELECT} WHERE state IN ({_placeholders(states)}) AND (? IS NULL OR account = ?)"
         " ORDER BY created_at, account, other_order_id"
     )
     whose = None if account is None else recordable(account)
@@ -182,18 +182,18 @@ def in_states(
 
 
 def put(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:
-    """Write a row, in place of the one with its reference."""
+    """Insert an entry, or replace the one with its reference."""
     db.execute(PUT, row)
 
 
 def forget(db: sqlite3.Connection, states: Collection[EntryState], before: datetime) -> int:
-    """Delete the entries in some states that have not changed since; return how many."""
-    query = f"DELETE FROM entries WHERE state IN ({_marks(states)}) AND updated_at <= ?"  # noqa: S608
+    """Delete entries that have not changed since ``before``; return how many."""
+    query = f"DELETE FROM entries WHERE state IN ({_placeholders(states)}) AND updated_at <= ?"  # noqa: S608
     return db.execute(query, (*states, _moment(before))).rowcount
 
 
 def checked(at: datetime, order: dict[str, Any] | None) -> None:
-    """Refuse what can't be written, before anything is.
+    """Check values before a transaction begins.
 
     Raises:
         ValueError: If the time has no time zone.
@@ -204,7 +204,7 @@ def checked(at: datetime, order: dict[str, Any] | None) -> None:
 
 
 def _moment(at: datetime) -> str:
-    # Always of one length, so that texts sort as the moments do.
+    # Always with microseconds, so that the texts sort in the order of time.
     if at.tzinfo is None:
         raise ValueError("a time in the journal needs a time zone")
     return at.astimezone(UTC).isoformat(timespec="microseconds")
@@ -214,7 +214,7 @@ def _is_dict(kind: Any) -> bool:
     return get_origin(kind) is dict
 
 
-# Made when this module is loaded, and not in an event loop: it takes a few milliseconds.
+# Made at import, since making it is slow and would block an event loop.
 _rows = cattrs.Converter(detailed_validation=False)
 _rows.register_unstructure_hook(str, recordable)
 _rows.register_unstructure_hook(Decimal, str)
@@ -228,7 +228,7 @@ _read = _rows.get_structure_hook(JournalEntry)
 
 
 def encode(entry: JournalEntry) -> tuple[Any, ...]:
-    """Write an entry as a row.
+    """Return an entry as the values of its columns.
 
     Raises:
         ValueError: If a time has no time zone.
@@ -241,9 +241,9 @@ def _decode(row: tuple[Any, ...]) -> JournalEntry:
     try:
         entry: JournalEntry = _read(dict(zip(COLUMNS, row, strict=True)), JournalEntry)
     except (ArithmeticError, TypeError, ValueError) as error:
-        raise Unfit(UNREADABLE) from error
+        raise UnusableFile(UNREADABLE) from error
     return entry
 
 
-def _marks(values: Collection[object]) -> str:
+def _placeholders(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))

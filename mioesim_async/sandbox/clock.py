@@ -15,8 +15,6 @@ __all__ = ["SandboxClock"]
 
 @define(eq=False)
 class _Timer:
-    """A callback and when it is due, on the clock's own time."""
-
     clock: SandboxClock
     number: int
     due: float

@@ -72,7 +72,7 @@ def parse_fault(spec: str) -> FaultSpec:
 
 
 def _fault_of(text: str) -> Fault:
-    """Make a fault of ``name[=value]``. Values are separated by commas; the last may have some."""
+    """Make a fault of ``name[=value]``; commas separate values, and the last may contain some."""
     name, equals, value = text.partition("=")
     make = FAULT_METHODS.get(name.lower().replace("_", "-"))
     if make is None:

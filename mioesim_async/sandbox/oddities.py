@@ -47,7 +47,6 @@ def _every_nth(count: int, rest: int = 0) -> Choice:
 
 
 def _beside(name: str) -> Choice:
-    """Choose the rows that also have this field."""
     return lambda row, _: name in row
 
 

@@ -313,7 +313,6 @@ def _daypass_days(params: Params, plan: catalogue.Plan) -> int | None:
 
 
 def _ordered_sims(params: Params, sku: catalogue.SandboxSku, count: int) -> list[str]:
-    """Return the physical SIMs that are ordered; none for eSIMs."""
     iccids = items(params, "iccids")
     if not iccids and not params.get("dpId"):
         return []

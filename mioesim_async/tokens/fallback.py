@@ -15,10 +15,7 @@ __all__ = ["StoreFallback"]
 logger = logging.getLogger("mioesim_async")
 
 LONGEST_LOCK_WAIT = 60.0
-"""Seconds to wait for the store's lock before going on without it.
-
-A store may give up earlier if it can tell that the holder of the lock is stopped.
-"""
+"""Seconds to wait for the store's lock; a store may give up earlier if its holder is stopped."""
 
 LONGEST_QUICK_LOAD = 2.0
 """Seconds to wait for the store before an earlier login error is raised again."""

@@ -113,7 +113,6 @@ class FileTokenStore:
 
     @asynccontextmanager
     async def _hold(self, name: str) -> AsyncGenerator[None]:
-        """Hold one of the file's locks."""
         # A digest, since the name may be too long for a file name, or hold any character.
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         path = Path(f"{self.path}.{digest}.lock")

@@ -41,7 +41,7 @@ RENEW_EARLY = 12 * 60.0
 
 MINUTE = 60.0
 
-MAX_EARLY_REFUSALS = 3
+MAX_EARLY = 3
 """After so many tokens were refused early within a minute, the client stops logging in."""
 
 REFUSAL_SECONDS = MINUTE
@@ -108,8 +108,8 @@ class TokenKeeper:
         self._renew_at = 0.0
         self._login_task: asyncio.Task[StoredToken | MioEsimError] | None = None
         self._saving: asyncio.Task[None] | None = None
-        self._invalid_tokens: deque[str] = deque(maxlen=32)
-        self._early_refusals: deque[float] = deque(maxlen=MAX_EARLY_REFUSALS)
+        self._invalid: deque[str] = deque(maxlen=32)
+        self._refused_early: deque[float] = deque(maxlen=MAX_EARLY)
         self._last_refused_early: str | None = None
         self._login_error: MioEsimError | None = None
         self._login_error_until = 0.0
@@ -184,7 +184,7 @@ class TokenKeeper:
                     return self._login_error
                 # While the store was down, its clients invalidated each other's tokens. Now its
                 # lock prevents that, so forget those refusals and log in.
-                self._early_refusals.clear()
+                self._refused_early.clear()
             self._login_error = None
             return await self._load_or_log_in()
         except MioEsimError as error:
@@ -231,7 +231,7 @@ class TokenKeeper:
                 the caller gets the error.
         """
         self._mark_invalid(rejected.token)
-        if self.token is None or self.token in self._invalid_tokens:
+        if self.token is None or self.token in self._invalid:
             self._keep_error(error)
 
     def _keep_error(self, error: MioEsimError) -> None:
@@ -243,7 +243,7 @@ class TokenKeeper:
     def _note_early_refusal(self) -> bool:
         """Count the current token if it was refused early; tell whether there are too many."""
         current = self._current
-        if current is None or current.token not in self._invalid_tokens:
+        if current is None or current.token not in self._invalid:
             return False
         if self._clock.time() - current.obtained_at >= TOKEN_LIFETIME - RENEW_EARLY:
             return False
@@ -251,15 +251,12 @@ class TokenKeeper:
         # Count each token once, even if the login after it failed and is tried again.
         if current.token != self._last_refused_early:
             self._last_refused_early = current.token
-            self._early_refusals.append(now)
+            self._refused_early.append(now)
             logger.warning(
                 "a token was refused before it expired, so somebody else logs in on this account; "
                 "give all its clients one token store"
             )
-        return (
-            len(self._early_refusals) == MAX_EARLY_REFUSALS
-            and now - self._early_refusals[0] < MINUTE
-        )
+        return len(self._refused_early) == MAX_EARLY and now - self._refused_early[0] < MINUTE
 
     def _start_saving(self) -> None:
         """Start a task that saves the current token in a store that was down."""
@@ -278,11 +275,7 @@ class TokenKeeper:
         try:
             async with self._fallback.lock():
                 stored, current = await self._fallback.load(), self._current
-                if (
-                    current is None
-                    or current.token in self._invalid_tokens
-                    or self._fallback.is_down
-                ):
+                if current is None or current.token in self._invalid or self._fallback.is_down:
                     return
                 if (
                     stored is not None
@@ -299,14 +292,14 @@ class TokenKeeper:
 
     def _mark_invalid(self, token: str) -> None:
         """Remember an invalid token, so that it is not used if the store still has it."""
-        if token not in self._invalid_tokens:
-            self._invalid_tokens.append(token)
+        if token not in self._invalid:
+            self._invalid.append(token)
         if token == self.token:
             # Make the next calls wait for a new token.
             self._renew_at = 0.0
 
     def _is_new(self, stored: StoredToken) -> bool:
-        return stored.token != self.token and stored.token not in self._invalid_tokens
+        return stored.token != self.token and stored.token not in self._invalid
 
     def _use(self, stored: StoredToken) -> StoredToken:
         age = max(0.0, self._clock.time() - stored.obtained_at)
@@ -373,7 +366,6 @@ def _most_helpful(
 
 
 def _wrong_key_hint(variants: list[Dialect], configured: Dialect) -> str:
-    """Return a hint for a login whose signature was refused."""
     if fixed := [name for name in LOGIN_SETTINGS if getattr(configured, name) is not None]:
         set_ways = " and ".join(setting(name, repr(getattr(configured, name))) for name in fixed)
         return (

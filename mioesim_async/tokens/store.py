@@ -109,11 +109,9 @@ class _Lock(AbstractAsyncContextManager[None]):
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def locked(self) -> bool:
-        """Tell whether the lock is held."""
         return self._held
 
     async def __aenter__(self) -> None:
-        """Wait for the lock."""
         with self._guard:
             if not self._held:
                 self._held = True
@@ -137,7 +135,6 @@ class _Lock(AbstractAsyncContextManager[None]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Hand the lock over to the next waiter."""
         self._hand_over()
 
     def _hand_over(self) -> None:

@@ -21,10 +21,10 @@ from mioesim_async.wording import worded
 __all__ = [
     "Call",
     "deadline_exceeded",
-    "deadline_passed_after_sending",
-    "existing_order_num",
-    "explained_signature_error",
+    "order_num_of",
     "outcome_unknown",
+    "signature_error",
+    "unfinished_error",
 ]
 
 ENCODED_DIFFERENTLY = re.compile("[^A-Za-z0-9._,-]")
@@ -83,7 +83,7 @@ def deadline_exceeded(call: Call) -> errors.DeadlineExceeded:
     ).at(path)
 
 
-def existing_order_num(call: Call) -> str | None:
+def order_num_of(call: Call) -> str | None:
     """Return the number of the order that a call is about; None if the call makes a new order."""
     if call.endpoint.safety is Safety.MONEY and call.endpoint.path != REFUND_ORDER.path:
         return None
@@ -94,7 +94,7 @@ def outcome_unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUn
     """Make the error for a call that may or may not have taken effect."""
     path = call.endpoint.path
     reference, data = call.texts.get("otherOrderId"), getattr(failed, "data", None)
-    order_num = existing_order_num(call)
+    order_num = order_num_of(call)
     if order_num is None:
         renewed = call.texts.get("orderNum")
         order_num = new_order_num(
@@ -118,7 +118,7 @@ def outcome_unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUn
     ).at(path)
 
 
-def explained_signature_error(
+def signature_error(
     call: Call, refused: errors.SignatureError, *, logged_in: bool
 ) -> errors.SignatureError:
     """Add a hint about the likely cause to the signature error of a call other than login.
@@ -152,7 +152,7 @@ def explained_signature_error(
     )
 
 
-def deadline_passed_after_sending(call: Call) -> errors.MioEsimError:
+def unfinished_error(call: Call) -> errors.MioEsimError:
     """Make the error for a purchase that was sent before the caller's deadline passed."""
     late = deadline_exceeded(call)
     if call.order_num is None:

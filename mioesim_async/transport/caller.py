@@ -16,12 +16,7 @@ from mioesim_async.slices import shared_slice
 from mioesim_async.tokens.keeper import TokenKeeper, contention_error
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
-from mioesim_async.transport.call import (
-    Call,
-    deadline_exceeded,
-    explained_signature_error,
-    outcome_unknown,
-)
+from mioesim_async.transport.call import Call, deadline_exceeded, outcome_unknown, signature_error
 from mioesim_async.transport.detached import Detached, LateAnswer
 from mioesim_async.transport.failures import Action, classify
 from mioesim_async.transport.metrics import ClientStats, Hook, Meter
@@ -338,7 +333,7 @@ class Caller:
         if call.pace is not None and _is_throttle(failed):
             call.pace.throttled(sent_in)
         if isinstance(failed, errors.SignatureError):
-            failed = explained_signature_error(call, failed, logged_in=keeper.logins > 0)
+            failed = signature_error(call, failed, logged_in=keeper.logins > 0)
         call.last_error = failed
         if isinstance(failed, errors.TokenExpired):
             if call.replays == MAX_REPLAYS[call.endpoint.safety]:
@@ -434,6 +429,5 @@ def check_deadline(deadline: object) -> None:
 
 
 def _is_throttle(failed: errors.MioEsimError) -> bool:
-    """Tell whether the host asks for fewer requests."""
     busy = isinstance(failed, errors.HttpStatusError) and failed.status == 503
     return busy or isinstance(failed, errors.RateLimited)

@@ -8,12 +8,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from mioesim_async.transport.call import (
-    Call,
-    deadline_exceeded,
-    deadline_passed_after_sending,
-    existing_order_num,
-)
+from mioesim_async.transport.call import Call, deadline_exceeded, order_num_of, unfinished_error
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
 
@@ -56,7 +51,7 @@ class Detached:
                 self._on_cancelled_caller(call, task)
                 raise
         if call.was_sent or call.order_num is not None:
-            raise deadline_passed_after_sending(call)
+            raise unfinished_error(call)
         # The call was stopped. Wait for its end, so that the caller may try again at once.
         await asyncio.wait([task], timeout=LONGEST_STOP)
         raise deadline_exceeded(call)
@@ -95,7 +90,7 @@ class Detached:
             call.endpoint.path,
             "success" if error is None else f"{type(error).__name__}: {error}",
             call.texts.get("otherOrderId"),
-            call.order_num or existing_order_num(call),
+            call.order_num or order_num_of(call),
         )
         if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
             telling = self._call_on_late(self._on_late, task.result() if error is None else error)

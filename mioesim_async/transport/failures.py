@@ -162,7 +162,7 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.ApiError, ""): _REFUSED,
     (errors.AuthenticationError, ""): _LOGIN_REFUSED,
     # If the login succeeded, only this endpoint is closed, or one value is signed differently.
-    (errors.PermissionDenied, ""): _REFUSED,
+    (errors.PermissionDenied, ""): _REQUEST_REFUSED,
     (errors.PermissionDenied, AT_LOGIN): _LOGIN_REFUSED,
     (errors.SignatureError, ""): _REQUEST_REFUSED,
     (errors.SignatureError, AT_LOGIN): _LOGIN_REFUSED,

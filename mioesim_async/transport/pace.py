@@ -25,18 +25,18 @@ class Pace:
     """The concurrency of one sweep: halved when the host throttles, then raised one by one.
 
     Attributes:
-        max_limit: The concurrency at the start, and its maximum.
+        cap: The concurrency at the start, and its maximum.
         limit: The concurrency now.
         round: How often it was halved. Only calls that were sent after the last halving can
             halve it again, so that eight calls that are refused at once halve it once.
     """
 
-    __slots__ = ("_answers", "limit", "max_limit", "round")
+    __slots__ = ("_answers", "cap", "limit", "round")
 
-    def __init__(self, max_limit: int) -> None:
+    def __init__(self, cap: int) -> None:
         """Start with the maximum."""
-        self.max_limit = max_limit
-        self.limit = max_limit
+        self.cap = cap
+        self.limit = cap
         self.round = 0
         self._answers = 0
 
@@ -49,7 +49,7 @@ class Pace:
 
     def answered(self) -> None:
         """Count an answer; raise the limit by one after ``limit`` answers."""
-        if self.limit < self.max_limit:
+        if self.limit < self.cap:
             self._answers += 1
             if self._answers >= self.limit:
                 self.limit += 1

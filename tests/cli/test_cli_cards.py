@@ -194,8 +194,8 @@ def test_of_nothing_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("pdf", "The links are printed whole, with --json too."),
-        ("qr", "A file holds the code, also without --show-activation, and gets mode 0600."),
+        ("pdf", "Links are printed in full, with --json too."),
+        ("qr", "A file gets the code even without --show-activation, and has mode 0600."),
     ],
 )
 def test_the_help_says_what_is_shown_without_being_asked_for(command: str, says: str) -> None:

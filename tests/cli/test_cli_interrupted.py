@@ -32,11 +32,11 @@ def interrupted_twice(process: subprocess.Popen[bytes], server: Sandbox, waiting
 def test_a_second_ctrl_c_says_that_it_may_have_been_bought(server: Sandbox) -> None:
     server.faults.add(Fault.silence(), "addEsimOrder")
     with started(*BUY, "twice-1", sandbox=server) as process:
-        done = interrupted_twice(process, server, "waiting for what becomes of")
+        done = interrupted_twice(process, server, "interrupted; waiting for the")
 
     assert done.status == 4
     assert "may have been bought" in done.err
-    assert "twice-1. Find out with: mioesim orders reconcile" in done.err
+    assert "twice-1. To find out, run: mioesim orders reconcile" in done.err
     assert "nothing was bought" not in done.err
     assert "Unclosed" not in done.err
     assert "Traceback" not in done.err
@@ -68,10 +68,10 @@ def test_a_second_ctrl_c_of_a_cancellation_says_that_it_may_have_happened(
     (order,) = server.orders
     server.faults.add(Fault.silence(), "refundOrder")
     with started("cancel", order.order_num, "--all", "--yes", sandbox=server) as process:
-        done = interrupted_twice(process, server, "waiting for what becomes of")
+        done = interrupted_twice(process, server, "interrupted; waiting for the")
 
     assert done.status == 4
-    assert f"Find out with: mioesim orders show {order.order_num}" in done.err
+    assert f"To find out, run: mioesim orders show {order.order_num}" in done.err
     assert "nothing was cancelled" not in done.err
     assert "Unclosed" not in done.err
 
@@ -83,7 +83,7 @@ def test_being_told_to_end_is_like_ctrl_c(server: Sandbox, number: signal.Signal
         wait_until(lambda: [one for one in server.requests if one.fault])
         process.send_signal(number)
         assert process.stderr is not None
-        read_until(process.stderr, "waiting for what becomes of")
+        read_until(process.stderr, "interrupted; waiting for the")
         wait_until(lambda: server.clock.advance(60) or process.poll() is not None)
         out = process.communicate(timeout=SECONDS)[0].decode()
 

@@ -342,14 +342,14 @@ def test_ctrl_c_during_an_order_waits_and_tells_what_it_came_to(
         wait_until(lambda: buying(server))
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        read_until(process.stderr, "waiting for what becomes of")
+        read_until(process.stderr, "interrupted; waiting for the")
         wait_until(lambda: server.clock.advance(60) or process.poll() is not None)
         out, err = process.communicate(timeout=SECONDS)
 
     (order,) = server.orders
     assert process.returncode == status
     if status == 4:
-        assert f"{order.other_order_id}. Find out with: mioesim orders reconcile" in err.decode()
+        assert f"{order.other_order_id}. To find out, run: mioesim orders reconcile" in err.decode()
     else:
         assert order.order_num in out.decode()
 

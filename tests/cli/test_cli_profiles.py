@@ -173,8 +173,8 @@ def test_what_is_wrong_with_a_profile_is_named_without_its_values(
     ("text", "words"),
     [
         ("defalt = 'shop'", "unknown keys: defalt"),
-        ("default = 1", "perhaps default"),
-        ("profiles = 1", "perhaps default"),
+        ("default = 1", "may have default"),
+        ("profiles = 1", "may have default"),
         ("[profiles.shop", "is not TOML"),
         ("[profiles]\nshop = 1", "must be a table"),
     ],

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from mioesim_async.cli import writers
 from mioesim_async.cli.printing import printable
-from mioesim_async.cli.writers import CsvWriter, Layout, inert
+from mioesim_async.cli.writers import CsvWriter, Layout, without_formula
 from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.cards import CardOutcome, CardStatus, DpStatus
@@ -43,13 +43,18 @@ OUTCOMES = (
 def row(outcome: CardOutcome) -> list[Any]:
     """What a row says, cell by cell, the slow and obvious way."""
     iccid, card, error = outcome.iccid, outcome.card, outcome.error
-    shown = f'="{iccid}"' if iccid.isdigit() else inert(printable(iccid))
+    shown = f'="{iccid}"' if iccid.isdigit() else without_formula(printable(iccid))
     if card is None:
         result = "missing" if error is None else "failed"
-        return [shown, result, *[None] * 8, None if error is None else inert(printable(str(error)))]
+        return [
+            shown,
+            result,
+            *[None] * 8,
+            None if error is None else without_formula(printable(str(error))),
+        ]
     times = [None if at is None else at.isoformat(" ") for at in (card.starts_at, card.ends_at)]
     amounts = [card.used_mb, card.remaining_mb, card.total_mb]
-    texts = [inert(printable(text)) for text in (card.dp_status, card.order_num)]
+    texts = [without_formula(printable(text)) for text in (card.dp_status, card.order_num)]
     return [shown, "found", texts[0], *amounts, *times, texts[1], card.sku_id, None]
 
 

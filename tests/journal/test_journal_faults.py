@@ -114,7 +114,7 @@ async def test_a_name_that_no_file_can_have_is_a_matter_of_configuration(tmp_pat
 # What a process, or the machine, has run out of.
 
 SAID = {
-    "locked": "database is locked; find out which process has had its lock for so long",
+    "locked": "database is locked; find out which process holds its lock for so long",
     "no room": "there is no room: this process may not write larger files; raise that limit",
     "no descriptors": r"this process has no file descriptors left; raise its limit \(ulimit -n\)",
     "no permission": r"this user can't read and write .* \(mode \d{4}, owner \w+\); let this user",
@@ -149,7 +149,7 @@ SYSTEM = {
     errno.EROFS: "is on a file system that is mounted read-only; mount it for writing",
     errno.EACCES: "this user can't read and write .*; let this user",
     errno.EIO: "the disk could not read or write .*; look for the disk",
-    errno.ENOENT: "deleted at this moment",
+    errno.ENOENT: "was just deleted",
     errno.ENOMEM: "there is no memory left",
     errno.ESTALE: "Stale file handle; it needs a file on a local disk",
 }
@@ -209,9 +209,9 @@ async def test_an_answer_that_can_t_be_written_is_kept_and_written_later(
     number = placed_number(out)
     kept = f"could not record that reference late is placed as order {number}: .*{SAID[cause]}"
     assert re.search(kept, out), out
-    assert f"told at last that reference late is placed as order {number}" in out
+    assert f"has now recorded that reference late is placed as order {number}" in out
     assert f"recorded placed {number}" in out
-    assert "never told" not in out
+    assert "has not recorded" not in out
 
 
 async def test_an_answer_that_can_t_be_written_until_the_client_closes_is_told_in_the_log(
@@ -219,9 +219,9 @@ async def test_an_answer_that_can_t_be_written_until_the_client_closes_is_told_i
 ) -> None:
     out = await output_of(SELL, "locked", "closed", str(tmp_path / "orders.db"))
     number = placed_number(out)
-    told = f"was never told that reference late is placed as order {number}; settle its entry"
+    told = f"has not recorded that reference late is placed as order {number}; settle its entry"
     assert told in out.partition("closed")[0]
-    assert out.count("never told") == 1
+    assert out.count("has not recorded") == 1
 
 
 async def test_an_answer_is_told_in_the_log_when_a_process_ends_that_never_closed_its_client(
@@ -229,15 +229,15 @@ async def test_an_answer_is_told_in_the_log_when_a_process_ends_that_never_close
 ) -> None:
     out = await output_of(SELL, "locked", "left", str(tmp_path / "orders.db"))
     number = placed_number(out)
-    told = f"was never told that reference late is placed as order {number}; settle its entry"
+    told = f"has not recorded that reference late is placed as order {number}; settle its entry"
     assert told in out
-    assert out.count("never told") == 1
+    assert out.count("has not recorded") == 1
 
 
 async def test_a_child_of_a_process_tells_nothing_of_its_parent_s_answers(tmp_path: Path) -> None:
     out = await output_of(SELL, "locked", "forked", str(tmp_path / "orders.db"))
     assert f"recorded placed {placed_number(out)}" in out
-    assert "never told" not in out
+    assert "has not recorded" not in out
 
 
 def test_a_file_that_comes_back_while_it_is_looked_at_is_not_called_forbidden(

@@ -223,7 +223,7 @@ async def test_a_link_beside_a_journal_is_named_and_its_target_left_as_it_was(
     target.chmod(0o664)
     beside.symlink_to(target)
     before = state_of(target)
-    with pytest.raises(JournalUnavailable, match=f"orders.db{end} .* is no file; move it away"):
+    with pytest.raises(JournalUnavailable, match=f"orders.db{end} .* is not a file; move it away"):
         await OrderJournal(path).begin(intent("ref-2"))
     assert state_of(target) == before
 

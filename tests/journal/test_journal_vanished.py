@@ -196,7 +196,7 @@ async def test_an_answer_that_finds_the_file_gone_is_recorded_when_it_is_back(
         assert (await buy(client, "shop-1")).order_num == order.order_num, "it knows the answer"
         assert len(sandbox.orders) == 1
         journal.path.with_name("moved.db").rename(journal.path)
-        await until(lambda: bool(sandbox.clock.advance(5)) or "told at last" in caplog.text)
+        await until(lambda: bool(sandbox.clock.advance(5)) or "has now recorded" in caplog.text)
         entry = await journal.find(client.account, "shop-1")
     assert entry is not None
     assert (entry.state, entry.order_num) == (EntryState.PLACED, order.order_num)

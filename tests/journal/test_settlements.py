@@ -47,14 +47,14 @@ async def test_an_answer_that_can_t_be_recorded_is_written_when_it_can(
         (entry,) = await journal.open_entries()
         assert entry.order_num is None
         said = f"reference shop-1 is placed as order {order.order_num}"
-        assert f"could not record that {said}: the disk is full; it is tried again" in caplog.text
+        assert f"could not record that {said}: the disk is full; trying again" in caplog.text
         away.is_away = False
         async with asyncio.timeout(SECONDS):
             while await journal.open_entries():
                 sandbox.clock.advance(1)
                 await asyncio.sleep(0)
-        await until(lambda: "at last" in caplog.text, pause=0)
-        assert f"told at last that {said}" in caplog.text
+        await until(lambda: "has now recorded" in caplog.text, pause=0)
+        assert f"has now recorded that {said}" in caplog.text
         (left,) = [await journal.find(client.account, "shop-1")]
         assert left is not None
         assert (left.state, left.order_num) == (EntryState.PLACED, order.order_num)
@@ -62,7 +62,7 @@ async def test_an_answer_that_can_t_be_recorded_is_written_when_it_can(
         sandbox.clock.advance(1000)
         await asyncio.sleep(0)
         assert away.calls == calls, "nothing is left to write"
-    assert "never told" not in caplog.text
+    assert "has not recorded" not in caplog.text
 
 
 async def test_closing_tries_once_more_and_tells_what_was_never_written(
@@ -77,7 +77,7 @@ async def test_closing_tries_once_more_and_tells_what_was_never_written(
             await buy(client, "shop-3")
         calls = away.calls
     assert away.calls == calls + 3
-    told = [record.getMessage() for record in caplog.records if "never told" in record.getMessage()]
+    told = [r.getMessage() for r in caplog.records if "has not recorded" in r.getMessage()]
     assert len(told) == 3
     assert f"reference shop-1 is placed as order {first.order_num};" in told[0]
     assert f"reference shop-2 is placed as order {second.order_num};" in told[1]
@@ -93,12 +93,12 @@ async def test_the_end_of_a_process_tells_what_was_never_written(
     client = sandbox.client(order_journal=journal)
     order = await buy(client, "shop-1")
     gc.collect()
-    settlements._tell_all()
-    assert f"never told that reference shop-1 is placed as order {order.order_num}" in caplog.text
+    settlements._log_all_unwritten()
+    assert f"not recorded that reference shop-1 is placed as order {order.order_num}" in caplog.text
     caplog.clear()
-    settlements._tell_all()
+    settlements._log_all_unwritten()
     await client.aclose()
-    assert "never told" not in caplog.text, "once is enough"
+    assert "has not recorded" not in caplog.text, "once is enough"
 
 
 async def test_the_client_that_knows_the_answer_does_not_buy_again_nor_call_it_unknown(
@@ -309,8 +309,8 @@ async def test_closing_waits_once_for_what_is_being_written(
     held.go_on.set()
     await closing
     assert held.calls == 1
-    assert caplog.text.count("never told") == 1
-    assert f"never told that reference shop-1 is placed as order {order.order_num}" in caplog.text
+    assert caplog.text.count("has not recorded") == 1
+    assert f"not recorded that reference shop-1 is placed as order {order.order_num}" in caplog.text
 
 
 async def test_a_look_for_an_order_whose_day_has_passed_ends_with_the_deadline(
@@ -363,8 +363,8 @@ async def test_an_answer_is_written_by_one_at_a_time(
         held.go_on.set()
         assert calls == 1
         assert (await again).order_num == caught.value.order_num
-    assert "recorded nowhere" not in caplog.text
-    assert caplog.text.count("told at last") == 1
+    assert "so it is not recorded" not in caplog.text
+    assert caplog.text.count("has now recorded") == 1
 
 
 async def test_an_answer_that_was_written_by_a_call_that_failed_is_not_told(
@@ -387,7 +387,7 @@ async def test_an_answer_that_was_written_by_a_call_that_failed_is_not_told(
             await buy(client, "shop-1")
         journal.settle = settle  # type: ignore[method-assign]
     assert "could not record" in caplog.text
-    for wrong in ("recorded nowhere", "told at last", "never told"):
+    for wrong in ("so it is not recorded", "has now recorded", "has not recorded"):
         assert wrong not in caplog.text
 
 
@@ -413,8 +413,8 @@ async def test_the_end_of_a_process_does_not_tell_what_was_written_by_a_cancelle
                 task.cancel()
             await asyncio.wait(tasks)
         assert buying.cancelled()
-        settlements._tell_all()
-        assert "never told" not in caplog.text
+        settlements._log_all_unwritten()
+        assert "has not recorded" not in caplog.text
         stored = await journal.find(client.account, "shop-1")
     assert stored is not None
     assert stored.order_num == sandbox.orders[0].order_num

@@ -279,7 +279,7 @@ async def test_an_answer_to_an_attempt_that_was_replaced_is_told_in_the_log(
         sandbox.clock.advance(20)
         first = await task
     assert first.order_num != second.order_num
-    assert f"placed as order {first.order_num} is recorded nowhere" in caplog.text
+    assert f"not recorded that reference shop-1 is placed as order {first.order_num}" in caplog.text
 
 
 async def test_success_without_a_number_stays_open(
@@ -414,9 +414,9 @@ async def test_what_is_being_written_when_the_client_closes_is_written_once(
     go_on.set()
     await closing
     assert tries == 2
-    assert "told at last that reference shop-1 is placed" in caplog.text
-    assert "recorded nowhere" not in caplog.text
-    assert "never told" not in caplog.text
+    assert "has now recorded that reference shop-1 is placed" in caplog.text
+    assert "so it is not recorded" not in caplog.text
+    assert "has not recorded" not in caplog.text
 
 
 async def test_no_activation_code_and_no_address_is_in_the_file(

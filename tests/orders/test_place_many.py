@@ -180,8 +180,43 @@ async def test_a_dry_run_says_what_a_run_would_of_references_that_the_journal_kn
         assert ends[0] == ends[1]
         same = [OrderLine(**PLAN, other_order_id="bought")]
         (again,) = [o async for o in client.orders.place_many(same, max_spend=None, dry_run=True)]
-        assert (again.error, again.in_stock) == (None, True)
+        assert (again.error, again.in_stock) == (None, None)
     assert sent(sandbox) == 2
+
+
+async def test_a_dry_run_says_that_a_reference_is_open(sandbox: Sandbox, tmp_path: Path) -> None:
+    async with sandbox.client(order_journal=OrderJournal(tmp_path / "orders.db")) as client:
+        sandbox.faults.add(Fault.lose_reply(), "addEsimOrder")
+        with pytest.raises(errors.OutcomeUnknown):
+            await client.orders.place(**PLAN, count=1, other_order_id="open")
+        ends = []
+        for dry_run in (True, False):
+            wanted = [OrderLine(**PLAN, other_order_id="open")]
+            (one,) = [
+                o async for o in client.orders.place_many(wanted, max_spend=None, dry_run=dry_run)
+            ]
+            assert isinstance(one.error, errors.OutcomeUnknown)
+            ends.append((str(one.error), one.error.was_placed, one.in_stock))
+        assert ends[0] == ends[1]
+    assert sent(sandbox) == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_what_no_line_can_survive_is_raised_also_if_it_comes_with_the_last_line(
+    sandbox: Sandbox, count: int
+) -> None:
+    async with sandbox.client() as client:
+        await client.login()
+        sandbox.faults.add(Fault.evict_token(), "addEsimOrder", times=None)
+        sandbox.faults.add(Fault.refuse(-3, "no API"), "login", times=None)
+        stream = client.orders.place_many(lines(count), max_spend=None, concurrency=1)
+        outcomes = []
+        with pytest.raises(errors.PermissionDenied) as caught:
+            async for outcome in stream:
+                outcomes.append(outcome)
+        assert [type(outcome.error) for outcome in outcomes] == [errors.PermissionDenied]
+        assert caught.value.tally.placed == 0
+        assert [outcome async for outcome in stream] == []
 
 
 async def test_lines_of_a_run_without_a_limit_come_back_as_they_were_given(

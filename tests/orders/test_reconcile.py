@@ -81,7 +81,7 @@ async def test_a_search_without_references_leaves_entries_open_with_candidates(
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b'{"total":3,"rows":[]}', "more orders than it shows"),
+        (b'{"total":3,"rows":[]}', "more orders than its search shows"),
         (b'{"rows":[7]}', "can't be read"),
         (b'{"rows":[{"orderNum":"EP20200101000001","purchaseDate":"2020-01-01"}]}', "without ref"),
     ],
@@ -149,15 +149,22 @@ async def test_a_number_of_the_vendor_s_in_the_place_of_the_reference_is_not_our
     assert report.still_open
 
 
-async def test_an_order_under_way_is_not_touched(sandbox: Sandbox, journal: OrderJournal) -> None:
+@pytest.mark.parametrize("whose", ["its own", "another client's"])
+async def test_an_order_under_way_is_not_touched(
+    sandbox: Sandbox, journal: OrderJournal, whose: str
+) -> None:
     sandbox.clock._skip = False
     sandbox.faults.add(Fault.slow(100), "addEsimOrder")
-    async with sandbox.client(order_journal=journal) as client:
+    async with (
+        sandbox.client(order_journal=journal) as client,
+        sandbox.client(order_journal=journal) as another,
+    ):
         task = asyncio.create_task(buy(client, "shop-1"))
         await until(
             lambda: any(seen.endpoint == "addEsimOrder" for seen in sandbox.requests), pause=0
         )
-        report = await client.orders.reconcile(assume_absent_after=timedelta(0))
+        looking = client if whose == "its own" else another
+        report = await looking.orders.reconcile(assume_absent_after=timedelta(0))
         assert "under way" in report.still_open[0].reason
         sandbox.clock.advance(100)
         order = await task

@@ -261,7 +261,7 @@ async def test_a_day_that_can_t_be_listed_whole_leaves_its_entries_open(
         await record(journal, client, "lost")
         report = await client.orders.reconcile(assume_absent_after=AT_ONCE)
     assert not report.absent
-    assert "more orders than it shows" in report.still_open[0].reason
+    assert "more orders than its search shows" in report.still_open[0].reason
     assert report.still_open[0].other_order_id == "lost"
 
 
@@ -312,8 +312,8 @@ def dated(apart: timedelta) -> Callable[[], str]:
         (dated(timedelta(minutes=-4)), None),
         (dated(timedelta(minutes=6)), "behind the vendor's"),
         (dated(timedelta(days=-3)), "3 days, 0:00:0"),
-        (lambda: None, "name no date"),
-        (lambda: "yesterday", "name no date"),
+        (lambda: None, "have no Date header"),
+        (lambda: "yesterday", "have no Date header"),
     ],
 )
 async def test_an_entry_is_only_absent_where_the_clocks_agree(

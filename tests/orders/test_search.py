@@ -297,7 +297,7 @@ async def test_halves_that_show_fewer_orders_than_the_whole_are_an_error(host: O
     host.answer = reads_the_last_day_as_its_beginning
     async with host.client() as client:
         error = await incomplete(client.orders.search(**WEEK))
-    assert "when it is asked for the days apart" in str(error)
+    assert "when asked for each half of these days" in str(error)
 
 
 @settings(max_examples=150, deadline=None)
@@ -549,7 +549,7 @@ async def test_rows_that_can_t_be_read_are_told_and_an_order_without_a_number_is
 async def test_a_search_ends_after_so_many_calls_whatever_the_vendor_says(
     host: OrderHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search_module, "MOST_CALLS", 50)
+    monkeypatch.setattr(search_module, "MAX_CALLS", 50)
     host.answer = vendor = Vendor(rows(*[2] * 400), fixed=1)
     vendor.rows = vendor.rows[::2]
     async with host.client() as client:
@@ -575,7 +575,7 @@ async def test_other_work_goes_on_while_a_large_reply_is_read(host: OrderHost) -
         page_rows = rows(1000)
         before = turns
         orders, _ = await search_module.read_orders(page_rows)
-        assert turns - before >= 1000 // search_module.SLICE
+        assert turns - before >= 1000 // search_module.ROWS_PER_SLICE
         worker.cancel()
         with pytest.raises(asyncio.CancelledError):
             await worker

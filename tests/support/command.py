@@ -26,7 +26,7 @@ from attrs import define
 from waiting import SECONDS, read_to_end
 
 from mioesim_async.cli.running import run
-from mioesim_async.cli.signals import STOPS
+from mioesim_async.cli.signals import SIGNALS
 from mioesim_async.rows import layout
 from mioesim_async.sandbox import Sandbox
 
@@ -179,7 +179,7 @@ def _logging_as_at_the_start() -> Iterator[None]:
 
 @contextmanager
 def _handlers_put_back() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in STOPS}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:

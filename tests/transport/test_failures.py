@@ -101,8 +101,13 @@ def test_a_login_remembers_the_refusals_that_no_other_call_can_change(
 def test_a_refusal_that_blames_the_request_says_nothing_of_what_it_is_about(
     cls: type[errors.ApiError],
 ) -> None:
-    blames = cls in {errors.MissingParameter, errors.QueryFailed, errors.SignatureError}
-    assert (meaning_of(made(cls)).fault is Fault.REQUEST) is blames
+    blaming = {
+        errors.MissingParameter,
+        errors.PermissionDenied,
+        errors.QueryFailed,
+        errors.SignatureError,
+    }
+    assert (meaning_of(made(cls)).fault is Fault.REQUEST) is (cls in blaming)
 
 
 @pytest.mark.parametrize("failure", Failure)

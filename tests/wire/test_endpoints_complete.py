@@ -1,6 +1,6 @@
-"""Every endpoint row is served: a coroutine, its source, a type, a sandbox handler, docs, a test.
+"""Every endpoint has a coroutine, its source, a type, a sandbox handler, docs and a test.
 
-Adding a row without any of these fails here.
+If any of these is missing, a test here fails and names it.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ COROUTINES: dict[str, tuple[str, ...]] = {
     "QUERY_ORDER": ("orders.search",),
     "QUERY_ESIM_ORDER": ("orders.usage",),
 }
-"""The coroutines of each row; the first one says where the row comes from."""
+"""The coroutines of each endpoint; the first one's docstring names the source."""
 
 NAME_ONLY = {"login"}
-"""They take no answer: their type is None."""
+"""Coroutines without ``deadline``."""
 
 ROWS = {name: row for name, row in vars(endpoints).items() if isinstance(row, Endpoint)}
 rows = pytest.mark.parametrize("name", ROWS)

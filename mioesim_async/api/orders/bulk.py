@@ -1,4 +1,4 @@
-"""Many orders and renewals at once, within a limit of what they may cost."""
+"""Places many orders and renewals at once, within a spending limit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any, Self
 from attrs import define, evolve, field
 
 from mioesim_async import errors
+from mioesim_async.api.orders.journalling import open_error
 from mioesim_async.api.orders.line_checks import (
     Line,
     Purchase,
     check_all,
     check_in_steps,
-    of_today,
+    day_in_gmt8,
 )
 from mioesim_async.api.orders.planning import (
     CheckStock,
@@ -29,7 +30,7 @@ from mioesim_async.api.orders.planning import (
 )
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import Closing
-from mioesim_async.fanout import BatchStream
+from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.fanout.outage import REFUSALS_IN_A_ROW
 from mioesim_async.fanout.source import Checked
 from mioesim_async.models.catalogue import Package
@@ -41,7 +42,7 @@ __all__ = ["BulkStats", "LineOutcome", "Lines", "OrderStream"]
 
 Lines = Iterable[Line] | AsyncIterable[Line]
 Planned = tuple[PlannedLine, Purchase | None]
-"""A line that may go; without a purchase it has failed."""
+"""A line that was checked. The purchase is None if the line can't be bought."""
 
 
 @define
@@ -49,12 +50,12 @@ class LineOutcome:
     """What became of one line.
 
     Attributes:
-        position: Of the line in the input, from 0.
-        line: The line, with the package that it was checked against, where one is known.
+        position: Position of the line in the input, from 0.
+        line: The line, with the package that it was checked against, if it is known.
         order: The order; None after an error, and in a dry run.
-        error: Why there is none, or None.
-        price: What the line should cost in all, where that is known.
-        in_stock: In a dry run of an order, whether there are so many cards; else None.
+        error: Why there is no order, or None.
+        price: What the line should cost in all, or None if not known.
+        in_stock: In a dry run, whether there are enough cards for an order; else None.
     """
 
     position: int
@@ -70,9 +71,9 @@ class BulkStats:
     """The counts so far.
 
     Attributes:
-        placed: Lines with an order; in a dry run, lines without a fault.
-        failed: Lines that cost nothing.
-        unknown: Lines that may have been placed; look at each.
+        placed: Lines with an order; in a dry run, lines without an error.
+        failed: Lines that bought nothing.
+        unknown: Lines that may have been placed; check each.
         spent: What placed and unknown lines should cost, as far as prices are known.
     """
 
@@ -84,22 +85,22 @@ class BulkStats:
 
 @define(eq=False)
 class _SpendLimit:
-    """What may still be spent; lines under way hold what they may cost."""
+    """Keeps the spending limit; lines under way reserve their price."""
 
     limit: Decimal | None
     stats: BulkStats
-    held: Decimal = Decimal(0)
+    reserved: Decimal = Decimal(0)
     under_way: int = 0
     changed: asyncio.Event = field(factory=asyncio.Event)
 
-    async def hold(self, price: Decimal | None, line: Line) -> None:
-        """Wait until a line can be afforded.
+    async def reserve(self, price: Decimal | None, line: Line) -> None:
+        """Wait until the limit allows a line, and reserve its price.
 
         Raises:
-            SpendLimitReached: If it can't, with nothing else under way.
+            SpendLimitReached: If the limit doesn't allow it, and no line is under way.
         """
         price = price or Decimal(0)
-        while self.limit is not None and self.stats.spent + self.held + price > self.limit:
+        while self.limit is not None and self.stats.spent + self.reserved + price > self.limit:
             if not self.under_way:
                 raise errors.SpendLimitReached(
                     f"reference {line.other_order_id} costs {price}, which would bring the total "
@@ -111,13 +112,13 @@ class _SpendLimit:
                 )
             self.changed.clear()
             await self.changed.wait()
-        self.held += price
+        self.reserved += price
         self.under_way += 1
 
     def settle(self, price: Decimal | None, error: BaseException | None) -> None:
-        """Note what a line came to."""
+        """Count a line that has ended, and replace its reserved price by what it cost."""
         price = price or Decimal(0)
-        self.held -= price
+        self.reserved -= price
         self.under_way -= 1
         if error is None:
             self.stats.placed += 1
@@ -131,10 +132,11 @@ class _SpendLimit:
 
 
 class OrderStream(Closing):
-    """One ``LineOutcome`` for each line that was dealt with, as they complete.
+    """Yields one ``LineOutcome`` for each line, in the order in which the lines end.
 
-    ``async with``, exhaustion and ``client.aclose()`` leave no task behind. Leaving it early
-    sends no further line; purchases that were sent go on, and the journal is told.
+    All tasks have ended after ``async with``, after the last outcome and after
+    ``client.aclose()``. If you leave the stream early, no further line is sent; purchases that
+    were sent go on, and are recorded in the journal.
 
     Attributes:
         stats: The counts so far.
@@ -154,7 +156,7 @@ class OrderStream(Closing):
         deadline: float | None,
         registry: set[BatchStream[Any, Any]],
     ) -> None:
-        """Check what can be checked now; see ``Orders.place_many``."""
+        """Check the arguments; see ``Orders.place_many``."""
         _check_limit(max_spend)
         self.stats = BulkStats()
         self._lines = lines
@@ -176,7 +178,7 @@ class OrderStream(Closing):
             self._lines = checked = Checked(lines, self._check_all)
         self._batches: BatchStream[Planned, LineOutcome] = BatchStream(
             self._ready_lines(),
-            self._deal_with,
+            self._process,
             batch_size=1,
             concurrency=concurrency,
             registry=registry,
@@ -187,7 +189,7 @@ class OrderStream(Closing):
         """Check lines that have a length, and return the stream itself.
 
         Raises:
-            InvalidRequest: With every fault of every line.
+            InvalidRequest: If any line has a fault; it lists all faults.
         """
         await self._batches.check()
         return self
@@ -200,18 +202,31 @@ class OrderStream(Closing):
         """Return the next outcome.
 
         Raises:
-            InvalidRequest: As ``async with``, if the stream was not entered.
-            SpendLimitReached: When the next line would pass the limit, after the outcomes of
-                all lines before it.
-            MioEsimError: That no line can survive, such as a refused login.
+            InvalidRequest: If any line has a fault, and the stream was not entered.
+            SpendLimitReached: If the next line would exceed ``max_spend``; raised after the
+                outcomes of all lines before it.
+            MioEsimError: If no line can be sent, such as after a refused login.
         """
         if self._batches.is_unchecked:
             await self._batches.check()
         try:
             batch = await self._batches.__anext__()
+        except StopAsyncIteration:
+            # It came with the last line, so no later line met it.
+            fatal, self._fatal = self._fatal, None
+            if fatal is None:
+                raise
         except errors.MioEsimError as error:
+            self._fatal = None
             error.tally = evolve(self.stats)
             raise
+        else:
+            return self._outcome_of(batch)
+        fatal.tally = evolve(self.stats)
+        raise fatal
+
+    @staticmethod
+    def _outcome_of(batch: BatchOutcome[Planned, LineOutcome]) -> LineOutcome:
         if batch.result is None:
             raise batch.error or RuntimeError("a line ended with neither outcome nor error")
         return batch.result
@@ -225,7 +240,7 @@ class OrderStream(Closing):
 
         def check(line: Line) -> Steps[None]:
             purchase = yield from self._check(line, references)
-            # A journal may know a line of before; without one it can't be placed any more.
+            # With a journal, the line may have been placed before its first day passed.
             if purchase.passed_day and self._purchaser.journalling is None:
                 raise errors.InvalidRequest(purchase.passed_day)
 
@@ -234,12 +249,12 @@ class OrderStream(Closing):
     def _check(self, line: Line, references: set[str]) -> Steps[Purchase]:
         purchase = yield from check_in_steps(line, today=self._today())
         if line.other_order_id in references:
-            raise errors.InvalidRequest(f"reference {line.other_order_id} is that of a line before")
+            raise errors.InvalidRequest(f"reference {line.other_order_id} is also on a line before")
         references.add(line.other_order_id)
         return purchase
 
     async def _ready_lines(self) -> AsyncIterator[Planned]:
-        """Check and price the lines in order, and let each go once it can be afforded."""
+        """Check the lines in order, find their prices, and yield each when the limit allows it."""
         number = 0
         async for line in _each(self._lines):
             number += 1
@@ -247,7 +262,7 @@ class OrderStream(Closing):
             one.number = number
             if self._fatal is not None:
                 raise self._fatal
-            await self._spend_limit.hold(one.price, line)
+            await self._spend_limit.reserve(one.price, line)
             if self._fatal is not None:
                 raise self._fatal
             yield one, purchase
@@ -261,8 +276,8 @@ class OrderStream(Closing):
             )
             if one.fault is None and one.price is None and self._is_limited:
                 raise errors.InvalidRequest(
-                    f"reference {line.other_order_id}: its price isn't known, so it can't be held "
-                    "against max_spend; give package="
+                    f"reference {line.other_order_id}: its price isn't known, so max_spend can't "
+                    "be kept; give package="
                 )
         except errors.MioEsimError as error:
             if is_fatal(error):
@@ -277,16 +292,18 @@ class OrderStream(Closing):
         if package is None and line.sku_id is not None:
             raise errors.InvalidRequest(
                 f"reference {line.other_order_id}: the catalogue has no price_id "
-                f"{line.price_id} for sku_id {line.sku_id}; give package= if you know better"
+                f"{line.price_id} for sku_id {line.sku_id}; if it exists, give package="
             )
         return package
 
-    async def _deal_with(self, planned: list[Planned]) -> LineOutcome:
+    async def _process(self, planned: list[Planned]) -> LineOutcome:
         ((one, purchase),) = planned
         outcome = LineOutcome(one.number - 1, one.line, error=one.fault, price=one.price)
         try:
             if purchase is not None and self._dry_run:
-                await ask_stock(self._check_stock, [one])
+                if one.is_open and one.entry is not None:
+                    raise open_error(one.entry, purchase.endpoint)
+                await ask_stock(self._check_stock, [one] if one.is_new else [])
                 outcome.in_stock = one.in_stock
             elif purchase is not None:
                 outcome.order = await self._purchaser.buy(purchase, self._deadline)
@@ -304,13 +321,13 @@ class OrderStream(Closing):
         return outcome
 
     def _are_all_signed_wrongly(self, error: errors.MioEsimError) -> bool:
-        """Tell whether signatures are refused whatever a line says, so that none can be placed."""
+        """Tell whether so many signatures were refused that no line can be placed."""
         is_signed_wrongly = isinstance(error, errors.SignatureError)
         self._signed_wrongly = self._signed_wrongly + 1 if is_signed_wrongly else 0
         return self._signed_wrongly >= REFUSALS_IN_A_ROW and not self.stats.placed
 
     def _today(self) -> date:
-        return of_today(self._purchaser.caller.clock.time())
+        return day_in_gmt8(self._purchaser.caller.clock.time())
 
 
 def _check_limit(limit: object) -> None:

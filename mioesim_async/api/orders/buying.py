@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line, check_in_steps, of_today
+from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.closing import running_loop
 from mioesim_async.journal.entry import Journal, JournalEntry
@@ -20,51 +20,51 @@ __all__ = ["Buying"]
 
 
 class Buying:
-    """The purchases among the calls of ``client.orders``."""
+    """The part of ``client.orders`` that buys."""
 
     def __init__(self, caller: Caller, journal: Journal | None) -> None:
-        """Order through a caller, with a journal or without."""
+        """Buy through a caller, with a journal or without."""
         self._caller = caller
         self._purchaser = Purchaser(caller, journal)
 
     @staticmethod
     def new_reference() -> str:
-        """Return a new ``other_order_id``, to be kept with your order before you place it."""
+        """Return a new ``other_order_id``. Store it with your own order before you place it."""
         return new_reference()
 
     async def entry_of(self, other_order_id: str) -> JournalEntry | None:
-        """Return what the journal knows of a reference; None if nothing, or without a journal.
+        """Return the journal's entry of a reference; None if it has none, or without a journal.
 
-        The entry has what this client knows and could not write to the journal so far.
+        The entry includes what this client could not write to the journal so far.
         """
         running_loop()
         if (kept := self._purchaser.journalling) is None:
             return None
         entry = await kept.journal.find(self._caller.account, other_order_id)
-        return None if entry is None else kept.settlements.known(entry)
+        return None if entry is None else kept.settlements.complete(entry)
 
     async def entry_of_order(self, order_num: str) -> JournalEntry | None:
-        """Return the journal's entry of an order of the vendor's; None as in ``entry_of``."""
+        """Return the journal's entry of an order number; None as in ``entry_of``."""
         running_loop()
         if (kept := self._purchaser.journalling) is None:
             return None
         entry = await kept.journal.find_order(self._caller.account, order_num)
-        return entry or kept.settlements.of_order(self._caller.account, order_num)
+        return entry or kept.settlements.entry_of_order(self._caller.account, order_num)
 
     async def open_entries(self) -> list[JournalEntry]:
         """Return the journal's open entries of this account, oldest first; sends nothing.
 
-        An entry has what this client knows and could not write to the journal so far, such as
-        the number of an order that was placed.
+        The entries include what this client could not write to the journal so far, such as the
+        number of an order that was placed.
 
         Raises:
             ConfigurationError: If the client has no journal.
         """
         running_loop()
         if (kept := self._purchaser.journalling) is None:
-            raise errors.ConfigurationError("open entries are kept in a journal: order_journal=")
+            raise errors.ConfigurationError("open entries need a journal: give order_journal=")
         entries = await kept.journal.open_entries(self._caller.account)
-        return [*map(kept.settlements.known, entries)]
+        return [*map(kept.settlements.complete, entries)]
 
     async def place(
         self,
@@ -87,41 +87,41 @@ class Buying:
     ) -> Order:
         """Order eSIMs or physical SIMs.
 
-        Source: ``addEsimOrder``, vendor-documented; which refusals prove that nothing was
-        bought is assumed.
+        Source: ``addEsimOrder``, vendor-documented. Which codes prove that nothing was bought is
+        assumed.
 
         Args:
             sku_id: The SKU.
             price_id: The plan of that SKU.
             count: How many cards.
-            package: The plan as the catalogue gives it; the order is then checked against it.
-            other_order_id: Your reference; a new one if None.
+            package: The plan from the catalogue, to check the order against.
+            other_order_id: Your reference; None for a new one.
             other_item_id: Your reference of the item.
             dp_id: The partner whose physical SIMs these are.
-            iccids: Physical SIMs, as many as ``count``.
+            iccids: ICCIDs of the physical SIMs, as many as ``count``.
             begin_date: First day of the plan, in GMT+8; not in the past.
             daypass_days: Days of a day pass.
-            customer_email: Where the vendor sends the customer's mail.
-            send_email: Have the vendor send it.
+            customer_email: The customer's e-mail address.
+            send_email: Whether the vendor sends an e-mail to the customer.
             pdf_language: Language of the PDF, as the vendor names it.
-            remark: Text for yourself.
-            deadline: Seconds for everything. Once the order was sent it goes on, and this
-                call raises ``OutcomeUnknown``.
+            remark: A text for yourself.
+            deadline: Seconds for the whole call. If it passes after the order was sent, the
+                order goes on, and this call raises ``OutcomeUnknown``.
 
         Returns:
-            The order with all its cards. With a journal, for a reference that was placed
-            before: the recorded order, whose cards have no activation codes, since a journal
-            keeps none; ``get`` reads them.
+            The order with all its cards. If the reference was placed before, and there is a
+            journal: the recorded order. Its cards have no activation codes, since a journal
+            keeps none; read them with ``get``.
 
         Raises:
-            InvalidRequest: With every fault, before a byte is sent.
-            OutcomeUnknown: If it may or may not have been placed; it is not sent again.
-            OrderIncomplete: If it was placed, but could not be read back; has the number.
-            DuplicateOrder: If the reference stands in the journal with other parameters.
-            JournalUnavailable: If the journal can't be used now; nothing was sent, try later.
-            ApiError: If the vendor refused it.
-            MioEsimError: If it was not sent. Of each of these, ``was_placed`` says what this
-                call came to: False, True, or None if nobody knows.
+            InvalidRequest: If arguments can't be used; it lists all faults. Nothing was sent.
+            OutcomeUnknown: If the order may or may not have been placed. It is not sent again.
+            OrderIncomplete: If the order was placed, but reading it failed; has its number.
+            DuplicateOrder: If the reference was used before with other parameters.
+            JournalUnavailable: If the journal can't be used now. Nothing was sent; try later.
+            ApiError: If the vendor refused the order.
+            MioEsimError: If the order was not sent. The ``was_placed`` of all these errors says
+                whether this call placed the order: False, True, or None if not known.
         """
         line = OrderLine(
             sku_id=sku_id,
@@ -198,13 +198,13 @@ class Buying:
         remark: str | None = None,
         deadline: float | None = None,
     ) -> Order:
-        """Renew a card, named by its order or by its ICCID.
+        """Renew a card, which you name by its order or by its ICCID.
 
-        Source: ``renewCard``, vendor-documented. Takes what ``place`` takes, and exactly one
-        of ``order_num`` and ``iccid``.
+        Source: ``renewCard``, vendor-documented. Give exactly one of ``order_num`` and ``iccid``;
+        the other arguments are those of ``place``.
 
         Returns:
-            A new order, with ``is_renewal`` and ``main_order_num``.
+            The new order, with ``is_renewal`` and ``main_order_num``.
 
         Raises:
             MioEsimError: As ``place``.
@@ -237,7 +237,7 @@ class Buying:
         remark: str | None = None,
         deadline: float | None = None,
     ) -> Order:
-        """Renew a card with a plan that is named by its API code.
+        """Renew a card with a plan that you name by its API code.
 
         Source: ``renewCardByApiCode``, vendor-documented. Otherwise as ``renew``.
 
@@ -260,7 +260,7 @@ class Buying:
     async def _buy(self, line: Line, deadline: float | None) -> Order:
         try:
             self._caller.check_usable()
-            today = of_today(self._caller.clock.time())
+            today = day_in_gmt8(self._caller.clock.time())
             purchase = await in_slices(check_in_steps(line, today=today))
         except errors.MioEsimError as error:
             await self._purchaser.tell_of(error, line.other_order_id)
@@ -269,7 +269,7 @@ class Buying:
 
 
 def _code(given: str | None) -> str:
-    # None would mean a plan that is named by its ids.
+    # An empty text is refused; None would mean that the plan is named by its ids.
     return "" if given is None else given
 
 

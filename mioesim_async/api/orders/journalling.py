@@ -1,4 +1,4 @@
-"""What a purchase writes to the journal before it is sent, and after it."""
+"""Records a purchase in the journal, before it is sent and after."""
 
 from __future__ import annotations
 
@@ -25,21 +25,24 @@ from mioesim_async.journal.order_record import recorded
 from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
 from mioesim_async.wire.account import other_labels
+from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.signing import canonical
 from mioesim_async.wording import worded
 
-__all__ = ["Journalling", "clash_of", "fingerprint_of", "reason_of"]
+__all__ = ["Journalling", "duplicate_error", "fingerprint_of", "open_error", "reason_of"]
 
-KEPT = frozenset(
+KEPT_PARAMETERS = frozenset(
     {
         "skuId", "priceId", "apiCode", "count", "orderNum", "iccid", "iccids", "dpId",
         "daypassDays", "beginDate", "otherItemId",
     }
 )  # fmt: skip
-"""Parameters that a journal keeps as text; a customer's address is none of them."""
+"""Parameters that a journal keeps; the customer's e-mail address is not one of them."""
 
-LOOK_SECONDS = 1.0
-"""How long a purchase that failed waits to learn what the journal knows of its reference."""
+LONGEST_LOOKUP = 1.0
+"""Seconds that a failed purchase waits to look up its reference in the journal."""
+
+_under_way: set[str] = set()
 
 
 class Journalling:
@@ -47,18 +50,18 @@ class Journalling:
 
     Attributes:
         caller: Sends the client's calls.
-        journal: Where intents and outcomes are kept.
-        settlements: What became of purchases, and the journal may lack.
-        under_way: Attempts of this process that have not come to an end.
+        journal: The journal.
+        settlements: Outcomes that may not be in the journal yet.
+        under_way: Ids of this process's attempts that have not ended, of all its clients.
     """
 
     def __init__(self, caller: Caller, journal: Journal) -> None:
-        """Record in a journal."""
+        """Record the purchases of a caller in a journal."""
         self.caller = caller
         self.journal = journal
         self.settlements = Settlements(journal, caller.clock)
-        self.under_way: set[str] = set()
-        self._is_account_known = caller.is_account_named
+        self.under_way = _under_way
+        self._is_label_known = caller.is_account_named
         self._has_begun = False
 
     def now(self) -> datetime:
@@ -69,7 +72,7 @@ class Journalling:
         """Make the entry of a new attempt.
 
         Args:
-            purchase: What is bought.
+            purchase: The purchase.
             texts: Its parameters, as they are sent.
         """
         now = self.now()
@@ -77,7 +80,7 @@ class Journalling:
             account=self.caller.account,
             other_order_id=purchase.other_order_id,
             endpoint=purchase.endpoint.path,
-            params={name: text for name, text in texts.items() if name in KEPT},
+            params={name: text for name, text in texts.items() if name in KEPT_PARAMETERS},
             fingerprint=fingerprint(purchase.endpoint.path, texts),
             expected_price=purchase.price,
             attempt=uuid.uuid4().hex,
@@ -86,11 +89,11 @@ class Journalling:
         )
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
-        """Record the intent; return the entry that stands in its way, if there is one.
+        """Record the intent to buy; return the existing entry if the reference is used.
 
         Raises:
-            JournalUnavailable: If that can't be done now; nothing was sent.
-            ConfigurationError: If the journal may know the account by another name.
+            JournalUnavailable: If the journal can't be used now; nothing was sent.
+            ConfigurationError: If the journal may know the account by another label.
         """
         self.under_way.add(entry.attempt)
         asked = begun = False
@@ -100,33 +103,33 @@ class Journalling:
                 return late
             await self._check_account()
             self._has_begun = asked = True
-            standing = await self.journal.begin(entry)
-            if standing is not None:
-                return self.settlements.known(standing)
+            existing = await self.journal.begin(entry)
+            if existing is not None:
+                return self.settlements.complete(existing)
             begun = True
-            # Two that begin at once see each other here, at the latest.
+            # Check again: another client may have begun with another label at the same time.
             await self._check_account()
             return None
         except asyncio.CancelledError:
-            # It may have been recorded; then it is this attempt's, and nothing was sent.
+            # The intent may have been recorded, and nothing was sent.
             if asked:
                 await self.settlements.record(
                     self._not_sent(entry, "cancelled before it was sent", begun=begun)
                 )
             raise
         except errors.ConfigurationError as error:
-            # Refused by the journal itself, it was not recorded.
+            # If the journal itself raised this, the intent was not recorded.
             if begun:
                 await self.settlements.record(self._not_sent(entry, reason_of(error), begun=True))
             raise
         except Exception as error:
             fault = error
         if asked:
-            # The journal may have recorded the intent and failed to say so.
+            # The journal may have recorded the intent all the same.
             self.settlements.record_later(
-                self._not_sent(entry, "the order journal failed before it", begun=begun)
+                self._not_sent(entry, "the order journal failed before it was sent", begun=begun)
             )
-        raise _unavailable(fault)
+        raise _journal_error(fault)
 
     async def settle(
         self,
@@ -137,10 +140,10 @@ class Journalling:
         order_num: str | None = None,
         order: Order | None = None,
     ) -> None:
-        """Record what it came to; a journal that fails now must not lose the order."""
+        """Record the outcome now, or later if the journal fails now."""
         if state is not EntryState.NOT_SENT:
-            # It was sent, so no other name stood in its way, and none will: each sees its entry.
-            self._is_account_known = True
+            # It was sent, so no other label was in the journal; clients that use one see its entry.
+            self._is_label_known = True
         await self.settlements.record(
             Settlement(
                 entry,
@@ -152,8 +155,8 @@ class Journalling:
             )
         )
 
-    async def stands(self, account: str, reference: str) -> bool:
-        """Tell whether the journal has an order of a reference that may have been placed.
+    async def may_be_placed(self, account: str, reference: str) -> bool:
+        """Tell whether the journal has an entry of a reference that may have been placed.
 
         Raises:
             JournalUnavailable: If the journal can't be read now.
@@ -164,14 +167,14 @@ class Journalling:
             fault = error
         else:
             return known is not None and known.state not in REPEATABLE
-        raise _unavailable(fault)
+        raise _journal_error(fault)
 
-    async def may_stand(self, reference: str) -> bool:
-        """Tell whether the journal has an order of a reference, or can't tell at this moment."""
+    async def may_be_placed_or_unreadable(self, reference: str) -> bool:
+        """Tell whether ``may_be_placed`` is true for any label, or the journal can't tell now."""
         try:
-            with TimeLimit(self.caller.clock, LOOK_SECONDS):
+            with TimeLimit(self.caller.clock, LONGEST_LOOKUP):
                 accounts = {self.caller.account, *await self._known_accounts()}
-                return any([await self.stands(account, reference) for account in accounts])
+                return any([await self.may_be_placed(account, reference) for account in accounts])
         except Exception:
             return True
         # The journal took too long.
@@ -183,27 +186,27 @@ class Journalling:
 
     async def _known_accounts(self) -> list[str]:
         """Return the accounts of this phone number that the journal knows."""
-        # Journals of users may lack it; then each URL is an account of its own.
+        # This method is optional. Without it, each label counts as an account of its own.
         list_accounts = getattr(self.journal, "accounts", None)
         known: list[str] = [] if list_accounts is None else await list_accounts()
         phone = self.caller.account.partition("@")[0]
         return [account for account in known if account.partition("@")[0] == phone]
 
     async def _check_account(self) -> None:
-        """Refuse to buy for an account that may be one that the journal knows by another name.
+        """Check that the journal doesn't know the account by another label.
 
         Raises:
-            ConfigurationError: If the journal knows this phone number, but not so.
+            ConfigurationError: If the journal has this phone number only with other labels.
         """
-        if self._is_account_known:
+        if self._is_label_known:
             return
         account, known = self.caller.account, await self._known_accounts()
-        # An entry of this client proves nothing until it was sent: others may be buying at once
-        # by another name, and it may be about to be refused.
+        # This client's own entry proves nothing before it was sent: another client may be
+        # buying with another label at the same time, and this purchase may still be refused.
         if account in known and not self._has_begun:
-            self._is_account_known = True
+            self._is_label_known = True
         elif labels := other_labels(known, account):
-            raise _another_account(account, labels)
+            raise _other_label_error(account, labels)
 
 
 def fingerprint_of(purchase: Purchase) -> str:
@@ -211,28 +214,39 @@ def fingerprint_of(purchase: Purchase) -> str:
     return fingerprint(purchase.endpoint.path, canonical(purchase.params))
 
 
-def clash_of(standing: JournalEntry, fingerprint: str) -> errors.DuplicateOrder | None:
-    """Return the error of a purchase whose reference is that of another order, or None."""
-    if standing.fingerprint == fingerprint:
+def duplicate_error(existing: JournalEntry, fingerprint: str) -> errors.DuplicateOrder | None:
+    """Return the error if an entry has other parameters than the fingerprint's; else None."""
+    if existing.fingerprint == fingerprint:
         return None
-    clash = errors.DuplicateOrder(
-        f"reference {standing.other_order_id} was used before with other parameters "
-        f"(order {standing.order_num or 'not known'}); "
+    error = errors.DuplicateOrder(
+        f"reference {existing.other_order_id} was used before with other parameters "
+        f"(order {existing.order_num or 'not known'}); "
         f"{worded('take orders.new_reference() for')} another order",
-        other_order_id=standing.other_order_id,
-        order_num=standing.order_num,
+        other_order_id=existing.other_order_id,
+        order_num=existing.order_num,
     )
-    clash.was_placed = False if standing.state in REPEATABLE else None
-    return clash
+    error.was_placed = False if existing.state in REPEATABLE else None
+    return error
+
+
+def open_error(existing: JournalEntry, endpoint: Endpoint) -> errors.OutcomeUnknown:
+    """Make the error for a reference whose entry in the journal is open."""
+    return errors.OutcomeUnknown(
+        f"reference {existing.other_order_id} is {existing.state.value} in the order journal: it "
+        "may be under way or may have been placed, and was not sent again; "
+        f"{worded('call orders.reconcile()')} ({existing.reason or 'no answer was recorded'})",
+        other_order_id=existing.other_order_id,
+        order_num=existing.order_num,
+    ).at(endpoint.path)
 
 
 def reason_of(error: BaseException) -> str:
-    """Say in a journal what went wrong."""
+    """Return an error as the reason of an entry."""
     return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
-def _unavailable(fault: Exception) -> errors.MioEsimError:
-    """Return a journal's own error, or make one of what a journal of the user's raised."""
+def _journal_error(fault: Exception) -> errors.MioEsimError:
+    """Return the error of the SDK, or a ``JournalUnavailable`` for another error of a journal."""
     if isinstance(fault, errors.MioEsimError):
         return fault
     unavailable = errors.JournalUnavailable(
@@ -242,11 +256,11 @@ def _unavailable(fault: Exception) -> errors.MioEsimError:
     return unavailable
 
 
-def _another_account(account: str, labels: list[str]) -> errors.ConfigurationError:
+def _other_label_error(account: str, labels: list[str]) -> errors.ConfigurationError:
     label, known = account.partition("@")[2], " and ".join(map(repr, labels))
     return errors.ConfigurationError(
         f"the order journal knows this phone number as account {known}, but not as {label!r}, "
-        f"which is what base_url says; nothing was sent. {worded('Pass account=')}{labels[0]!r} "
+        f"the label that base_url gives; nothing was sent. {worded('Pass account=')}{labels[0]!r} "
         "if it is the same account, so that nothing is bought twice,"
         f"{worded(' or account=')}{label!r} if it is another"
     )

@@ -1,4 +1,4 @@
-"""Orders and renewals to parameters: every fault is found before a byte is sent."""
+"""Checks of arguments, before anything is sent; makes the parameters of orders and renewals."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ __all__ = [
     "check_line",
     "check_page_size",
     "check_text",
+    "day_in_gmt8",
     "expected_price",
-    "gather",
-    "of_package",
-    "of_today",
     "pdf_params",
+    "run_checks",
+    "with_package",
 ]
 
 WHOLE_ORDER = 1
-"""``backInfo``: answer with the whole order (vendor-documented)."""
+"""``backInfo``: the reply has the whole order (vendor-documented)."""
 
 EMAIL = re.compile(r"[^@\s,;<>\"]{1,64}@(?:[^@\s.,;<>\"']+\.)+[^@\s.,;<>\"'0-9][^@\s.,;<>\"']+")
 MAX_TEXT = 500
@@ -57,12 +57,12 @@ class Purchase:
     """A checked order or renewal.
 
     Attributes:
-        endpoint: The row that it goes to.
-        params: What is sent, without token and sign.
+        endpoint: The endpoint.
+        params: The parameters, without token and signature.
         other_order_id: The reference.
-        price: What it should cost in all, where its package is known, else None.
-        cards: How many cards must come back; 0 for a renewal, whose reply may name none.
-        passed_day: Says that its first day has passed, where that is its one fault.
+        price: What it should cost in all; None if its package is not known.
+        cards: How many cards the reply must have; 0 for a renewal, whose reply may have none.
+        passed_day: Says that the first day has passed, if that is the only fault; else empty.
     """
 
     endpoint: Endpoint
@@ -79,21 +79,21 @@ class Purchase:
 
 
 class _Faults(list[str]):
-    """Collects what is wrong with a line."""
+    """Collects the faults of a line."""
 
-    def say(self, fault: str, /, **values: object) -> None:
-        """Add a fault in the words of its reader, in which a ``{name}`` is a field or a value."""
+    def add(self, fault: str, /, **values: object) -> None:
+        """Add a fault; see ``worded`` for what a ``{name}`` in it stands for."""
         self.append(worded(fault, **values))
 
     def of(self, check: Callable[[], object]) -> None:
-        """Run a check that raises its faults."""
+        """Run a check, and add the faults of the ``InvalidRequest`` that it raises."""
         try:
             check()
         except InvalidRequest as error:
             self.extend(error.faults)
 
     def whole(self, name: str, value: object, *, required: bool = False) -> None:
-        """Ask for a whole number of 1 or more."""
+        """Check for a whole number of 1 or more."""
         if value is None and not required:
             return
         if type(value) is not int or value < 1:
@@ -102,7 +102,7 @@ class _Faults(list[str]):
     def text(
         self, name: str, value: object, *, most: int = MAX_TEXT, required: bool = False
     ) -> None:
-        """Ask for text that is not blank."""
+        """Check for text that is not blank."""
         if value is None:
             if required:
                 self.append(f"{worded(name)} is missing")
@@ -114,26 +114,26 @@ class _Faults(list[str]):
             self.append(f"{worded(name)} must be at most {most} printable characters")
 
 
-def of_today(now: float) -> date:
-    """Return the present day in GMT+8, from seconds since the epoch (UTC)."""
+def day_in_gmt8(now: float) -> date:
+    """Return today's date in GMT+8, from seconds since the epoch (UTC)."""
     return datetime.fromtimestamp(now, GMT8).date()
 
 
 def check_line(line: Line, *, today: date) -> Purchase:
-    """Check a line in one go; see ``check_in_steps``."""
+    """Check a line without a pause; see ``check_in_steps``."""
     return at_once(check_in_steps(line, today=today))
 
 
 def check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
-    """Check a line and write it down as parameters.
+    """Check a line, and return it as a purchase.
 
     Args:
         line: The order or renewal.
-        today: The present day in GMT+8.
+        today: Today's date in GMT+8.
 
     Raises:
-        InvalidRequest: With every fault of the line, but not for a day that has passed alone:
-            the line may have been placed in time.
+        InvalidRequest: If the line has faults; it lists all. A first day that has passed is no
+            error if it is the only fault, since the line may have been placed before that day.
     """
     _check_kind(line)
     faults = _Faults()
@@ -175,10 +175,10 @@ def check_all(
     Args:
         lines: The lines.
         check: Checks one line.
-        first: The number of the first line, for the faults.
+        first: The number of the first line, for the messages.
 
     Raises:
-        InvalidRequest: With every fault of every line.
+        InvalidRequest: If any line has a fault; it lists all faults of all lines.
     """
     checked: list[Line] = []
     faults: list[str] = []
@@ -195,8 +195,8 @@ def check_all(
     return checked
 
 
-def of_package(purchase: Purchase, line: Line) -> Purchase:
-    """Return the purchase of a checked line that has got its package since.
+def with_package(purchase: Purchase, line: Line) -> Purchase:
+    """Return the purchase of a checked line that now has its package.
 
     Raises:
         InvalidRequest: If the line does not fit the package.
@@ -217,14 +217,14 @@ def _check_kind(line: object) -> None:
 
 
 def _in_the_past(begin: date | None, today: date) -> str:
-    """Say so if a day has passed. An order that was placed in time may still be asked for."""
+    """Return a fault if the first day has passed, else an empty text."""
     if not isinstance(begin, date) or isinstance(begin, datetime) or begin >= today:
         return ""
     return f"{worded('begin_date')} {begin} is in the past: in GMT+8 it is {today}"
 
 
 def expected_price(line: Line) -> Decimal | None:
-    """Return what a line should cost in all, or None where its package or price isn't known."""
+    """Return what a line should cost in all, or None if its package or price isn't known."""
     package = line.package
     if package is None or package.price is None:
         return None
@@ -233,11 +233,11 @@ def expected_price(line: Line) -> Decimal | None:
 
 
 def _check_plan(line: Line, faults: _Faults, params: dict[str, Value]) -> bool:
-    """Check which plan is meant; tell whether it is named by its API code."""
+    """Check how the plan is named; return whether by its API code."""
     if line.api_code is not None:
         faults.text("api_code", line.api_code)
         if line.sku_id is not None or line.price_id is not None:
-            faults.say("give either {api_code}, or {sku_id} and {price_id}")
+            faults.add("give either {api_code}, or {sku_id} and {price_id}")
         params["apiCode"] = line.api_code
         return True
     faults.whole("sku_id", line.sku_id, required=True)
@@ -254,14 +254,14 @@ def _check_order(line: OrderLine, faults: _Faults, params: dict[str, Value]) -> 
     is_day = isinstance(begin, date) and not isinstance(begin, datetime)
     if begin is not None and not is_day:
         kind = type(begin).__name__
-        faults.say("{begin_date} must be a datetime.date (a day in GMT+8), not {kind}", kind=kind)
+        faults.add("{begin_date} must be a datetime.date (a day in GMT+8), not {kind}", kind=kind)
     if line.customer_email is not None:
         faults.of(lambda: check_email(line.customer_email))
     send: object = line.send_email
     if type(send) is not bool:
-        faults.say("{send_email} must be True or False, not {sent!r}", sent=send)
+        faults.add("{send_email} must be True or False, not {sent!r}", sent=send)
     elif send and line.customer_email is None:
-        faults.say("{send_email} needs {customer_email}")
+        faults.add("{send_email} needs {customer_email}")
     params |= {
         "count": line.count,
         "beginDate": f"{begin:%m/%d/%Y}" if is_day else None,
@@ -276,29 +276,29 @@ def _check_physical(line: OrderLine, faults: _Faults) -> Steps[list[str]]:
     """Check the physical SIMs of an order, and return their ICCIDs."""
     if line.iccids is None:
         if line.dp_id is not None:
-            faults.say("{dp_id} is for physical SIMs: give their {iccids} as well")
+            faults.add("{dp_id} is for physical SIMs: give their {iccids} as well")
         return []
     if isinstance(line.iccids, str) or not isinstance(line.iccids, Iterable):
-        faults.say("{iccids} must be a list of ICCIDs")
+        faults.add("{iccids} must be a list of ICCIDs")
         return []
     try:
-        iccids = yield from _some(line.iccids)
+        iccids = yield from _check_iccids(line.iccids)
     except InvalidRequest as error:
         faults.extend(error.faults)
         return []
     if line.dp_id is None:
-        faults.say("physical SIMs ({iccids}) need {dp_id}, their partner")
+        faults.add("physical SIMs ({iccids}) need {dp_id}, their partner")
     if len(iccids) != line.count:
         wanted = f"{worded('count')}={line.count}"
         faults.append(f"{len(iccids)} ICCIDs for {wanted}; there must be as many")
     if len(set(iccids)) != len(iccids):
-        faults.say("{iccids} names a card twice")
+        faults.add("{iccids} names a card twice")
     return iccids
 
 
 def _check_renewal(line: RenewalLine, faults: _Faults, params: dict[str, Value]) -> None:
     if (line.order_num is None) == (line.iccid is None):
-        faults.say("give exactly one of {order_num} and {iccid}")
+        faults.add("give exactly one of {order_num} and {iccid}")
     faults.text("order_num", line.order_num, most=64)
     iccid = None
     if line.iccid is not None:
@@ -310,16 +310,16 @@ def _check_renewal(line: RenewalLine, faults: _Faults, params: dict[str, Value])
 
 
 def _check_package(line: Line, package: Package, faults: _Faults) -> None:
-    """Check a line against the plan that it is for."""
+    """Check a line against its package."""
     for name in ("sku_id", "price_id", "api_code"):
         wanted, known = getattr(line, name), getattr(package, name)
         if wanted is not None and known is not None and wanted != known:
             faults.append(f"{worded(name)} is {wanted!r}, but the package's is {known!r}")
     days = line.daypass_days
     if package.is_day_pass and days is None:
-        faults.say("this package is a day pass: give {daypass_days}")
+        faults.add("this package is a day pass: give {daypass_days}")
     elif days is not None and not package.is_day_pass:
-        faults.say("this package is no day pass and takes no {daypass_days}")
+        faults.add("this package is no day pass and takes no {daypass_days}")
     elif type(days) is int:
         low, high = package.min_days or 1, package.max_days or None
         if days < low or (high is not None and days > high):
@@ -329,14 +329,14 @@ def _check_package(line: Line, package: Package, faults: _Faults) -> None:
         if not package.is_renewable:
             faults.append("this package can't be renewed")
     elif package.needs_begin_date and line.begin_date is None:
-        faults.say("this package needs {begin_date}")
+        faults.add("this package needs {begin_date}")
 
 
 def check_email(address: object) -> None:
-    """Refuse what is no e-mail address, without repeating it.
+    """Check an e-mail address.
 
     Raises:
-        InvalidRequest: If it can't be one.
+        InvalidRequest: If it can't be one; the message does not contain it.
     """
     is_one = isinstance(address, str) and len(address) <= 254 and EMAIL.fullmatch(address)
     if not is_one:
@@ -344,10 +344,10 @@ def check_email(address: object) -> None:
 
 
 def check_text(name: str, value: str) -> str:
-    """Return text that names one thing, such as an order number.
+    """Check a text that identifies something, such as an order number, and return it.
 
     Raises:
-        InvalidRequest: If it is missing, blank or no text.
+        InvalidRequest: If it is missing, blank, too long or not text.
     """
     faults = _Faults()
     faults.text(name, value, most=64, required=True)
@@ -356,8 +356,8 @@ def check_text(name: str, value: str) -> str:
     return value
 
 
-def gather(*checks: Callable[[], object]) -> None:
-    """Run checks, and raise what all of them found.
+def run_checks(*checks: Callable[[], object]) -> None:
+    """Run checks, and raise one error for the faults of all.
 
     Raises:
         InvalidRequest: With the faults of all checks.
@@ -370,10 +370,10 @@ def gather(*checks: Callable[[], object]) -> None:
 
 
 def check_days(start: object, end: object) -> None:
-    """Refuse what is no range of days.
+    """Check a range of days.
 
     Raises:
-        InvalidRequest: If a day is no ``datetime.date``, or they are the wrong way round.
+        InvalidRequest: If a day is not a ``datetime.date``, or ``start`` is after ``end``.
     """
     days = [day for day in (start, end) if day is not None]
     if any(isinstance(day, datetime) or not isinstance(day, date) for day in days):
@@ -382,7 +382,7 @@ def check_days(start: object, end: object) -> None:
         raise InvalidRequest(f"{worded('start')} {start} is after {worded('end')} {end}")
 
 
-def _some(iccids: Iterable[str]) -> Steps[list[str]]:
+def _check_iccids(iccids: Iterable[str]) -> Steps[list[str]]:
     cleaned = [*chain.from_iterable((yield from iccids_in_steps(iccids)))]
     if len(cleaned) > MAX_ITEMS:
         raise InvalidRequest(
@@ -394,26 +394,26 @@ def _some(iccids: Iterable[str]) -> Steps[list[str]]:
 def check_cards(
     order_num: str, iccids: str | Iterable[str], *checks: Callable[[], object]
 ) -> Steps[list[str]]:
-    """Check the number of an order and the cards of it that are named, and return each card once.
+    """Check an order number and the ICCIDs of its cards, and return each ICCID once.
 
     Args:
-        order_num: The order's number.
-        iccids: The cards.
-        checks: Raise what else is wrong with the call.
+        order_num: The order number.
+        iccids: The ICCIDs.
+        checks: More checks to run.
 
     Raises:
-        InvalidRequest: With every fault, those of other checks included.
+        InvalidRequest: If there are faults; it lists those of all checks.
     """
     faults = _Faults()
     faults.of(lambda: check_text("order_num", order_num))
     cards: list[str] = []
     try:
-        cards = yield from _some([iccids] if isinstance(iccids, str) else iccids)
+        cards = yield from _check_iccids([iccids] if isinstance(iccids, str) else iccids)
     except InvalidRequest as error:
         faults.extend(error.faults)
     else:
         if not cards:
-            faults.say("{iccids} is empty; name the cards")
+            faults.add("{iccids} is empty; name the cards")
     for check in checks:
         faults.of(check)
     if faults:
@@ -422,7 +422,7 @@ def check_cards(
 
 
 def check_page_size(size: int) -> int:
-    """Return how many rows to ask for.
+    """Check a page size, and return it.
 
     Raises:
         InvalidRequest: If it is not 1 to 1000.
@@ -438,15 +438,15 @@ def pdf_params(
     iccids: str | Iterable[str] | None,
     *checks: Callable[[], object],
 ) -> Steps[tuple[dict[str, Value], list[str] | None]]:
-    """Return the parameters of a call about PDFs, and its cards; None for all of the order.
+    """Return the parameters of a call about PDFs, and its ICCIDs; None for the whole order.
 
     Raises:
-        InvalidRequest: With every fault, those of other checks included.
+        InvalidRequest: If there are faults; it lists those of all checks.
     """
     cards: list[str] | None = None
     if iccids is None:
-        gather(lambda: check_text("order_num", order_num), *checks)
+        run_checks(lambda: check_text("order_num", order_num), *checks)
     else:
         cards = yield from check_cards(order_num, iccids, *checks)
-    # The parameter is called orderId and takes the order number (vendor-documented).
+    # The parameter orderId takes the order number (vendor-documented).
     return {"type": kind, "orderId": order_num, "iccids": cards}, cards

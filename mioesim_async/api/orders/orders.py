@@ -1,4 +1,4 @@
-"""Orders: place, renew, cancel, look up. Nothing is ever bought twice."""
+"""The calls of ``client.orders``: place, renew, cancel, read and search orders."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mioesim_async.api.orders.line_checks import (
     check_line,
     check_page_size,
     check_text,
-    gather,
-    of_today,
+    day_in_gmt8,
     pdf_params,
+    run_checks,
 )
 from mioesim_async.api.orders.planning import PackageFinder, PlannedLine, plan_lines
 from mioesim_async.api.orders.reconcile import ReconcileReport, reconcile
@@ -56,27 +56,27 @@ MAX_PAGE = 100
 
 
 class Orders(Buying):
-    """What can be done with orders; ``client.orders``.
+    """Orders; ``client.orders``.
 
-    A purchase is sent once. If it can't be told whether it happened, ``OutcomeUnknown`` is
-    raised with its reference. A caller who is cancelled leaves a purchase that was sent to
-    its own end: ``on_late_order`` and the journal are told what it came to.
+    A purchase is sent once. If it is not known whether it took effect, ``OutcomeUnknown`` is
+    raised, with its reference. If the caller is cancelled, a purchase that was sent goes on, and
+    its outcome goes to ``on_late_order`` and to the journal.
 
-    Without ``order_journal=`` a reference that is used twice is sent twice: whether the
-    vendor refuses the second is not known. With it, a reference is bought at most once.
+    With ``order_journal=``, a reference is bought at most once. Without it, each call with the
+    same reference is sent, and it is not known whether the vendor refuses the second.
     """
 
     def __init__(
         self, caller: Caller, journal: Journal | None, catalogue: Catalogue, partners: Partners
     ) -> None:
-        """Order through a caller, with a journal or without; prices come from the catalogue."""
+        """Buy through a caller, with a journal or without; prices come from the catalogue."""
         super().__init__(caller, journal)
         self._catalogue = catalogue
         self._partners = partners
         self._running: set[BatchStream[Any, Any]] = set()
 
     async def aclose(self) -> None:
-        """Stop every bulk order that is under way; what was sent goes on."""
+        """Stop all bulk orders; purchases that were sent go on."""
         for stream in list(self._running):
             await stream.aclose(ClientClosed("the client was closed before the last line"))
         if not self._caller.has_purchases:
@@ -91,31 +91,31 @@ class Orders(Buying):
         dry_run: bool = False,
         deadline: float | None = None,
     ) -> OrderStream:
-        """Place many orders and renewals, and stream what becomes of each.
+        """Place many orders and renewals, and stream their outcomes.
 
-        A line that fails does not stop the others. With a journal, lines whose references
-        were placed before are not sent again: run the same lines again to resume.
+        A line that fails does not stop the others. With a journal, lines that were placed before
+        are not sent again, so to resume, run the same lines again.
 
         Args:
-            lines: ``OrderLine`` and ``RenewalLine``, as any iterable or async iterable. One
-                with a length is checked and copied whole at the first ``await``, before
-                anything is sent; leave it as it is until the first outcome is there.
-            max_spend: Most that all lines together may cost, in the vendor's currency; lines
-                placed by an earlier run count as well. None for no limit. A line without
-                ``package=`` is looked up in the catalogue; one whose price can't be found
+            lines: ``OrderLine`` and ``RenewalLine``, in any iterable or async iterable. If it
+                has a length, all lines are checked and copied at the first ``await``, before
+                anything is sent; don't change it before the first outcome.
+            max_spend: Limit of the total price of all lines, in the vendor's currency; None for
+                no limit. Lines that an earlier run placed count. Packages of lines without
+                ``package=`` are looked up in the catalogue. A line whose price can't be found
                 fails, and is not sent.
-            concurrency: Most orders under way at once.
-            dry_run: Check, price, look into the journal and ask for stock, as ``plan`` does for
-                each line; nothing that costs money is sent.
+            concurrency: Maximum of orders under way at once.
+            dry_run: For each line do what ``plan`` does: check it, find its price, look up its
+                reference in the journal, and ask for stock. Nothing is bought.
             deadline: Seconds for each line.
 
         Returns:
-            A stream with one ``LineOutcome`` for each line. Entering it, or asking it for its
-            first outcome, raises ``InvalidRequest`` with every fault of lines with a length.
-            It raises ``SpendLimitReached`` after the last line that could be afforded.
+            A stream with one ``LineOutcome`` for each line. If lines with a length have faults,
+            entering the stream or asking it for the first outcome raises ``InvalidRequest``.
+            ``SpendLimitReached`` is raised after the last line that the limit allows.
 
         Raises:
-            InvalidRequest: If an argument can't work.
+            InvalidRequest: If an argument can't be used.
         """
         check_deadline(deadline)
         return OrderStream(
@@ -132,21 +132,21 @@ class Orders(Buying):
         )
 
     async def plan(self, lines: Iterable[Line], *, stock: bool = True) -> list[PlannedLine]:
-        """Say what lines would come to, before anybody is asked to pay; nothing is bought.
+        """Find out prices, stock and journal entries of lines; nothing is bought.
 
         Args:
             lines: ``OrderLine`` and ``RenewalLine``.
-            stock: Ask for the stock of each plan as well, for all its lines together.
+            stock: Whether to ask for the stock of each plan, for all its lines together.
 
         Returns:
-            One ``PlannedLine`` for each line, in their order: its package and price by the
-            catalogue, whether it is in stock, what the journal knows of its reference, and
-            why it can't be had. A price may change until it is bought.
+            One ``PlannedLine`` for each line, in the same order: its package and price from the
+            catalogue, whether it is in stock, the journal's entry of its reference, and why it
+            can't be bought. The price may change before you buy.
 
         Raises:
-            InvalidRequest: With every fault that can be found without the vendor.
-            JournalUnavailable: If the journal can't be used at the moment.
-            MioEsimError: If the vendor can't be asked.
+            InvalidRequest: If lines have faults that show without the vendor; it lists all.
+            JournalUnavailable: If the journal can't be used now.
+            MioEsimError: If a call to the vendor fails.
         """
         self._caller.check_usable()
         return await plan_lines(
@@ -163,7 +163,7 @@ class Orders(Buying):
         Source: ``getOrderInfo``, observed.
 
         Raises:
-            NotFound: If the vendor knows no such order.
+            NotFound: If the vendor doesn't know the order.
             MioEsimError: If the call fails.
         """
         number = check_text("order_num", order_num)
@@ -185,26 +185,26 @@ class Orders(Buying):
         remark: str | None = None,
         deadline: float | None = None,
     ) -> str | None:
-        """Ask for a refund of cards of an order; its status tells later what came of it.
+        """Ask for a refund of cards of an order. The order's status shows the result later.
 
-        Source: ``refundOrder``, vendor-documented. The order goes to status 6 or 7, and
-        later to 2 or 4. Like a purchase it is sent once.
+        Source: ``refundOrder``, vendor-documented. The order's status becomes 6 or 7, and
+        later 2 or 4. Like a purchase, this is sent once.
 
         Args:
             order_num: The order.
-            iccids: The cards to give back.
-            remark: Text for yourself. With one, the vendor may answer that the signature is
-                wrong (observed), so none is sent unless you give one.
-            deadline: Seconds for everything.
+            iccids: The ICCIDs of the cards to refund.
+            remark: A text for yourself. With one, the vendor may refuse the signature
+                (observed), so leave it out if you can.
+            deadline: Seconds for the whole call.
 
         Returns:
-            What the vendor says to it, or None.
+            The vendor's message, or None.
 
         Raises:
-            OutcomeUnknown: If it may or may not have happened; ``get`` tells.
+            OutcomeUnknown: If it may or may not have taken effect; find out with ``get``.
             OrderStateError: If the order's status does not allow it.
             MioEsimError: If the call fails otherwise. Its ``was_placed`` says whether the
-                cancellation took effect: False, or None if nobody knows.
+                cancellation took effect: False, or None if not known.
         """
         try:
             return await self._refund(order_num, iccids, remark, deadline)
@@ -233,13 +233,13 @@ class Orders(Buying):
         *,
         deadline: float | None = None,
     ) -> dict[str, str]:
-        """Return where the PDFs of an order's cards are, by ICCID.
+        """Return the URLs of the PDFs of an order's cards, by ICCID.
 
-        Source: ``handlerEsimPdf``, vendor-documented. The links are plain ``http://`` and show
-        the activation code to whoever opens them.
+        Source: ``handlerEsimPdf``, vendor-documented. The URLs are plain ``http://``, and whoever
+        opens one sees the activation code.
 
         Raises:
-            PdfFailed: If the vendor could not make them.
+            PdfFailed: If the vendor could not make the PDFs.
             ProtocolError: If the reply has a card that was not asked for.
             MioEsimError: If the call fails.
         """
@@ -258,13 +258,13 @@ class Orders(Buying):
         *,
         deadline: float | None = None,
     ) -> None:
-        """Have the vendor mail the PDFs of an order; a mail is never sent twice.
+        """Let the vendor send the PDFs of an order by e-mail. The call is sent once.
 
         Source: ``handlerEsimPdf``, vendor-documented.
 
         Raises:
-            OutcomeUnknown: If it may or may not have been sent.
-            PdfFailed: If the vendor could not make or send them.
+            OutcomeUnknown: If the e-mail may or may not have been sent.
+            PdfFailed: If the vendor could not make or send the PDFs.
             MioEsimError: If the call fails.
         """
         checks = pdf_params("email", order_num, iccids, lambda: check_email(email))
@@ -275,19 +275,19 @@ class Orders(Buying):
     async def check_stock(
         self, *, sku_id: int, price_id: int, count: int, deadline: float | None = None
     ) -> bool:
-        """Tell whether there are so many cards to sell.
+        """Tell whether the vendor has enough cards in stock.
 
-        Source: ``verifyResource``, observed. Which code says that there are too few is not
-        known: any refusal but one that blames the request is taken for it (assumed).
+        Source: ``verifyResource``, observed. Which code means too few cards is not known: every
+        refusal counts as that, unless it is about the request or the login (assumed).
 
         Raises:
-            InvalidRequest: If an argument can't be right.
+            InvalidRequest: If an argument can't be used.
             ProtocolError: If the reply names another plan.
             MioEsimError: If the call fails.
         """
         check_line(
             OrderLine(sku_id=sku_id, price_id=price_id, count=count),
-            today=of_today(self._caller.clock.time()),
+            today=day_in_gmt8(self._caller.clock.time()),
         )
         params = {"skuid": sku_id, "priceid": price_id, "count": count}
         try:
@@ -314,37 +314,36 @@ class Orders(Buying):
     ) -> OrderSearch:
         """Search all orders of some days, or with a reference.
 
-        Use ``async for order in client.orders.search(...)``, or ``await`` it for a list of all
-        (``asyncio.ensure_future`` makes a task of it). Nothing is sent before that. ``total`` is
-        how many there are, once the first reply has come.
+        Use ``async for order in client.orders.search(...)``, or ``await`` it for a list
+        (``asyncio.ensure_future`` makes it a task). Nothing is sent before that. After the first
+        reply, ``total`` is the number of orders.
 
-        Source: ``queryOrder``, observed; the shape of its reply and the form of its dates are
-        assumed, and it numbers no pages. So where a reply shows fewer orders than there are,
-        more are asked for, up to 1,000, and then each half of the days apart. A reply that
-        doesn't say how many there are, or counts only those that it shows, is taken to show all
-        if it shows fewer than were asked for and the halves of its days show no others. Which
-        of these a vendor does takes a call more, where a reply of several days shows as many
-        as it counts.
+        Source: ``queryOrder``, observed; the shape of its reply and the format of its dates are
+        assumed. The vendor has no pages. So if a reply has fewer orders than there are, the
+        search asks for more, up to 1,000, and then for each half of the days. If a reply has no
+        total, or its total counts only the orders in it, the reply counts as complete if it has
+        fewer orders than were asked for and the halves of its days have no others. To find out
+        what a total counts, the search may make one more call.
 
         Args:
-            other_order_id: Your reference. Whether the vendor heeds it is not known, so
-                compare what comes back.
-            start: First day, in GMT+8. The days can only be halved if both ends are given.
+            other_order_id: Your reference. It is not known whether the vendor filters by it, so
+                compare the references of the orders that you get.
+            start: First day, in GMT+8. Without both ends, the days can't be halved.
             end: Last day, in GMT+8.
-            page_size: How many orders are asked for at first, 1 to 1,000.
+            page_size: How many orders to ask for at first, 1 to 1,000.
             deadline: Seconds for all calls together.
 
         Returns:
-            The search. Each order comes once, the newest days first. Rows that can't be read
-            are logged and left out, and in ``bad_rows``.
+            The search. It yields each order once, the newest days first. Rows that can't be
+            read are logged, left out, and listed in ``bad_rows``.
 
         Raises:
-            InvalidRequest: If nothing is asked for, or an argument can't be right.
+            InvalidRequest: If no argument limits the search, or an argument can't be used.
         """
         check_deadline(deadline)
         if other_order_id is None and start is None and end is None:
             raise errors.InvalidRequest(worded("give other_order_id, start or end"))
-        gather(
+        run_checks(
             lambda: other_order_id is None or check_text("other_order_id", other_order_id),
             lambda: check_days(start, end),
             lambda: check_page_size(page_size),
@@ -367,15 +366,15 @@ class Orders(Buying):
         Source: ``queryEsimOrder``, observed.
 
         Args:
-            iccid: The card; or else ``order_num``.
+            iccid: The card; give either this or ``order_num``.
             order_num: The order.
             page: Number of the page, from 1.
             page_size: Orders on a page.
-            deadline: Seconds for everything.
+            deadline: Seconds for the whole call.
 
         Raises:
             InvalidRequest: If not exactly one of card and order is given.
-            ProtocolError: If the reply names other orders, or other cards, and not this one.
+            ProtocolError: If the reply is about another order or card.
             MioEsimError: If the call fails.
         """
         if (iccid is None) == (order_num is None):
@@ -398,32 +397,31 @@ class Orders(Buying):
     async def reconcile(
         self, *, assume_absent_after: timedelta | None = None, deadline: float | None = None
     ) -> ReconcileReport:
-        """Look up what became of the journal's open entries of this account.
+        """Search for the orders of this account's open entries in the journal.
 
-        An order is adopted only when a returned row carries exactly our reference. Rows that
-        match by time and amount, and carry nobody's reference, are reported as candidates for a
-        person. Whether the vendor's search heeds references is assumed, so an entry that it
-        does not find stays open unless you say otherwise.
+        An entry is settled as placed only if one order has exactly its reference. Orders without
+        a reference that match an entry by time and price are reported as candidates, for a
+        person to decide. It is not known whether the vendor's search filters by reference, so an
+        entry that is not found stays open, unless you give ``assume_absent_after``.
 
-        All orders of an entry's days are listed, once for all entries of the same days, and
-        looked up in the journal at once (``find_orders``, where the journal has it).
+        All orders of an entry's days are read, once for all entries of the same days, and looked
+        up in the journal (by ``find_orders``, if the journal has it).
 
         Args:
-            assume_absent_after: Take an entry for not placed, so that it may be sent again, if
-                it is older than this and the search found neither it nor a candidate. Your
-                risk: choose more than ``Timeouts.money`` and the vendor's delay; None for
-                never. Age and days of an entry are those of the clock of the machine that
-                recorded it: if that was days off, an order may be looked for on the wrong days
-                and wrongly be taken for not placed. So nothing is concluded where this
-                machine's clock is more than five minutes from the vendor's (the ``Date`` of
-                its replies), nor where no reply has a date; that of another machine, which
-                shares the journal, can't be checked.
-            deadline: Seconds for each lookup.
+            assume_absent_after: Settle an entry as not placed, so that it may be sent again, if
+                it is older than this and neither its order nor a candidate was found. None for
+                never. At your own risk: choose more than ``Timeouts.money`` plus the vendor's
+                delay. An entry's age and days come from the clock of the machine that recorded
+                it; if that clock was days off, the search may miss the order. So no entry is
+                settled this way if this machine's clock differs by more than five minutes from
+                the ``Date`` header of the vendor's replies, or if no reply has one. The clocks
+                of other machines that share the journal can't be checked.
+            deadline: Seconds for each search.
 
         Raises:
             ConfigurationError: If the client has no journal.
-            MioEsimError: That no lookup can survive, such as a refused login; its ``report`` has
-                what was found so far.
+            MioEsimError: If no search can succeed, such as after a refused login; its ``report``
+                has what was found before.
         """
         running_loop()
         return await reconcile(

@@ -1,4 +1,4 @@
-"""What lines would come to: their plans, prices and stock, and what the journal knows of them."""
+"""Finds out the packages, prices, stock and journal entries of lines; buys nothing."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from attrs import define, evolve
 
 from mioesim_async import errors
 from mioesim_async.api.catalogue import Catalogue
-from mioesim_async.api.orders.journalling import clash_of, fingerprint_of
+from mioesim_async.api.orders.journalling import duplicate_error, fingerprint_of
 from mioesim_async.api.orders.line_checks import (
     Line,
     Purchase,
     check_all,
     check_in_steps,
-    of_package,
-    of_today,
+    day_in_gmt8,
+    with_package,
 )
 from mioesim_async.api.partners import Partners
 from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, JournalEntry
@@ -38,16 +38,16 @@ EntryOf = Callable[[str], Awaitable[JournalEntry | None]]
 
 @define
 class PlannedLine:
-    """One line, and what is known of it before anything is sent.
+    """One line, and what is known about it before it is bought.
 
     Attributes:
-        line: The line, with its package where the catalogue has it.
-        number: Its place among the lines, from 1.
-        price: What it costs in all, in the vendor's currency; None where that is not known.
-        fault: Why it can't be had, or None: by the vendor's catalogue, or since its reference
-            is that of another order.
-        entry: What the journal knows of its reference, or None.
-        in_stock: Whether there are so many cards; None where that was not asked.
+        line: The line, with its package if the catalogue has it.
+        number: Number of the line, from 1.
+        price: What it costs in all, in the vendor's currency; None if not known.
+        fault: Why it can't be bought, or None. Either the catalogue doesn't allow it, or its
+            reference was used for another order.
+        entry: The journal's entry of its reference, or None.
+        in_stock: Whether there are enough cards; None if that was not asked.
     """
 
     line: Line
@@ -64,12 +64,12 @@ class PlannedLine:
 
     @property
     def is_open(self) -> bool:
-        """Whether it may have been bought before."""
+        """Whether it may have been bought before, but that is not known."""
         return self._is_known(UNSETTLED)
 
     @property
     def spent(self) -> Decimal:
-        """What was spent under its reference before, as far as that is known."""
+        """What its reference has cost before, as far as that is known."""
         if self.entry is None or self.entry.state in REPEATABLE:
             return Decimal(0)
         prices = (self.entry.expected_price, self.price)
@@ -81,12 +81,12 @@ class PlannedLine:
 
     @property
     def is_first(self) -> bool:
-        """Whether it was surely not bought before."""
+        """Whether it was certainly not bought before."""
         return not self.was_placed and not self.is_open
 
     @property
     def is_new(self) -> bool:
-        """Whether it would be sent."""
+        """Whether it would be bought: it has no fault, and was certainly not bought before."""
         return self.fault is None and self.is_first
 
     @property
@@ -96,30 +96,29 @@ class PlannedLine:
 
 
 def check_plan(line: Line, *, now: float) -> Purchase:
-    """Check all that can be checked without the vendor.
+    """Check what can be checked without the vendor.
 
     Args:
         line: The line.
-        now: The present moment, in seconds since the epoch (UTC); its day is that of GMT+8.
+        now: The present, in seconds since the epoch (UTC).
 
     Raises:
-        InvalidRequest: With every fault.
+        InvalidRequest: If the line has faults; it lists all.
     """
-    return at_once(_check_in_steps(line, today=of_today(now)))
+    return at_once(_check_in_steps(line, today=day_in_gmt8(now)))
 
 
 def _check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
     if _is_by_code_of_sku(line):
-        # Any id will do until the catalogue tells the right one.
+        # The price id is a placeholder until the catalogue gives the real one.
         line = evolve(line, api_code=None, price_id=1)
     return (yield from check_in_steps(line, today=today))
 
 
 def _is_by_code_of_sku(line: Line) -> bool:
-    """Tell whether a plan is named by its SKU and its code.
+    """Tell whether a plan is named by its SKU and its API code.
 
-    The vendor takes a code alone, but several SKUs may have it: with the SKU, the catalogue
-    tells which plan is meant, and what it costs.
+    Several SKUs may have the same code. With the SKU, the catalogue tells plan and price.
     """
     return line.api_code is not None and line.sku_id is not None and line.price_id is None
 
@@ -132,25 +131,25 @@ async def plan_lines(
     check_stock: CheckStock | None,
     now: float,
 ) -> list[PlannedLine]:
-    """Look lines up in the catalogue and in the journal.
+    """Look up lines in the catalogue and in the journal.
 
     Args:
         lines: The lines.
         finder: Finds their packages.
-        entry_of: Asks the journal for a reference.
-        check_stock: Asks the vendor for the stock of a plan; None asks for none.
-        now: The present moment, in seconds since the epoch (UTC).
+        entry_of: Returns the journal's entry of a reference.
+        check_stock: Asks the vendor for the stock of a plan; None to skip this.
+        now: The present, in seconds since the epoch (UTC).
 
     Raises:
-        InvalidRequest: With every fault of lines that can't be what is meant.
-        MioEsimError: If the vendor or the journal can't be asked.
+        InvalidRequest: If any line has a fault; it lists all faults of all lines.
+        MioEsimError: If a call to the vendor or the journal fails.
     """
-    check = partial(_check_in_steps, today=of_today(now))
+    check = partial(_check_in_steps, today=day_in_gmt8(now))
     await in_slices(check_all(lines, check, first=1))
     refused = await _read_catalogue(finder, lines)
 
     async def find(line: Line) -> Package | None:
-        if (fault := refused.get(_where(line))) is not None:
+        if (fault := refused.get(_catalogue_key(line))) is not None:
             raise fault
         return await finder.find(line)
 
@@ -171,19 +170,19 @@ async def plan_lines(
 async def plan_line(
     line: Line, purchase: Purchase, *, find: FindPackage, entry_of: EntryOf | None
 ) -> tuple[PlannedLine, Purchase]:
-    """Find a line's plan and price, and what the journal knows of it.
+    """Find the package, the price and the journal entry of a line.
 
     Args:
         line: The line.
-        purchase: What its check has given.
+        purchase: The purchase that its check returned.
         find: Finds its package.
-        entry_of: Asks the journal for a reference; None where the purchase will ask it.
+        entry_of: Returns the journal's entry of a reference; None to skip this.
 
     Returns:
-        The line with what is known of it, and the purchase with its price.
+        The planned line, and the purchase with its price.
 
     Raises:
-        MioEsimError: If the vendor or the journal can't be asked.
+        MioEsimError: If a call to the vendor or the journal fails.
     """
     one = PlannedLine(line)
     if entry_of is not None:
@@ -198,7 +197,7 @@ async def plan_line(
             line = evolve(line, price_id=package.price_id, api_code=None)
             purchase.params["priceId"] = package.price_id
         one.line = line if package is line.package else evolve(line, package=package)
-        purchase = of_package(purchase, one.line)
+        purchase = with_package(purchase, one.line)
         if entry_of is not None and purchase.passed_day and one.is_first:
             raise errors.InvalidRequest(purchase.passed_day)
         one.price = purchase.price
@@ -207,20 +206,20 @@ async def plan_line(
             raise
         one.fault = error.with_traceback(None)
     if one.entry is not None and not _is_by_code_of_sku(one.line):
-        one.fault = clash_of(one.entry, fingerprint_of(purchase)) or one.fault
+        one.fault = duplicate_error(one.entry, fingerprint_of(purchase)) or one.fault
     return one, purchase
 
 
-def _where(line: Line) -> tuple[int | None, int | None]:
-    """Return where in the catalogue, or in which partner's, a line's plan is."""
+def _catalogue_key(line: Line) -> tuple[int | None, int | None]:
+    """Return the partner, or None, and the SKU of a line."""
     return getattr(line, "dp_id", None), line.sku_id
 
 
 async def _read_catalogue(
     finder: PackageFinder, lines: Iterable[Line]
 ) -> dict[tuple[int | None, int | None], errors.ApiError]:
-    """Let the finder read all that it needs at once; return what was refused."""
-    places = {_where(line): line for line in lines}
+    """Let the finder read all packages at once; return the errors of SKUs that were refused."""
+    places = {_catalogue_key(line): line for line in lines}
     answers = await asyncio.gather(*map(finder.find, places.values()), return_exceptions=True)
     refused: dict[tuple[int | None, int | None], errors.ApiError] = {}
     for place, answer in zip(places, answers, strict=True):
@@ -247,19 +246,19 @@ async def ask_stock(check_stock: CheckStock, planned: Iterable[PlannedLine]) -> 
 
 
 class PackageFinder:
-    """Finds packages in the catalogue, or in a partner's."""
+    """Finds packages in the catalogue, or in that of a partner; reads each SKU once."""
 
     def __init__(self, catalogue: Catalogue, partners: Partners) -> None:
-        """Start with nothing known."""
+        """Start without packages."""
         self._catalogue = catalogue
         self._partners = partners
         self._known: dict[tuple[int | None, int], list[Package]] = {}
 
     async def find(self, line: Line) -> Package | None:
-        """Return the package that a line is for, or None where the catalogue has none.
+        """Return the package of a line, or None if the catalogue doesn't have it.
 
-        It is the one with the line's price id, else with its API code. A code is unique only
-        within a SKU (observed), so without the SKU it finds nothing.
+        It is found by the line's price id, or else its API code. An API code is unique only
+        within a SKU (observed), so a line without a SKU has no package.
 
         Raises:
             MioEsimError: If the catalogue can't be read.

@@ -1,11 +1,11 @@
-"""One purchase: record the intent, send it, record what came of it, read the order whole."""
+"""One purchase: record the intent, send it, record the outcome, and read the order."""
 
 from __future__ import annotations
 
 import asyncio
 
 from mioesim_async import errors
-from mioesim_async.api.orders.journalling import Journalling, clash_of, reason_of
+from mioesim_async.api.orders.journalling import Journalling, duplicate_error, open_error, reason_of
 from mioesim_async.api.orders.line_checks import Purchase
 from mioesim_async.journal.entry import EntryState, Journal, JournalEntry
 from mioesim_async.journal.order_record import order_of
@@ -25,7 +25,7 @@ from mioesim_async.wire.endpoints import GET_ORDER_INFO
 from mioesim_async.wire.envelope import Envelope
 from mioesim_async.wording import worded
 
-__all__ = ["Purchaser", "claim"]
+__all__ = ["Purchaser", "set_reference"]
 
 
 class Purchaser:
@@ -33,7 +33,7 @@ class Purchaser:
 
     Attributes:
         caller: Sends the calls.
-        journalling: Records intents and outcomes in the client's journal; None without one.
+        journalling: Records purchases in the journal; None without a journal.
     """
 
     def __init__(self, caller: Caller, journal: Journal | None) -> None:
@@ -42,15 +42,15 @@ class Purchaser:
         self.journalling = None if journal is None else Journalling(caller, journal)
 
     async def aclose(self) -> None:
-        """Bring to the journal what it lacks; purchases have ended by now."""
+        """Write to the journal what could not be written so far. All purchases have ended."""
         if self.journalling is not None:
             await self.journalling.settlements.aclose()
 
     async def buy(self, purchase: Purchase, deadline: float | None) -> Order:
-        """Place an order or a renewal, and return it whole.
+        """Place an order or a renewal, and return it with its cards.
 
         Raises:
-            MioEsimError: As ``Orders.place`` says, with its reference and ``was_placed``.
+            MioEsimError: As ``Orders.place``, with ``other_order_id`` and ``was_placed``.
         """
         try:
             call = self.caller.prepare(
@@ -63,30 +63,30 @@ class Purchaser:
             raise
 
     async def tell_of(self, error: errors.MioEsimError, reference: object) -> None:
-        """Write on an error of a purchase its reference, and what the purchase came to."""
+        """Set ``other_order_id`` and ``was_placed`` of a purchase's error."""
         if isinstance(reference, str):
             error.other_order_id = reference
         if meaning_of(error).bought is not Bought.AS_IT_SAYS:
-            # It was refused or never sent. But an earlier order of its reference may stand.
+            # It was refused or never sent, but its reference may have been placed before.
             journalling = self.journalling
-            stands = (
+            may_exist = (
                 journalling is not None
                 and isinstance(reference, str)
-                and await journalling.may_stand(reference)
+                and await journalling.may_be_placed_or_unreadable(reference)
             )
-            error.was_placed = None if stands else False
+            error.was_placed = None if may_exist else False
 
     async def _buy(self, purchase: Purchase, call: Call) -> Order:
-        """Do all that belongs to a purchase, in a task that outlives the caller's.
+        """Do all steps of a purchase, in a task that outlives the caller's.
 
-        Without a journal there is no entry, and nothing is recorded.
+        Without a journal, ``entry`` is None and nothing is recorded.
         """
         journalling, reference = self.journalling, purchase.other_order_id
         entry = None if journalling is None else journalling.entry(purchase, call.texts)
         try:
-            standing = await self._begin(purchase, entry)
-            if standing is not None:
-                return await self._repeated(purchase, standing, call)
+            existing = await self._begin(purchase, entry)
+            if existing is not None:
+                return await self._answer_again(purchase, existing, call)
             try:
                 envelope = await self.caller.send(call)
             except BaseException as error:
@@ -97,31 +97,31 @@ class Purchaser:
             try:
                 placed = await in_slices(read_placed(envelope.data))
             except asyncio.CancelledError:
-                # The program is being stopped. What it came to is written down all the same.
-                number = _no_number(purchase, envelope).order_num
+                # The event loop is being stopped. Record the outcome before that.
+                number = _unclear_order_error(purchase, envelope).order_num
                 state = EntryState.UNKNOWN if number is None else EntryState.PLACED
                 reason = "stopped while the reply was read"
                 await self._settle(entry, state, reason, order_num=number)
                 raise
-            if placed.order_num is None or _is_old(placed, purchase):
-                unknown = _no_number(purchase, envelope)
+            if placed.order_num is None or _may_name_renewed_order(placed, purchase):
+                unknown = _unclear_order_error(purchase, envelope)
                 number = unknown.order_num
                 await self._settle(entry, EntryState.UNKNOWN, str(unknown), order_num=number)
                 raise unknown
             number = call.order_num = placed.order_num
             order = placed.order
             if order is not None:
-                claim(order, reference)
+                set_reference(order, reference)
             whole = order if order is not None and _is_whole(order, purchase) else None
             await self._settle(entry, EntryState.PLACED, order_num=number, order=whole)
             if whole is not None:
                 return whole
             if placed.is_odd:
                 why = f"but the reply has an unknown form{worded(' (see .data)')}"
-                raise _incomplete(purchase, number, why, envelope)
+                raise _incomplete_error(purchase, number, why, envelope)
             return await self._read_back(purchase, entry, call, number, order, envelope)
         except errors.MioEsimError as error:
-            # Whoever is told of it late gets it from here.
+            # Set this here too, since on_late_order gets this error without `buy`.
             await self.tell_of(error, reference)
             raise
         finally:
@@ -129,19 +129,22 @@ class Purchaser:
                 journalling.under_way.discard(entry.attempt)
 
     async def _begin(self, purchase: Purchase, entry: JournalEntry | None) -> JournalEntry | None:
-        """Record the intent; return the entry that stands in its way, if there is one."""
+        """Record the intent to buy; return the existing entry if the reference is used."""
         journalling, reference = self.journalling, purchase.other_order_id
         if purchase.passed_day and not (
-            journalling and await journalling.stands(self.caller.account, reference)
+            journalling and await journalling.may_be_placed(self.caller.account, reference)
         ):
-            # An order that was placed in time may be asked for again.
+            # Only an order that was placed before that day may be asked for again.
             raise errors.InvalidRequest(purchase.passed_day)
         if journalling is None or entry is None:
             return None
-        standing = await journalling.begin(entry)
-        if standing is not None and (clash := clash_of(standing, entry.fingerprint)) is not None:
-            raise clash.at(purchase.endpoint.path)
-        return standing
+        existing = await journalling.begin(entry)
+        if (
+            existing is not None
+            and (error := duplicate_error(existing, entry.fingerprint)) is not None
+        ):
+            raise error.at(purchase.endpoint.path)
+        return existing
 
     async def _settle(
         self,
@@ -155,22 +158,14 @@ class Purchaser:
         if self.journalling is not None and entry is not None:
             await self.journalling.settle(entry, state, reason, order_num=order_num, order=order)
 
-    async def _repeated(self, purchase: Purchase, standing: JournalEntry, call: Call) -> Order:
-        """Answer a reference that was used before, without sending anything that costs."""
-        reference = purchase.other_order_id
-        if standing.state is not EntryState.PLACED or standing.order_num is None:
-            raise errors.OutcomeUnknown(
-                f"reference {reference} is {standing.state.value} in the order journal: it may "
-                "be under way or may have been placed, and was not sent again; "
-                f"{worded('call orders.reconcile()')} "
-                f"({standing.reason or 'no answer was recorded'})",
-                other_order_id=reference,
-                order_num=standing.order_num,
-            ).at(purchase.endpoint.path)
-        if standing.order is not None:
-            return order_of(standing.order)
-        number = call.order_num = standing.order_num
-        return await self._read_back(purchase, standing, call, number, None, None)
+    async def _answer_again(self, purchase: Purchase, existing: JournalEntry, call: Call) -> Order:
+        """Return the order of a reference that was used before, without buying again."""
+        if existing.state is not EntryState.PLACED or existing.order_num is None:
+            raise open_error(existing, purchase.endpoint)
+        if existing.order is not None:
+            return order_of(existing.order)
+        number = call.order_num = existing.order_num
+        return await self._read_back(purchase, existing, call, number, None, None)
 
     async def _read_back(
         self,
@@ -181,55 +176,55 @@ class Purchaser:
         first: Order | None,
         envelope: Envelope | None,
     ) -> Order:
-        """Read an order whole of which only the number, or a part, came back."""
+        """Read an order of which the first reply had only the number, or only a part."""
         try:
             reply = await self.caller.read_for(call, GET_ORDER_INFO, {"orderNum": number})
-            order = _complete(await in_slices(read_order(reply.data, number)), first)
+            order = _with_more_cards(await in_slices(read_order(reply.data, number)), first)
         except errors.MioEsimError as error:
             failed = error
         else:
-            claim(order, purchase.other_order_id)
+            set_reference(order, purchase.other_order_id)
             if _is_whole(order, purchase):
                 await self._settle(entry, EntryState.PLACED, order_num=number, order=order)
             return order
         why = f"but reading it failed ({failed})"
-        raise _incomplete(purchase, number, why, envelope, failed)
+        raise _incomplete_error(purchase, number, why, envelope, failed)
 
 
 def _is_whole(order: Order, purchase: Purchase) -> bool:
-    """Tell whether an order has all that a caller needs: its cards, or a renewal's state."""
+    """Tell whether an order has all its cards, or a renewal has any details."""
     if purchase.is_renewal:
         return bool(order.cards) or order.status is not None or order.purchased_at is not None
     return len(order.cards) >= purchase.cards
 
 
-def _complete(read: Order, first: Order | None) -> Order:
-    """Return what was read back, with the cards of the first reply where those are more."""
+def _with_more_cards(read: Order, first: Order | None) -> Order:
+    """Return the order that was read, with the cards of the first reply if it had more."""
     if first is not None and len(first.cards) > len(read.cards):
         read.cards = first.cards
     return read
 
 
-def claim(order: Order, reference: str) -> None:
-    """Set our reference; the vendor may have a number of its own there (observed)."""
+def set_reference(order: Order, reference: str) -> None:
+    """Set our reference; the vendor may write its own number there (observed)."""
     if order.other_order_id not in (None, reference):
         order.extra["otherOrderId"] = order.other_order_id
     order.other_order_id = reference
 
 
 def _came_to(error: BaseException, *, sent: bool) -> tuple[EntryState, str]:
-    """Say what an exchange that failed leaves behind."""
+    """Return the journal state and the reason of a purchase that failed."""
     reason = reason_of(getattr(error, "last_error", None) or error)
     if not sent:
         return EntryState.NOT_SENT, reason
-    # A code that proves nothing was made an OutcomeUnknown by transport/retry.py.
+    # transport/caller.py has raised OutcomeUnknown for a code that proves nothing.
     if isinstance(error, errors.MioEsimError) and was_placed(error, sent=True) is False:
         return EntryState.REFUSED, reason
     return EntryState.UNKNOWN, reason
 
 
-def _is_old(placed: Placed, purchase: Purchase) -> bool:
-    """Tell whether a renewal's reply names no order but the one that is renewed, or may do so."""
+def _may_name_renewed_order(placed: Placed, purchase: Purchase) -> bool:
+    """Tell whether the order in a renewal's reply may be the order that was renewed."""
     return purchase.is_renewal and (
         placed.is_odd
         or placed.order_num == purchase.params.get("orderNum")
@@ -237,7 +232,7 @@ def _is_old(placed: Placed, purchase: Purchase) -> bool:
     )
 
 
-def _no_number(purchase: Purchase, envelope: Envelope) -> errors.OutcomeUnknown:
+def _unclear_order_error(purchase: Purchase, envelope: Envelope) -> errors.OutcomeUnknown:
     renewed = purchase.params.get("orderNum")
     number = new_order_num(
         envelope.data,
@@ -254,7 +249,7 @@ def _no_number(purchase: Purchase, envelope: Envelope) -> errors.OutcomeUnknown:
     ).at(purchase.endpoint.path)
 
 
-def _incomplete(
+def _incomplete_error(
     purchase: Purchase,
     number: str,
     why: str,

@@ -1,4 +1,4 @@
-"""Looking up what became of the journal's open entries."""
+"""Finds out what became of the journal's open entries."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from attrs import define, evolve, field
 
 from mioesim_async import errors
 from mioesim_async.api.orders.journalling import Journalling
-from mioesim_async.api.orders.purchase import claim
-from mioesim_async.api.orders.search import MOST_ROWS, OrderSearch, ask_for_orders, read_orders
+from mioesim_async.api.orders.purchase import set_reference
+from mioesim_async.api.orders.search import MAX_ROWS, OrderSearch, ask_for_orders, read_orders
 from mioesim_async.clock import GMT8
 from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
 from mioesim_async.journal.order_record import recorded
@@ -29,15 +29,15 @@ __all__ = ["Candidate", "ReconcileReport", "reconcile"]
 logger = logging.getLogger("mioesim_async")
 
 CONCURRENCY = 4
-TEXTS_AT_ONCE = 2000
-ORDERS_AT_ONCE = 200
-"""So many are gone through in one stretch of the loop."""
-NEAR = timedelta(hours=1)
-"""How far an order's time may be from the entry's to be worth a person's look."""
-SKEW = timedelta(days=2)
-"""How far an order's day may be from the entry's."""
-CLOCKS_APART = timedelta(minutes=5)
-"""How far the vendor's clock may be from ours where an entry is concluded to be absent."""
+TEXTS_PER_SLICE = 2000
+ORDERS_PER_SLICE = 200
+"""How many are read before other tasks of the event loop may run."""
+MAX_APART = timedelta(hours=1)
+"""How far an order's time may be from the entry's, to report it as a candidate."""
+MAX_DAYS = timedelta(days=2)
+"""How many days before and after the entry an order is searched for, since clocks may differ."""
+MAX_CLOCKS_APART = timedelta(minutes=5)
+"""How far our clock may be from the vendor's, to settle an entry as absent."""
 
 RENEWALS = frozenset({RENEW_CARD.path, RENEW_CARD_BY_API_CODE.path})
 
@@ -46,12 +46,11 @@ Get = Callable[..., Awaitable[Order]]
 
 @define
 class Candidate:
-    """Orders that may be what an open entry became; a person must tell.
+    """Orders that may belong to an open entry; a person must decide.
 
     Attributes:
         entry: The journal's entry.
-        orders: Orders that match it by time and amount and carry nobody's reference, or that share
-            its reference.
+        orders: Orders that have its reference, or have no reference and match its time and price.
     """
 
     entry: JournalEntry
@@ -63,11 +62,11 @@ class ReconcileReport:
     """What became of the journal's open entries.
 
     Attributes:
-        adopted: Orders that carry exactly our reference; their entries are finished.
+        adopted: Orders that have exactly our reference; their entries are now placed.
         candidates: Entries with orders that may be theirs; these entries stay open.
-        still_open: Every entry that stays open, each with its ``reason``.
-        absent: Entries that were concluded never to have been placed, because the caller
-            said so; they may be sent again.
+        still_open: All entries that stay open, each with its ``reason``.
+        absent: Entries that were settled as not placed, by ``assume_absent_after``; they may be
+            sent again.
     """
 
     adopted: list[Order] = field(factory=list)
@@ -83,7 +82,7 @@ async def reconcile(
     assume_absent_after: timedelta | None,
     deadline: float | None,
 ) -> ReconcileReport:
-    """Look up every open entry of the account; see ``Orders.reconcile``."""
+    """Find out what became of each open entry; see ``Orders.reconcile``."""
     if journalling is None:
         raise errors.ConfigurationError(
             "reconcile needs an order journal: MioEsimClient(..., order_journal=OrderJournal(path))"
@@ -91,7 +90,7 @@ async def reconcile(
     if assume_absent_after is not None and assume_absent_after < timedelta(0):
         raise errors.InvalidRequest("assume_absent_after can't be negative")
     lookup = _Lookup(journalling, get, assume_absent_after, deadline)
-    # What this client knows needs no looking up.
+    # First write the outcomes that this client knows.
     await journalling.settlements.write_all()
     entries = await journalling.journal.open_entries(journalling.caller.account)
     slots = asyncio.Semaphore(CONCURRENCY)
@@ -102,7 +101,7 @@ async def reconcile(
 
     try:
         for entry in entries[:1]:
-            # Alone, since its searches may serve the others as well.
+            # The first one alone, since its searches may be enough for the others.
             await lookup.resolve(entry)
         async with asyncio.TaskGroup() as group:
             for entry in entries[1:]:
@@ -118,30 +117,30 @@ async def reconcile(
 
 
 @define
-class _Shown:
-    """What a search showed.
+class _Found:
+    """The result of a search.
 
     Attributes:
-        by_reference: Orders by each reference that they carry. One that the journal has as an
-            entry's is under that entry's reference alone.
-        nameless: Orders that carry nobody's reference, and that the journal doesn't have.
-        text: All that is in the replies.
-        is_part: It says that there are more orders than it shows.
-        doubt: Why an order that is not among them may be there all the same; empty if it may not.
+        by_reference: Orders by each reference that they have. An order that the journal has is
+            listed only under the reference of its entry.
+        unreferenced: Orders that have no reference, and that the journal doesn't have.
+        text: All texts in the replies.
+        is_part: Whether there are more orders than were found.
+        doubt: Why an order may exist though it was not found; empty if there is no reason.
     """
 
     by_reference: dict[str, list[Order]]
-    nameless: list[Order]
+    unreferenced: list[Order]
     text: str = field(repr=False)
     is_part: bool
     doubt: str
 
-    def ignores(self, reference: str) -> bool:
-        """Tell whether the search that showed this, by a reference, did not heed it."""
+    def is_unfiltered(self, reference: str) -> bool:
+        """Tell whether the vendor ignored this reference, by which it was asked to search."""
         if self.by_reference.get(reference):
             return False
-        # One that heeds it may look for it within longer ones.
-        return len(self.nameless) > 1 or any(reference not in one for one in self.by_reference)
+        # A search by reference may also find longer references that contain it.
+        return len(self.unreferenced) > 1 or any(reference not in one for one in self.by_reference)
 
 
 @define
@@ -152,83 +151,82 @@ class _Lookup:
     deadline: float | None
     report: ReconcileReport = field(factory=ReconcileReport)
     owners: dict[str, str | None] = field(factory=dict)
-    """Whose an order is, by its number: the reference of its entry in the journal, or None."""
+    """By order number: the reference of the order's entry in the journal, or None."""
     known: set[str] = field(factory=set)
-    """References that are in the journal."""
-    listed: dict[tuple[date, date], _Shown] = field(factory=dict)
-    """What was listed of some days."""
+    """References that the journal has."""
+    listed: dict[tuple[date, date], _Found] = field(factory=dict)
+    """Results by first and last day."""
     locks: dict[tuple[date, date], asyncio.Lock] = field(factory=lambda: defaultdict(asyncio.Lock))
-    unheeded: _Shown | None = None
-    """What the vendor shows whatever reference it is asked for, if it heeds none."""
+    unfiltered: _Found | None = None
+    """The result of a search by reference, if the vendor ignores references; it fits all."""
 
     async def resolve(self, entry: JournalEntry) -> None:
-        """Find out what became of one entry."""
-        if self._is_ours_to_settle(entry):
+        """Find out what became of one entry, and settle or report it."""
+        if self._leave_if_client_knows(entry):
             return
         try:
-            shown = await self._look(entry)
+            shown = await self._search(entry)
         except errors.MioEsimError as error:
             if is_fatal(error):
                 raise
             self._leave(entry, f"the lookup failed: {error}")
             return
         exact, near = await _matching(entry, shown)
-        doubt = next(filter(None, (_doubt(entry, one) for one in shown)), "")
+        doubt = next(filter(None, (_doubt_of_search(entry, one) for one in shown)), "")
         if len(exact) == 1:
             await self._adopt(entry, exact[0])
         elif exact:
             numbers = ", ".join(order.order_num for order in exact)
-            self._leave(entry, f"several orders carry its reference: {numbers}", exact)
+            self._leave(entry, f"several orders have its reference: {numbers}", exact)
         elif near:
-            reason = "no order carries its reference; some match by time and amount"
+            reason = "no order has its reference; some match by time and price"
             self._leave(entry, reason, near)
         elif doubt:
             self._leave(entry, doubt)
         elif self.absent_after is None or self._age(entry) < self.absent_after:
             self._leave(
                 entry,
-                "no order carries its reference, but the search may not heed references; "
+                "no order has its reference, but the vendor may not search by reference; "
                 f"{worded('pass assume_absent_after=')} if you are sure that it was not placed",
             )
         elif doubt := _doubt_of_clocks(self.journalling.caller.clock_ahead):
-            self._leave(entry, f"no order carries its reference, but {doubt}")
+            self._leave(entry, f"no order has its reference, but {doubt}")
         else:
-            await self._drop(entry)
+            await self._settle_as_absent(entry)
 
-    def _is_ours_to_settle(self, entry: JournalEntry) -> bool:
-        """Leave an entry of which this client knows, or will know, better than any search."""
-        late = self.journalling.settlements.lacking(entry.attempt)
+    def _leave_if_client_knows(self, entry: JournalEntry) -> bool:
+        """Leave an entry open and return True if this client knows, or will know, its outcome."""
+        late = self.journalling.settlements.unwritten_of(entry.attempt)
         if late is not None:
-            reason = f"the answer is known, but the journal could not be told so far: {late}"
-            self._leave(self.journalling.settlements.known(entry), reason)
+            reason = f"the outcome is known, but could not be written to the journal so far: {late}"
+            self._leave(self.journalling.settlements.complete(entry), reason)
         elif entry.attempt in self.journalling.under_way:
             self._leave(entry, "it is under way in this process")
         else:
             return False
         return True
 
-    async def _look(self, entry: JournalEntry) -> list[_Shown]:
-        """Search by the days of an entry, and by its reference."""
+    async def _search(self, entry: JournalEntry) -> list[_Found]:
+        """Search by the days of an entry, and by its reference, unless the result is known."""
         days = _days(entry)
         async with self.locks[days]:
             if days not in self.listed:
                 self.listed[days] = await self._list(*days)
         listed = self.listed[days]
-        if self.unheeded is not None:
-            return [listed, self.unheeded]
+        if self.unfiltered is not None:
+            return [listed, self.unfiltered]
         reference = entry.other_order_id
         asked = await self._search_reference(reference, *days)
-        if asked.ignores(reference):
-            # It would show the same for every other reference.
-            self.unheeded = asked
+        if asked.is_unfiltered(reference):
+            # Keep it, since every other reference would give the same result.
+            self.unfiltered = asked
         return [listed, asked]
 
-    async def _list(self, first: date, last: date) -> _Shown:
-        """List all orders of some days."""
+    async def _list(self, first: date, last: date) -> _Found:
         replies: list[OrderPage] = []
         search = OrderSearch(
             self.journalling.caller, None, first, last,
-            page_size=MOST_ROWS, deadline=self.deadline, replies=replies,
+            page_size=MAX_ROWS, deadline=self.deadline, replies=replies,
         )  # fmt: skip
         is_part = False
         try:
@@ -239,34 +237,34 @@ class _Lookup:
             orders, is_part = error.report, True
         return await self._sort(orders, replies, is_part, bool(search.bad_rows))
 
-    async def _search_reference(self, reference: str, first: date, last: date) -> _Shown:
-        # Without days, since clocks may differ and the form of the days is assumed.
+    async def _search_reference(self, reference: str, first: date, last: date) -> _Found:
+        # Without days, since clocks may differ and the format of the days is assumed.
         try:
             page = await self._ask(reference, None, None)
         except (errors.MissingParameter, errors.QueryFailed):
             page = await self._ask(reference, first, last)
         orders, bad = await read_orders(page.rows)
         shown = len(page.rows)
-        is_part = shown >= MOST_ROWS if page.total is None else shown < page.total
+        is_part = shown >= MAX_ROWS if page.total is None else shown < page.total
         return await self._sort(orders, [page], is_part, bool(bad))
 
     async def _ask(self, reference: str, first: date | None, last: date | None) -> OrderPage:
         return await ask_for_orders(
-            self.journalling.caller, reference, first, last, size=MOST_ROWS, deadline=self.deadline
+            self.journalling.caller, reference, first, last, size=MAX_ROWS, deadline=self.deadline
         )
 
     async def _sort(
         self, orders: list[Order], replies: list[OrderPage], is_part: bool, has_bad_rows: bool
-    ) -> _Shown:
-        """Sort what a search showed by whose it is."""
+    ) -> _Found:
+        """Sort the orders that were found by reference."""
         text, is_whole = await _text_of(replies)
-        await self._look_up(orders)
-        shown, shows_references = _Shown(defaultdict(list), [], text, is_part, ""), not orders
+        await self._find_owners(orders)
+        shown, shows_references = _Found(defaultdict(list), [], text, is_part, ""), not orders
         for place, order in enumerate(orders, 1):
-            if place % ORDERS_AT_ONCE == 0:
+            if place % ORDERS_PER_SLICE == 0:
                 await asyncio.sleep(0)
             owner, references = self.owners.get(order.order_num), references_of(order)
-            # A number in place of the reference is the vendor's own, unless it is one of ours.
+            # A number as reference is the vendor's own number, unless the journal has it.
             named = {one for one in references if not one.isdecimal() or one in self.known}
             shows_references |= owner in references or not all(map(str.isdecimal, references))
             if not order.order_num:
@@ -277,20 +275,20 @@ class _Lookup:
                 for reference in references:
                     shown.by_reference[reference].append(order)
                 if not named:
-                    shown.nameless.append(order)
+                    shown.unreferenced.append(order)
         if has_bad_rows or not is_whole:
             shown.doubt = "the search has rows that can't be read"
         elif not shows_references:
             shown.doubt = "the search shows orders without references"
         return shown
 
-    async def _look_up(self, orders: list[Order]) -> None:
-        """Look up in the journal, all at once, whose orders these are."""
+    async def _find_owners(self, orders: list[Order]) -> None:
+        """Look up orders in the journal, all at once, to find the references of their entries."""
         account = self.journalling.caller.account
         new = [order for order in orders if order.order_num and order.order_num not in self.owners]
         if not new:
             return
-        # As a journal has them, whatever the vendor sent.
+        # Made recordable, as the journal has them.
         numbers = {recordable(order.order_num) for order in new}
         references = {recordable(order.other_order_id) for order in new if order.other_order_id}
         references -= self.known
@@ -298,7 +296,7 @@ class _Lookup:
         if find_orders is not None:
             entries = await find_orders(account, order_nums=numbers, references=references)
         else:
-            # A journal of the user's may lack it.
+            # The method find_orders is optional.
             found = [
                 await self.journalling.journal.find_order(account, number) for number in numbers
             ]
@@ -318,18 +316,18 @@ class _Lookup:
         try:
             order = await self.get(order.order_num, deadline=self.deadline)
         except errors.MioEsimError as error:
-            # It is known by its number; whoever asks for the order again reads it whole.
+            # Settle it with its number alone; the order is read when it is asked for again.
             number = recordable(order.order_num)
-            logger.warning("order %s was found, but not read: %s", number, error)
+            logger.warning("order %s was found, but could not be read: %s", number, error)
             kept = None
         else:
             kept = order
-        claim(order, entry.other_order_id)
+        set_reference(order, entry.other_order_id)
         if await self._settle(entry, EntryState.PLACED, order.order_num, kept):
             self.report.adopted.append(order)
 
-    async def _drop(self, entry: JournalEntry) -> None:
-        if self._is_ours_to_settle(entry):
+    async def _settle_as_absent(self, entry: JournalEntry) -> None:
+        if self._leave_if_client_knows(entry):
             return
         if await self._settle(entry, EntryState.ABSENT, None, None):
             self.report.absent.append(entry)
@@ -363,28 +361,28 @@ class _Lookup:
 
 
 async def _text_of(replies: list[OrderPage]) -> tuple[str, bool]:
-    """Return all that is in replies as text, and whether that could be told; lets others run."""
+    """Return all texts in replies, and whether all could be read; lets other tasks run."""
     pieces: list[str] = []
     texts = chain.from_iterable(texts_of(reply.data) for reply in replies)
     try:
         for place, text in enumerate(texts, 1):
             pieces.append(text)
-            if place % TEXTS_AT_ONCE == 0:
+            if place % TEXTS_PER_SLICE == 0:
                 await asyncio.sleep(0)
     except errors.ProtocolError:
         return "", False
     return "\n".join(pieces), True
 
 
-async def _matching(entry: JournalEntry, shown: list[_Shown]) -> tuple[list[Order], list[Order]]:
-    """Return the orders that are an entry's, and those that may be."""
+async def _matching(entry: JournalEntry, shown: list[_Found]) -> tuple[list[Order], list[Order]]:
+    """Return the orders that belong to an entry, and the candidates."""
     carrying = [order for one in shown for order in one.by_reference.get(entry.other_order_id, ())]
-    exact = [order for order in carrying if _is_ours(order, entry)]
+    exact = [order for order in carrying if _belongs_to(order, entry)]
     near = [*carrying]
-    for place, order in enumerate(chain.from_iterable(one.nameless for one in shown), 1):
-        if _is_near(order, entry):
+    for place, order in enumerate(chain.from_iterable(one.unreferenced for one in shown), 1):
+        if _is_candidate(order, entry):
             near.append(order)
-        if place % ORDERS_AT_ONCE == 0:
+        if place % ORDERS_PER_SLICE == 0:
             await asyncio.sleep(0)
     return _each_once(exact), _each_once(near)
 
@@ -393,72 +391,75 @@ def _each_once(orders: list[Order]) -> list[Order]:
     return [*{order.order_num: order for order in orders}.values()]
 
 
-def _doubt(entry: JournalEntry, shown: _Shown) -> str:
-    """Say why an order that was not found may be there all the same; empty if it may not."""
+def _doubt_of_search(entry: JournalEntry, shown: _Found) -> str:
+    """Return why an order may exist though it was not found; empty if there is no reason."""
     if entry.other_order_id in shown.text:
-        return "the search names its reference, in a way that can't be read"
+        return "the vendor's reply has its reference, but not in a readable order"
     if shown.is_part:
-        return "the search has more orders than it shows"
+        return "the vendor has more orders than its search shows"
     return shown.doubt
 
 
 def _doubt_of_clocks(ahead: float | None) -> str:
-    """Say why times can't be compared with the vendor's; empty if they can.
+    """Return why times can't be compared with the vendor's; empty if they can.
 
     Args:
-        ahead: By how many seconds this machine's clock is ahead of the vendor's; None if no
-            reply told.
+        ahead: By how many seconds this machine's clock is ahead of the vendor's; None if not
+            known.
     """
     if ahead is None:
         return (
-            "the vendor's replies name no date, so that this machine's clock can't be compared "
-            "with its; find out otherwise, and settle the entry by hand with journal.settle()"
+            "the vendor's replies have no Date header, so this machine's clock can't be compared "
+            "with the vendor's; find out what became of the order, and settle the entry by hand "
+            "with journal.settle()"
         )
-    if abs(ahead) <= CLOCKS_APART.total_seconds():
+    if abs(ahead) <= MAX_CLOCKS_APART.total_seconds():
         return ""
     apart, where = timedelta(seconds=round(abs(ahead))), "ahead of" if ahead > 0 else "behind"
     return (
-        f"this machine's clock is {apart} {where} the vendor's, so that neither its age nor its "
-        "day is known; set the clock right, and reconcile again"
+        f"this machine's clock is {apart} {where} the vendor's, so the entry's age and day are "
+        "not known; set the clock right, and reconcile again"
     )
 
 
 def _days(entry: JournalEntry) -> tuple[date, date]:
     """Return the days in GMT+8 on which the order can have been placed."""
-    first = (entry.created_at - SKEW).astimezone(GMT8).date()
-    last = (entry.updated_at + SKEW).astimezone(GMT8).date()
+    first = (entry.created_at - MAX_DAYS).astimezone(GMT8).date()
+    last = (entry.updated_at + MAX_DAYS).astimezone(GMT8).date()
     return first, last
 
 
-def _is_ours(row: Order, entry: JournalEntry) -> bool:
-    """Tell whether an order carries exactly our reference, and nothing contradicts it."""
-    if row.other_order_id != entry.other_order_id or not _fits(row, entry):
+def _belongs_to(order: Order, entry: JournalEntry) -> bool:
+    """Tell whether an order has exactly the entry's reference, and nothing contradicts that."""
+    if order.other_order_id != entry.other_order_id or not _fits(order, entry):
         return False
-    moment = row.purchased_at
-    return moment is None or entry.created_at - SKEW <= moment <= entry.updated_at + SKEW
+    moment = order.purchased_at
+    return moment is None or entry.created_at - MAX_DAYS <= moment <= entry.updated_at + MAX_DAYS
 
 
-def _is_near(row: Order, entry: JournalEntry) -> bool:
-    """Tell whether a person should look at an order that carries nobody's reference."""
-    moment, price = row.purchased_at, entry.expected_price
-    is_then = moment is not None and (entry.created_at - NEAR <= moment <= entry.updated_at + NEAR)
-    # Whether an order's price is of one card or of all is not documented.
+def _is_candidate(order: Order, entry: JournalEntry) -> bool:
+    """Tell whether an order without a reference is a candidate for the entry."""
+    moment, price = order.purchased_at, entry.expected_price
+    is_then = moment is not None and (
+        entry.created_at - MAX_APART <= moment <= entry.updated_at + MAX_APART
+    )
+    # It is not documented whether an order's price is that of one card or of all.
     count = int(entry.params.get("count", 1))
-    is_amount = price is None or row.price is None or row.price in (price, price / count)
-    return is_then and is_amount and _fits(row, entry)
+    is_amount = price is None or order.price is None or order.price in (price, price / count)
+    return is_then and is_amount and _fits(order, entry)
 
 
-def _fits(row: Order, entry: JournalEntry) -> bool:
-    """Tell whether nothing that a row says of the purchase contradicts the entry.
+def _fits(order: Order, entry: JournalEntry) -> bool:
+    """Tell whether SKU, plan, count and kind of an order agree with the entry.
 
-    Where the vendor puts a number of its own in the place of our reference (observed), a row
-    may carry "1017" without being ours.
+    The reference alone is no proof: the vendor may write its own number there (observed), and
+    that may be equal to a reference of ours.
     """
     pairs = (
-        (entry.params.get("skuId"), row.sku_id),
-        (entry.params.get("priceId"), row.price_id),
-        (entry.params.get("count"), row.count),
+        (entry.params.get("skuId"), order.sku_id),
+        (entry.params.get("priceId"), order.price_id),
+        (entry.params.get("count"), order.count),
     )
     if any(ours and theirs is not None and ours != str(theirs) for ours, theirs in pairs):
         return False
-    return not row.is_renewal or entry.endpoint in RENEWALS
+    return not order.is_renewal or entry.endpoint in RENEWALS

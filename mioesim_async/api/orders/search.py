@@ -1,8 +1,8 @@
-"""Searching orders: all that there are, from a vendor that numbers no pages.
+"""Searches orders. The vendor has no pages, so this makes sure that all orders are found.
 
-A reply shows as many orders as it likes, and says how many there are. So a larger one is asked
-for, and then each half of the days apart, until every reply shows all of its days. Whether the
-vendor really counts all orders, or only those that it shows, is found out by another question.
+A reply has a part of the orders, and their total. If it has too few, the search asks for more
+orders, and then for each half of the days, until each reply has all orders of its days. One more
+call finds out whether the total counts all orders or only those in the reply.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from mioesim_async.wire.endpoints import QUERY_ORDER
 from mioesim_async.wire.signing import Value
 from mioesim_async.wording import worded
 
-__all__ = ["MOST_ROWS", "OrderSearch", "ask_for_orders", "read_orders"]
+__all__ = ["MAX_ROWS", "OrderSearch", "ask_for_orders", "read_orders"]
 
 logger = logging.getLogger("mioesim_async")
 
-MOST_ROWS = 1000
-"""Most orders that are asked for at once."""
+MAX_ROWS = 1000
+"""Maximum of orders to ask for at once."""
 
-MOST_CALLS = 10_000
-"""After so many calls a search ends, whatever the vendor says."""
+MAX_CALLS = 10_000
+"""A search fails after so many calls."""
 
 NO_SUCH_DATA = 3
 """Code of a search that finds nothing (vendor-documented for other endpoints)."""
 
-SLICE = 50
-"""So many rows are read in one stretch of the loop."""
+ROWS_PER_SLICE = 50
+"""How many rows are read before other tasks of the event loop may run."""
 
 SHORTEST = 0.001
-"""Seconds that a call has at least, also when the deadline has nearly passed."""
+"""Shortest deadline of a call, in seconds."""
 
 DAY = timedelta(days=1)
 
 ADVICE = {
     True: "ask the vendor for the others",
-    False: "give both {start} and {end}, so that the days can be asked for apart",
+    False: "give both {start} and {end}, so that each half of the days can be searched",
 }
-"""What to do about a reply that shows only a part, and whether it is of one day."""
+"""What to do about a reply without all orders, by whether it is for a single day."""
 
 
 async def ask_for_orders(
@@ -65,7 +65,7 @@ async def ask_for_orders(
     size: int,
     deadline: float | None,
 ) -> OrderPage:
-    """Ask once, for at most ``size`` orders.
+    """Make one call, for at most ``size`` orders.
 
     Raises:
         MioEsimError: If the call fails.
@@ -89,7 +89,7 @@ async def ask_for_orders(
 
 
 async def read_orders(rows: list[Any]) -> tuple[list[Order], list[errors.ProtocolError]]:
-    """Read rows, and return the orders and what is wrong with other rows; lets others run."""
+    """Read rows; return the orders, and the errors of bad rows. Lets other tasks run."""
     read = reader_of(Order)
     orders: list[Order] = []
     bad: list[errors.ProtocolError] = []
@@ -98,20 +98,20 @@ async def read_orders(rows: list[Any]) -> tuple[list[Order], list[errors.Protoco
             orders.append(read(row))
         except errors.ProtocolError as error:
             bad.append(error.with_traceback(None).at(QUERY_ORDER.path))
-        if place % SLICE == 0:
+        if place % ROWS_PER_SLICE == 0:
             await asyncio.sleep(0)
     return orders, bad
 
 
 @define
 class _Days:
-    """Days to search, both included; None for an open end.
+    """A range of days to search.
 
     Attributes:
-        start: The first day.
-        end: The last day.
-        page: Where the reply was only a part and the halves are searched: that reply.
-        taken: How many rows had been taken by then.
+        start: The first day, or None for an open end.
+        end: The last day, or None for an open end.
+        page: The reply for these days, if it was incomplete and the halves are searched; else None.
+        taken: How many rows had been taken before the halves.
     """
 
     start: date | None
@@ -120,7 +120,7 @@ class _Days:
     taken: int = 0
 
     def halves(self) -> tuple[_Days, _Days] | None:
-        """Return the older and the newer half, or None if there are none."""
+        """Return the older and the newer half, or None if the range can't be halved."""
         if self.start is None or self.end is None or self.start == self.end:
             return None
         middle = self.start + (self.end - self.start) // 2
@@ -134,17 +134,17 @@ class _Days:
 
 
 class OrderSearch(Closing):
-    """The orders that a search finds: an async iterator, or awaited a list of all of them.
+    """A search for orders. Iterate over it with ``async for``, or await it for a list.
 
-    Each order comes once, by its number. The newest days come first; within the days of one
-    reply, orders come as the vendor sorts them. Nothing is sent before the first is asked for,
-    one call is under way at most, and there is nothing to close: leave it when you like.
-    ``client.aclose()`` ends it with ``ClientClosed``. It keeps the orders that it has read.
+    It yields each order once. The newest days come first; within the days of one reply, the
+    orders come in the vendor's order. Nothing is sent before you ask for the first order, and
+    there is at most one call at a time. You may leave the search without closing it.
+    ``client.aclose()`` ends it with ``ClientClosed``. It keeps all orders that it has read.
 
     Attributes:
-        total: How many orders there are, as the vendor says; None before the first reply, and
-            until the end where the vendor doesn't say.
-        bad_rows: What is wrong with rows that can't be read; they are logged and left out.
+        total: The number of orders, as the vendor says. None before the first reply; if the
+            vendor gives no total, None until the end.
+        bad_rows: The errors of rows that can't be read; these rows are logged and left out.
     """
 
     def __init__(
@@ -162,12 +162,12 @@ class OrderSearch(Closing):
 
         Args:
             caller: Sends the calls.
-            reference: Of the orders, or None.
+            reference: Reference of the orders, or None.
             start: First day, or None.
             end: Last day, or None.
-            page_size: How many orders are asked for at first.
+            page_size: How many orders to ask for at first.
             deadline: Seconds for all calls together, or None.
-            replies: Gets every reply, as it came.
+            replies: A list to which every reply is added, or None.
         """
         self.total: int | None = None
         self.bad_rows: list[errors.ProtocolError] = []
@@ -177,18 +177,18 @@ class OrderSearch(Closing):
         self._replies = replies
         self._todo = [_Days(start, end)]
         self._size = page_size
-        self._most = MOST_ROWS
+        self._max_size = MAX_ROWS
         self._heeds_size: bool | None = None
         self._counts_all: bool | None = None
         self._is_total_checked = self._is_shown_checked = False
-        self._has_believed = False
+        self._has_trusted_total = False
         self._limit = math.inf
         self._orders: list[Order] = []
         self._numbers: set[str] = set()
-        self._taken = self._handed = self._calls = 0
+        self._taken = self._yielded = self._calls = 0
         self._fault: errors.ProtocolError | None = None
         self._closed = False
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     def __aiter__(self) -> Self:
         """Return the search itself."""
@@ -198,35 +198,35 @@ class OrderSearch(Closing):
         """Return the next order.
 
         Raises:
-            ProtocolError: After the last order that the vendor shows, if it says that there are
-                more; its ``report`` is a list of all that were read.
-            MioEsimError: If a call fails; its ``report`` is a list of the orders of those days
-                that were done. The next call goes on where this one stopped.
+            ProtocolError: After the last order, if the vendor says that there are more than it
+                shows. Its ``report`` lists the orders that were read.
+            MioEsimError: If a call fails. Its ``report`` lists the orders of the days that were
+                finished. Ask for the next order to go on where the search stopped.
         """
-        async with self._turn:
-            while self._handed == len(self._orders) or self._closed:
+        async with self._lock:
+            while self._yielded == len(self._orders) or self._closed:
                 if not await self._read_on():
                     raise StopAsyncIteration
-            self._handed += 1
-            return self._orders[self._handed - 1]
+            self._yielded += 1
+            return self._orders[self._yielded - 1]
 
     def __await__(self) -> Generator[Any, None, list[Order]]:
-        """Return all orders, those that were handed out before included.
+        """Return all orders, including those that ``async for`` yielded before.
 
         Raises:
-            ProtocolError: If the vendor says that there are more than it shows; its ``report``
-                is a list of all that were read.
-            MioEsimError: If a call fails; its ``report`` is a list of the orders of those days
-                that were done. Awaited again, it goes on where it stopped.
+            ProtocolError: If the vendor says that there are more orders than it shows. Its
+                ``report`` lists the orders that were read.
+            MioEsimError: If a call fails. Its ``report`` lists the orders of the days that were
+                finished. Await it again to go on where the search stopped.
         """
         return self._all().__await__()
 
     async def aclose(self) -> None:
-        """End the search; may be called again."""
+        """End the search; may be called more than once."""
         self._closed = True
 
     async def _all(self) -> list[Order]:
-        async with self._turn:
+        async with self._lock:
             while await self._read_on():
                 pass
             if self._todo:
@@ -234,11 +234,11 @@ class OrderSearch(Closing):
             return [*self._orders]
 
     async def _read_on(self) -> bool:
-        """Read some more days; tell whether there were any."""
+        """Read some more days; return False if none are left."""
         if self._closed or not self._todo:
             return False
         if self._fault is not None:
-            # A copy for each: one instance would collect their tracebacks.
+            # A copy for each caller, so that tracebacks don't pile up on one instance.
             raise copy.copy(self._fault)
         try:
             await self._read_days(self._todo[-1])
@@ -253,8 +253,8 @@ class OrderSearch(Closing):
         if days.page is not None:
             await self._check_halves(days, days.page)
             return
-        if self._calls >= MOST_CALLS:
-            await self._give_up(f"the search for orders did not end within {MOST_CALLS:,} calls")
+        if self._calls >= MAX_CALLS:
+            await self._give_up(f"the search for orders did not end within {MAX_CALLS:,} calls")
             return
         page, is_whole = await self._page(days)
         halves = None if is_whole else days.halves()
@@ -265,41 +265,41 @@ class OrderSearch(Closing):
         orders, bad = await read_orders(page.rows)
         self._take(orders, bad)
         if is_whole:
-            self._has_believed |= self._counts_all is None and len(page.rows) >= self._limit
+            self._has_trusted_total |= self._counts_all is None and len(page.rows) >= self._limit
             self._todo.pop()
             return
-        shown, total = len(page.rows), self._told(page)
+        shown, total = len(page.rows), self._total_of(page)
         told = f"{shown} orders" if total is None else f"{shown} of {total} orders"
-        unsaid = ", and does not say how many there are" if total is None else ""
+        unsaid = ", and gives no total" if total is None else ""
         is_day = days.start is not None and days.start == days.end
         await self._give_up(
-            f"the search shows {told} of {days}, however many it is asked for{unsaid}; "
+            f"the vendor shows {told} of {days}, even when asked for more{unsaid}; "
             f"{worded(ADVICE[is_day])}"
         )
 
     async def _check_halves(self, days: _Days, page: OrderPage) -> None:
-        """Compare what the halves of some days showed with what their own reply said."""
-        found, told = self._taken - days.taken, max(self._told(page) or 0, len(page.rows))
+        """Compare the orders that the halves had with the total of the whole range."""
+        found, told = self._taken - days.taken, max(self._total_of(page) or 0, len(page.rows))
         if found > told and self._counts_all is None and self._limit < math.inf:
-            # The size is not heeded, and its total was that of a part.
+            # The vendor ignores the size, and its total counted only the orders in the reply.
             self._counts_all = False
-            if self._has_believed:
+            if self._has_trusted_total:
                 await self._give_up(
-                    f"the search says that there are {told} orders of {days}, but shows {found} "
-                    "when it is asked for the days apart, so a day may show a part, too; "
-                    "ask the vendor for the others"
+                    f"the vendor says that there are {told} orders of {days}, but shows {found} "
+                    "when asked for each half of these days, so other days may have more orders "
+                    "than it shows, too; ask the vendor for the others"
                 )
                 return
         if found >= told:
             self._todo.pop()
             return
         await self._give_up(
-            f"the search says that there are {told} orders of {days}, but shows {found} when it "
-            "is asked for the days apart; ask the vendor for the others"
+            f"the vendor says that there are {told} orders of {days}, but shows {found} when "
+            "asked for each half of these days; ask the vendor for the others"
         )
 
     async def _give_up(self, text: str) -> None:
-        """Take whatever was shown, and let the search end with an error."""
+        """Keep the orders of all replies, and end the search with an error."""
         for days in self._todo:
             if days.page is not None:
                 self._take((await read_orders(days.page.rows))[0], [])
@@ -309,7 +309,7 @@ class OrderSearch(Closing):
         self._fault.at(QUERY_ORDER.path).report = [*self._orders]
 
     def _take(self, orders: list[Order], bad: list[errors.ProtocolError]) -> None:
-        """Keep the orders of one reply that no other has shown."""
+        """Keep the orders of a reply that no earlier reply had."""
         for error in bad:
             logger.warning("a row of a search was left out: %s", error)
         self.bad_rows += bad
@@ -323,25 +323,25 @@ class OrderSearch(Closing):
         self._numbers.update(order.order_num for order in fresh.values() if order.order_num)
 
     async def _page(self, days: _Days) -> tuple[OrderPage, bool]:
-        """Ask for some days, and for more orders as long as that may help.
+        """Ask for the orders of some days, and for more orders if that may help.
 
         Returns:
-            The last reply, and whether it shows all orders of these days.
+            The best reply, and whether it has all orders of these days.
         """
         page, size = await self._ask(days, self._size), self._size
         await self._check_total(days, page, size)
-        for wanted in (self._told(page) or MOST_ROWS, MOST_ROWS):
-            larger = min(wanted, self._most)
+        for wanted in (self._total_of(page) or MAX_ROWS, MAX_ROWS):
+            larger = min(wanted, self._max_size)
             if self._is_whole(days, page, size) or len(page.rows) < size or larger <= size:
                 break
             more = await self._ask_otherwise(days, larger)
             if more is not None and self._is_better(more, page):
                 page, size = more, larger
-            elif more is None or larger == self._most:
-                self._most = size
+            elif more is None or larger == self._max_size:
+                self._max_size = size
         self._size = size
         shown = len(page.rows)
-        is_untold = self._told(page) is None and not self._is_shown_checked
+        is_untold = self._total_of(page) is None and not self._is_shown_checked
         if is_untold and 0 < shown < min(size, self._limit):
             await self._check_shown(days, page, size)
         is_whole = self._is_whole(days, page, size)
@@ -350,10 +350,11 @@ class OrderSearch(Closing):
         return page, is_whole
 
     async def _check_total(self, days: _Days, page: OrderPage, size: int) -> None:
-        """Find out, once, whether a total that is what is shown counts all orders or only these.
+        """Find out, once, whether the total counts all orders or only those in the reply.
 
-        Another number of orders is asked for. One day that shows fewer than it was asked for is
-        believed without that: what is doubted of it can't be cleared up by asking for its halves.
+        This is not known if the total equals the number of orders in the reply. Then the search
+        asks for another number of orders. It doesn't for a single day with fewer orders than
+        asked for, since that day can't be halved anyway.
         """
         shown = len(page.rows)
         is_full, is_long = shown >= size, shown > 1 and days.halves() is not None
@@ -368,15 +369,15 @@ class OrderSearch(Closing):
             self._counts_all = False
             self.total = None
         elif shown > 1:
-            # It shows as many as it likes, which may be fewer than there are.
+            # The vendor ignores the size, so a reply may have fewer orders than there are.
             self._heeds_size = False
             self._limit = min(self._limit, shown)
 
     async def _check_shown(self, days: _Days, page: OrderPage, size: int) -> None:
-        """Find out, once, whether fewer orders than were asked for are all, or all that it shows.
+        """Find out, once, whether a reply with fewer orders than asked for has all orders.
 
-        The halves of the days show others if they are not. Where one half has all orders, or
-        there are no halves, it may still be as many as the vendor ever shows.
+        It doesn't if the halves of its days have other orders. If one half has all orders, or
+        there are no halves, the search asks for fewer orders, to see if the vendor limits them.
         """
         self._is_shown_checked = True
         shown = {order.order_num for order in (await read_orders(page.rows))[0]}
@@ -395,20 +396,20 @@ class OrderSearch(Closing):
                 self._is_better(page, fewer)
 
     def _is_better(self, more: OrderPage, less: OrderPage) -> bool:
-        """Tell whether a reply to a question for more orders shows more, and remember it."""
-        is_better = len(more.rows) > len(less.rows) or self._told(more) == len(more.rows)
+        """Tell whether asking for more orders gave a better reply, and remember that."""
+        is_better = len(more.rows) > len(less.rows) or self._total_of(more) == len(more.rows)
         self._heeds_size = self._heeds_size or is_better
         if not is_better:
             self._limit = min(self._limit, len(less.rows))
         return is_better
 
-    def _told(self, page: OrderPage) -> int | None:
-        """Return how many orders there are, unless only those that are shown are counted."""
+    def _total_of(self, page: OrderPage) -> int | None:
+        """Return the total of a reply; None if it counts only the orders in the reply."""
         return None if self._counts_all is False else page.total
 
     def _is_whole(self, days: _Days, page: OrderPage, size: int) -> bool:
-        """Tell whether a reply shows all orders of its days, as far as can be told."""
-        shown, total = len(page.rows), self._told(page)
+        """Tell whether a reply has all orders of its days, as far as is known."""
+        shown, total = len(page.rows), self._total_of(page)
         if total is None:
             return shown < min(size, self._limit)
         doubtful = self._counts_all is None and shown >= self._limit and days.halves() is not None
@@ -426,14 +427,14 @@ class OrderSearch(Closing):
                 self._left = max(self._left - (clock.monotonic() - began), SHORTEST)
         if page.total is not None and page.total > len(page.rows):
             self._counts_all = True
-        if [days] == self._todo and (total := self._told(page)) is not None:
+        if [days] == self._todo and (total := self._total_of(page)) is not None:
             self.total = total
         if self._replies is not None:
             self._replies.append(page)
         return page
 
     async def _ask_otherwise(self, days: _Days, size: int) -> OrderPage | None:
-        """Ask for another number of orders; None if the vendor can't answer that."""
+        """Ask for another number of orders; return None if that fails."""
         try:
             return await self._ask(days, size)
         except (errors.ApiError, errors.ProtocolError) as error:

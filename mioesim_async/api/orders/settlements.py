@@ -1,4 +1,4 @@
-"""What became of purchases, brought to a journal that may fail at that moment."""
+"""Writes the outcomes of purchases to a journal, again and again if it fails."""
 
 from __future__ import annotations
 
@@ -27,25 +27,26 @@ __all__ = ["Settlement", "Settlements"]
 
 logger = logging.getLogger("mioesim_async")
 
-LOOK_SECONDS = 1.0
-"""How long the end of the loop waits to learn whether an answer was written."""
+LONGEST_CHECK = 1.0
+"""Seconds to check, at the end of the event loop, whether an outcome was written."""
 
 LONGEST_PAUSE = 60.0
-"""Longest wait between two tries to write what could not be written, in seconds."""
+"""Longest wait between two tries to write an outcome, in seconds."""
 
 
 @frozen
 class Settlement:
-    """What became of one attempt.
+    """The outcome of one attempt.
 
     Attributes:
         entry: The attempt's entry.
-        state: What is known now.
-        at: When that became known; with a time zone, UTC.
-        reason: Why it is unknown or refused; empty otherwise.
+        state: The new state of the entry.
+        at: When that became known, in UTC.
+        reason: Why the state is unknown or refused; empty otherwise.
         order_num: The vendor's order number, or None.
         order: The order, JSON-ready, or None.
-        is_begun: The journal has the attempt's intent; False if it failed, and may have it.
+        is_begun: Whether the journal has the attempt's intent for certain; False if recording
+            the intent failed, so that the journal may have it or not.
     """
 
     entry: JournalEntry
@@ -57,20 +58,19 @@ class Settlement:
     is_begun: bool = True
 
     def __str__(self) -> str:
-        """Say what is known, in words for a log."""
+        """Describe the outcome for a log message."""
         number = "" if self.order_num is None else f" as order {self.order_num}"
         return f"reference {self.entry.other_order_id} is {self.state.value}{number}"
 
 
 class Settlements:
-    """Writes what became of purchases, and tries again what could not be written.
+    """Writes outcomes to the journal, and keeps each until it is written.
 
-    An answer was paid for: it is kept until the journal has it. What the journal still lacks
-    when the client closes, or when the process ends, is told in the log.
+    Outcomes that are not written when the client closes, or when the process ends, are logged.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
-        """Start with nothing to write."""
+        """Start without outcomes."""
         self._journal = journal
         self._clock = clock
         self._unwritten: dict[str, Settlement] = {}
@@ -80,62 +80,63 @@ class Settlements:
         self._closed = False
 
     async def record(self, settlement: Settlement) -> bool:
-        """Write what became of an attempt; what can't be written now is tried again later.
+        """Write an outcome; if that fails, try again later.
 
         Returns:
-            Whether it stands in the journal.
+            Whether it was written.
         """
         attempt = settlement.entry.attempt
         if attempt in self._unwritten:
-            # The journal has just failed. Asked again, it might wait as long again.
+            # The journal has just failed, and a new try might take as long.
             self.record_later(settlement)
             return False
-        # Kept first: a cancellation may end the writing, too.
+        # Keep it first, in case this is cancelled.
         self._keep(settlement)
         return await self._try(settlement, is_late=False) is None
 
     def record_later(self, settlement: Settlement) -> None:
-        """Write what became of an attempt when a journal that has just failed can be used."""
+        """Write an outcome later, since the journal has just failed."""
         self._keep(settlement)
         self._start()
 
     async def catch_up(self, account: str, other_order_id: str) -> JournalEntry | None:
-        """Try now to write what the journal lacks of a reference.
+        """Try now to write the outcome of a reference, if there is an unwritten one.
 
         Returns:
-            Its entry, with what the journal still lacks, if an order may stand under it; else None.
+            None if the reference has no unwritten outcome any more. Else its entry, which
+            includes the outcome; the reference can't be used.
 
         Raises:
-            Exception: If the reference is free, and the journal can't be told so.
+            Exception: If the outcome would free the reference, but can't be written.
         """
         for one in [*self._unwritten.values()]:
             if (one.entry.account, one.entry.other_order_id) == (account, other_order_id):
                 fault = await self._try(one)
-                # Asked for anything else, the journal might wait as long again.
+                # Raise or return now: another use of the journal might take as long to fail.
                 if fault is not None and one.state in REPEATABLE:
                     raise fault
                 if fault is not None:
-                    return self.known(one.entry)
+                    return self.complete(one.entry)
         return None
 
     async def write_all(self) -> None:
-        """Try now to write all that the journal lacks."""
+        """Try now to write all unwritten outcomes."""
         if self._unwritten:
             await self._try_all()
 
-    def lacking(self, attempt: str) -> Settlement | None:
-        """Return what the journal lacks of an attempt, if it lacks anything."""
+    def unwritten_of(self, attempt: str) -> Settlement | None:
+        """Return the unwritten outcome of an attempt, or None."""
         return self._unwritten.get(attempt)
 
-    def of_order(self, account: str, order_num: str) -> JournalEntry | None:
-        """Return the entry of an order whose number the journal lacks, or None."""
+    def entry_of_order(self, account: str, order_num: str) -> JournalEntry | None:
+        """Return the entry of an order number that is not written yet, or None."""
         for one in self._unwritten.values():
             if (one.entry.account, one.order_num) == (account, order_num):
-                return self.known(one.entry)
+                return self.complete(one.entry)
         return None
 
-    def known(self, entry: JournalEntry) -> JournalEntry:
-        """Return an entry of the journal with what it still lacks."""
+    def complete(self, entry: JournalEntry) -> JournalEntry:
+        """Return an entry of the journal with its unwritten outcome, if there is one."""
         late = self._unwritten.get(entry.attempt)
         if late is None:
             return entry
@@ -150,24 +151,24 @@ class Settlements:
         return told or entry
 
     async def aclose(self) -> None:
-        """Try once more, and tell what the journal lacks."""
+        """Try once more to write all outcomes, and log those that can't be written."""
         self._closed = True
         if self._pause is not None:
             self._pause.cancel()
-        # What is being written is waited for, and not tried once more behind it.
+        # For outcomes that are just being written, this only waits.
         await self.write_all()
         left = [task for task in (self._trying, *self._writing.values()) if task is not None]
         if left:
             await asyncio.wait(left)
-        self.tell()
+        self.log_unwritten()
 
-    def tell(self) -> None:
-        """Tell in the log what the journal lacks, for the last time."""
+    def log_unwritten(self) -> None:
+        """Log the outcomes that were never written, and drop them."""
         kept = self._unwritten.values()
         for settlement in kept:
             if settlement.is_begun:
                 logger.error(
-                    "the order journal was never told that %s; settle its entry by hand, with "
+                    "the order journal has not recorded that %s; settle its entry by hand, with "
                     "journal.settle() or orders.reconcile()",
                     settlement,
                 )
@@ -191,9 +192,9 @@ class Settlements:
             self._trying = asyncio.create_task(self._try_again(), name="mioesim_async journal")
 
     async def _try(self, settlement: Settlement, *, is_late: bool = True) -> Exception | None:
-        """Write it; return why it can't be written, or None.
+        """Write an outcome; return the error if that fails, else None.
 
-        What is being written of its attempt is waited for instead, so that nobody waits twice.
+        If an outcome of the same attempt is just being written, wait for that first.
         """
         attempt, fault = settlement.entry.attempt, None
         while fault is None and self._unwritten.get(attempt) is settlement:
@@ -203,7 +204,7 @@ class Settlements:
                 writing = asyncio.create_task(work, name="mioesim_async journal")
                 self._writing[attempt] = writing
                 writing.add_done_callback(self._ended)
-            # Who is cancelled doesn't end the writing: nobody would know if it was written.
+            # Shielded: if writing were cancelled, it would not be known whether it was written.
             fault = await asyncio.shield(writing)
         return fault
 
@@ -229,34 +230,33 @@ class Settlements:
                 and not await self._is_recorded(settlement)
             )
         except asyncio.CancelledError:
-            # The loop ends. It may have been written all the same.
-            with suppress(Exception), TimeLimit(self._clock, LOOK_SECONDS):
+            # The event loop ends. The outcome may have been written all the same.
+            with suppress(Exception), TimeLimit(self._clock, LONGEST_CHECK):
                 if await self._is_recorded(settlement):
                     self._forget(settlement)
             raise
         except Exception as error:
             if not is_late and settlement.is_begun:
                 logger.error(
-                    "the order journal could not record that %s: %s; it is tried again until it "
-                    "can",
+                    "the order journal could not record that %s: %s; trying again until it can",
                     settlement,
-                    _told(error),
+                    _safe_text(error),
                 )
             self._start()
             return error
         self._forget(settlement)
         if is_lost:
             logger.warning(
-                "the order journal's entry of this reference is of another attempt or names "
-                "another order, so that %s is recorded nowhere",
+                "the order journal's entry of this reference belongs to another attempt or order, "
+                "so it is not recorded that %s",
                 settlement,
             )
         elif changed and is_late:
-            logger.warning("the order journal was told at last that %s", settlement)
+            logger.warning("the order journal has now recorded that %s", settlement)
         return None
 
     async def _is_recorded(self, settlement: Settlement) -> bool:
-        """Tell whether the journal has what counts: the order's number, or else the state."""
+        """Tell whether the journal has the order number, or else another state than open."""
         entry = settlement.entry
         found = await self._journal.find(entry.account, entry.other_order_id)
         if settlement.order_num is not None:
@@ -266,15 +266,14 @@ class Settlements:
         return found.state is not EntryState.OPEN
 
     def _forget(self, settlement: Settlement) -> None:
-        """Keep it no longer, unless more is known by now."""
+        """Drop an outcome, unless there is a newer one of the same attempt."""
         if self._unwritten.get(settlement.entry.attempt) is settlement:
             del self._unwritten[settlement.entry.attempt]
         if not self._unwritten:
             _with_unwritten.discard(self)
 
     async def _try_all(self) -> None:
-        """Try to write all that is kept."""
-        # At once, since each may wait for a journal that is locked.
+        # Concurrently, since each may wait for a locked journal.
         await asyncio.gather(*map(self._try, [*self._unwritten.values()]))
 
     async def _try_again(self) -> None:
@@ -290,20 +289,20 @@ class Settlements:
             self._trying = None
 
 
-def _told(fault: Exception) -> str:
-    # A journal of the user's may name anything in its text.
+def _safe_text(fault: Exception) -> str:
+    # The text of an error of another journal may hold secrets.
     return str(fault) if isinstance(fault, MioEsimError) else type(fault).__name__
 
 
 _with_unwritten: set[Settlements] = set()
-"""Alive until they have told, also if nobody closes the client."""
+"""Kept alive until their outcomes are written or logged, even if the client isn't closed."""
 
 if hasattr(os, "register_at_fork"):
-    # A child has nothing to tell of its parent's purchases.
+    # A child process must not log its parent's outcomes.
     os.register_at_fork(after_in_child=_with_unwritten.clear)
 
 
 @atexit.register
-def _tell_all() -> None:
+def _log_all_unwritten() -> None:
     for settlements in [*_with_unwritten]:
-        settlements.tell()
+        settlements.log_unwritten()

@@ -1,1 +1,1 @@
-"""Commands that spend money: what they show before, and what they write after."""
+"""Commands that spend money: ``mioesim order``, ``renew`` and ``cancel``."""

@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.accounts import client_for, logged_in
-from mioesim_async.cli.buying.order import Manner, with_codes
+from mioesim_async.cli.buying.order import Mode, with_codes
 from mioesim_async.cli.buying.order_files import read_lines
 from mioesim_async.cli.buying.preview import money, show_plan, total_of
 from mioesim_async.cli.buying.results import (
@@ -27,12 +27,12 @@ from mioesim_async.cli.buying.results import (
     from_error,
     from_journal,
     from_order,
-    written,
+    try_print,
 )
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.printing import print_json, progress
 from mioesim_async.cli.running import say
-from mioesim_async.cli.signals import end_now
+from mioesim_async.cli.signals import cancel_and_close
 from mioesim_async.cli.targets import check_private, open_private, target_of
 
 if TYPE_CHECKING:
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 
 __all__ = ["BulkOptions", "buy_file"]
 
-SHOWN = 10
+MAX_SHOWN = 10
 
 
 @frozen
 class BulkOptions:
-    """What was asked for on the command line.
+    """The options of the command line.
 
     Attributes:
         file: The CSV file.
-        kind: What its lines are.
-        max_spend: Most that all lines may cost, as it was written, or None.
+        kind: The class of its lines.
+        max_spend: Most that all lines may cost, as the user wrote it, or None.
         result: The result file, or None for standard output.
-        batch: Goes into the references; None for the file's name.
+        batch: Part of the references that are made; None for the file's name.
         concurrency: Most orders under way at once.
-        manner: How to go about it.
+        mode: Whether to ask, to buy, and to show codes.
     """
 
     file: Path
@@ -64,7 +64,7 @@ class BulkOptions:
     result: Path | None
     batch: str | None
     concurrency: int
-    manner: Manner
+    mode: Mode
 
     @property
     def limit(self) -> Decimal | None:
@@ -74,7 +74,7 @@ class BulkOptions:
             InvalidRequest: If it is no amount, or missing.
         """
         if self.max_spend is None:
-            if self.manner.dry_run:
+            if self.mode.dry_run:
                 return None
             raise errors.InvalidRequest("--file needs --max-spend, the most that may be spent")
         try:
@@ -89,17 +89,17 @@ class BulkOptions:
 
 
 @define
-class _Tally:
-    """Takes each result to where it belongs."""
+class _Results:
+    """Collects the results, and writes each one to the result file."""
 
     file: ResultFile | None
     done: dict[int, Result] = field(factory=dict)
 
     def add(self, result: Result) -> None:
-        """Write a result at once, so that a killed run keeps it.
+        """Write a result at once, so that it isn't lost if the process is killed.
 
         Raises:
-            OSError: If it can't be written; then no later one is.
+            OSError: If it can't be written; then no later result is written.
         """
         self.done[result.number] = result
         if self.file is not None:
@@ -112,34 +112,34 @@ async def buy_file(options: BulkOptions) -> int:
     """Run ``mioesim order --file`` or ``mioesim renew --file``, and return the exit status.
 
     Raises:
-        MioEsimError: If it ended early, and no outcome is unknown.
+        MioEsimError: If it ended early and no outcome is unknown.
         OSError: If a file can't be read or written.
     """
-    limit, manner = options.limit, options.manner
-    manner.check()
+    limit, mode = options.limit, options.mode
+    mode.check()
     batch = options.file.name if options.batch is None else options.batch
     lines = read_lines(options.file, options.kind, batch)
     _check_result(options)
     slots = max(32, 2 * options.concurrency)
-    async with client_for(manner.common, max_in_flight=slots) as client:
+    async with client_for(mode.common, max_in_flight=slots) as client:
         await logged_in(client)
-        planned = await client.orders.plan([line for _, line in lines], stock=manner.dry_run)
+        planned = await client.orders.plan([line for _, line in lines], stock=mode.dry_run)
         for one, (place, _) in zip(planned, lines, strict=True):
             one.number = place
         new = [one for one in planned if one.is_new and one.price is not None]
         _show(options, planned, new, limit)
-        if manner.dry_run:
-            return _dry_run(planned, manner)
+        if mode.dry_run:
+            return _dry_run(planned, mode)
         if new:
-            manner.confirm(_question(planned, new, limit))
+            mode.confirm(_question(planned, new, limit))
         with _opened(options) as file:
-            tally = _Tally(file)
+            tally = _Results(file)
             ended = await _buy(client, options, limit, planned, tally)
             if ended is not None:
-                # Purchases that were sent go on; what they come to stands in the journal.
+                # Purchases that were sent go on; the journal gets their outcomes.
                 with suppress(asyncio.CancelledError):
                     await client.aclose()
-                await end_now(client)
+                await cancel_and_close(client)
             for one in planned:
                 if one.number not in tally.done:
                     entry = await client.orders.entry_of(one.line.other_order_id)
@@ -158,9 +158,9 @@ async def _buy(
     options: BulkOptions,
     limit: Decimal | None,
     planned: list[PlannedLine],
-    tally: _Tally,
+    tally: _Results,
 ) -> BaseException | None:
-    """Buy what can be bought, and return what ended it early."""
+    """Buy what can be bought; return the error that ended it early, or None."""
     try:
         await _place(client, options, limit, planned, tally)
     except errors.MioEsimError as error:
@@ -184,7 +184,7 @@ async def _place(
     options: BulkOptions,
     limit: Decimal | None,
     planned: list[PlannedLine],
-    tally: _Tally,
+    tally: _Results,
 ) -> None:
     ready: list[PlannedLine] = []
     for one in planned:
@@ -193,7 +193,7 @@ async def _place(
         elif one.is_first:
             tally.add(from_error(one, one.fault or errors.InvalidRequest("its price is unknown")))
         else:
-            tally.add(await _of_before(client, one, options.manner))
+            tally.add(await _earlier_result(client, one, options.mode))
     left = None if limit is None else max(limit - _spent(planned), Decimal(0))
     stream = client.orders.place_many(
         [one.line for one in ready], max_spend=left, concurrency=options.concurrency
@@ -204,7 +204,7 @@ async def _place(
             async for outcome in stream:
                 one = ready[outcome.position]
                 if outcome.order is not None:
-                    order = await with_codes(client, outcome.order, options.manner)
+                    order = await with_codes(client, outcome.order, options.mode)
                     tally.add(from_order(one, order))
                 elif outcome.error is not None:
                     tally.add(from_error(one, outcome.error))
@@ -212,11 +212,10 @@ async def _place(
                 move(done, None)
 
 
-async def _of_before(client: MioEsimClient, one: PlannedLine, manner: Manner) -> Result:
-    """Tell of a line that an earlier run sent."""
+async def _earlier_result(client: MioEsimClient, one: PlannedLine, mode: Mode) -> Result:
     result = from_journal(one, one.entry, reason="no answer was recorded")
     if result.order is not None:
-        result.order = await with_codes(client, result.order, manner)
+        result.order = await with_codes(client, result.order, mode)
     elif result.order_num is not None and one.was_placed:
         try:
             return from_order(one, await client.orders.get(result.order_num))
@@ -230,7 +229,6 @@ async def _of_before(client: MioEsimClient, one: PlannedLine, manner: Manner) ->
 
 
 def _spent(planned: Sequence[PlannedLine]) -> Decimal:
-    """Add up what earlier runs spent on these lines."""
     return sum((one.spent for one in planned), Decimal(0))
 
 
@@ -240,22 +238,22 @@ def _check_result(options: BulkOptions) -> None:
         return
     if result.exists() and result.samefile(options.file):
         raise errors.InvalidRequest("--result would overwrite --file; name another")
-    # Found out before anybody is asked; what it holds stays until the answer is yes.
+    # Checked before the question; the file is replaced only after the answer yes.
     check_private(target_of(result, "--result"))
 
 
 @contextmanager
 def _opened(options: BulkOptions) -> Generator[ResultFile | None]:
-    show_activation = options.manner.show_activation
+    show_activation = options.mode.show_activation
     if options.result is None:
-        as_json = options.manner.common.json
+        as_json = options.mode.common.json
         yield None if as_json else ResultFile(sys.stdout, show_activation=show_activation)
         return
     file = open_private(target_of(options.result, "--result"))
     try:
         yield ResultFile(file, show_activation=show_activation)
     finally:
-        # Each row was flushed; one that could not be was told of then.
+        # Each row was flushed, and an error was reported when it happened.
         with suppress(OSError):
             file.close()
 
@@ -266,21 +264,21 @@ def _show(
     new: Sequence[PlannedLine],
     limit: Decimal | None,
 ) -> None:
-    show_plan([one for one in planned if one.fault is None], stock=options.manner.dry_run)
+    show_plan([one for one in planned if one.fault is None], stock=options.mode.dry_run)
     before = [one for one in planned if one.was_placed]
     unclear = [one for one in planned if one.is_open]
     refused = [one for one in planned if one.fault is not None and one.is_first]
     unpriced = [one for one in planned if one.is_new and one.price is None]
     notes = (
-        (before, "placed before, and not bought again (another --batch would)"),
+        (before, "placed before, and not bought again (give another --batch to buy again)"),
         (unclear, "open in the journal, and not sent again (run: mioesim orders reconcile)"),
-        (unpriced, "of unknown price, and not sent, since --max-spend could not be kept"),
+        (unpriced, "of unknown price, and not sent, since --max-spend could be exceeded"),
         (refused, "that can't be bought"),
     )
     for lines, note in notes:
         if lines:
             say(f"{_counted(len(lines))} {note}: {_numbers(lines)}")
-    for one in refused[:SHOWN]:
+    for one in refused[:MAX_SHOWN]:
         say(f"line {one.number}: {one.fault}")
     earlier = _spent(planned)
     say(
@@ -295,13 +293,13 @@ def _question(
 ) -> str:
     cost = f"{_counted(len(new))} for {money(total_of(new))}"
     if limit is not None and _spent(planned) + total_of(new) > limit:
-        return f"Buy {cost}, as far as {money(limit)} go?"
+        return f"Buy {cost}, until {money(limit)} is spent?"
     return f"Buy {cost}?"
 
 
-def _dry_run(planned: Sequence[PlannedLine], manner: Manner) -> int:
+def _dry_run(planned: Sequence[PlannedLine], mode: Mode) -> int:
     say("dry run: nothing was bought")
-    if manner.common.json:
+    if mode.common.json:
         print_json(
             [
                 {
@@ -326,7 +324,7 @@ def _summarised(
 ) -> int:
     """Say how it ended, and return the exit status."""
     counts = Counter(result.status for result in results)
-    is_written = not isinstance(ended, OSError) and written(
+    is_written = not isinstance(ended, OSError) and try_print(
         lambda: _print_summary(options, results, counts)
     )
     if isinstance(ended, errors.SpendLimitReached):
@@ -339,18 +337,20 @@ def _summarised(
         say(f"each line's result is in {options.result}")
     unclear = [result for result in results if result.is_unclear]
     if unclear:
-        for result in unclear[:SHOWN]:
+        for result in unclear[:MAX_SHOWN]:
             number = f", order {result.order_num}" if result.order_num else ""
             say(f"line {result.number} is {result.status}: reference {result.reference}{number}")
-        account = for_account(options.manner.common.profile)
+        account = for_account(options.mode.common.profile)
         say(
-            "don't repeat these under other references. What is unknown is found out with: "
-            f"mioesim orders reconcile{account}; what was placed is read with: "
+            "don't repeat these under other references. For what is unknown, run: "
+            f"mioesim orders reconcile{account}; for what was placed, run: "
             f"mioesim orders show ORDER{account}"
         )
         return UNKNOWN
     if not is_written and any(result.is_done for result in results):
-        say("these were bought. Run the same file again to have all results: it buys none twice")
+        say(
+            "these were bought. Run the same file again to get all results; nothing is bought twice"
+        )
         return UNKNOWN
     if ended is not None and not isinstance(ended, errors.SpendLimitReached):
         raise ended
@@ -358,10 +358,10 @@ def _summarised(
 
 
 def _print_summary(options: BulkOptions, results: Sequence[Result], counts: Counter[str]) -> None:
-    if options.manner.common.json:
+    if options.mode.common.json:
         print_json(
             {"counts": dict(counts), "lines": [one.record() for one in results]},
-            show_activation=options.manner.show_activation,
+            show_activation=options.mode.show_activation,
         )
 
 
@@ -370,5 +370,5 @@ def _counted(count: int) -> str:
 
 
 def _numbers(lines: Sequence[PlannedLine] | Sequence[Result]) -> str:
-    more = f" and {len(lines) - SHOWN:,} more" * (len(lines) > SHOWN)
-    return f"line {', '.join(str(one.number) for one in lines[:SHOWN])}{more}"
+    more = f" and {len(lines) - MAX_SHOWN:,} more" * (len(lines) > MAX_SHOWN)
+    return f"line {', '.join(str(one.number) for one in lines[:MAX_SHOWN])}{more}"

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from mioesim_async import errors
 from mioesim_async.cli.accounts import client_for, logged_in
-from mioesim_async.cli.buying.order import Manner
+from mioesim_async.cli.buying.order import Mode
 from mioesim_async.cli.buying.preview import money
-from mioesim_async.cli.buying.results import for_account, written
+from mioesim_async.cli.buying.results import for_account, try_print
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.printing import print_json, print_text, printable
 from mioesim_async.cli.running import say
-from mioesim_async.cli.signals import end_now
+from mioesim_async.cli.signals import cancel_and_close
 from mioesim_async.models.iccid import check_iccids
 from mioesim_async.models.orders import Order, OrderStatus
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = ["cancel_cards"]
 
-GIVEN_BACK = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
-"""All cards of such an order were given back, or are about to be."""
+CANCELLED_STATUSES = (OrderStatus.CANCELLING, OrderStatus.CANCELLED)
+"""All cards of an order with one of these statuses are cancelled, or soon will be."""
 
 
 async def cancel_cards(
-    order_num: str, iccids: tuple[str, ...], manner: Manner, *, all_cards: bool, remark: str | None
+    order_num: str, iccids: tuple[str, ...], mode: Mode, *, all_cards: bool, remark: str | None
 ) -> int:
-    """Run the command and return its exit status.
+    """Run ``mioesim cancel`` and return its exit status.
 
     Raises:
         MioEsimError: If nothing was cancelled.
@@ -37,41 +37,41 @@ async def cancel_cards(
     if all_cards == bool(iccids):
         raise errors.InvalidRequest("name the cards to cancel, or give --all")
     named = list(dict.fromkeys(check_iccids(iccids)))
-    manner.check()
+    mode.check()
     late: list[object] = []
     cards = named
     asked = False
-    client = client_for(manner.common, on_late_order=late.append)
+    client = client_for(mode.common, on_late_order=late.append)
     try:
         async with client:
             await logged_in(client)
             order = await client.orders.get(order_num)
             cards = _cards(order, named)
             _show(order, cards)
-            if order.status in GIVEN_BACK:
-                say("it was cancelled before, as its status says; nothing is asked for again")
+            if order.status in CANCELLED_STATUSES:
+                say("its status says that it was cancelled before; nothing was sent")
                 return FAILED
-            if manner.dry_run:
+            if mode.dry_run:
                 say("dry run: nothing was cancelled")
-                return _print(manner, order_num, cards, "dry run", None)
-            manner.confirm(f"Cancel {_counted(cards)} of order {order_num}?")
+                return _print(mode, order_num, cards, "dry run", None)
+            mode.confirm(f"Cancel {_counted(cards)} of order {order_num}?")
             asked = True
             answer = await _ask(client, order_num, cards, remark)
     except errors.OutcomeUnknown as error:
-        return _unclear(manner, order_num, cards, error)
+        return _unclear(mode, order_num, cards, error)
     except asyncio.CancelledError:
-        # The client has waited for what was sent, unless it was interrupted once more.
-        was_cut = await end_now(client) and asked
+        # The client has waited for what was sent, unless it was interrupted again.
+        was_cut = await cancel_and_close(client) and asked
         if was_cut and not late:
             late.append(errors.OutcomeUnknown("interrupted while the cancellation was under way"))
         if late and isinstance(late[0], errors.OutcomeUnknown):
-            return _unclear(manner, order_num, cards, late[0])
+            return _unclear(mode, order_num, cards, late[0])
         if not late or isinstance(late[0], errors.MioEsimError):
             say(f"interrupted; nothing was cancelled{f': {late[0]}' if late else ''}")
         else:
-            _print(manner, order_num, cards, "asked", str(late[0] or "") or None)
+            _print(mode, order_num, cards, "asked", str(late[0] or "") or None)
         raise
-    return _print(manner, order_num, cards, "asked", answer)
+    return _print(mode, order_num, cards, "asked", answer)
 
 
 async def _ask(
@@ -80,7 +80,7 @@ async def _ask(
     try:
         return await client.orders.cancel(order_num, cards, remark=remark)
     except asyncio.CancelledError:
-        say(f"interrupted; waiting for what becomes of the cancellation of order {order_num}")
+        say(f"interrupted; waiting for the answer to the cancellation of order {order_num}")
         raise
 
 
@@ -109,28 +109,26 @@ def _show(order: Order, cards: list[str]) -> None:
         say(f"card {iccid}")
 
 
-def _unclear(manner: Manner, order_num: str, cards: list[str], error: errors.OutcomeUnknown) -> int:
-    _print(manner, order_num, cards, "unknown", None)
-    account = for_account(manner.common.profile)
+def _unclear(mode: Mode, order_num: str, cards: list[str], error: errors.OutcomeUnknown) -> int:
+    _print(mode, order_num, cards, "unknown", None)
+    account = for_account(mode.common.profile)
     say(str(error))
-    say(f"it may have happened. Find out with: mioesim orders show {order_num}{account}")
+    say(f"it may have happened. To find out, run: mioesim orders show {order_num}{account}")
     return UNKNOWN
 
 
-def _print(
-    manner: Manner, order_num: str, cards: list[str], status: str, answer: str | None
-) -> int:
+def _print(mode: Mode, order_num: str, cards: list[str], status: str, answer: str | None) -> int:
     asked_for = f"sked for a refund of {_counted(cards)} of order {order_num}"
 
     def tell() -> None:
-        if manner.common.json:
+        if mode.common.json:
             told = {"order_num": order_num, "iccids": cards, "status": status}
             print_json(told | {"answer": printable(answer)})
         elif status == "asked":
             print_text(f"A{asked_for}{f': {answer}' if answer else ''}")
-            print_text(f"What becomes of it: mioesim orders show {order_num}")
+            print_text(f"To see its status later, run: mioesim orders show {order_num}")
 
-    if not written(tell) and status == "asked":
+    if not try_print(tell) and status == "asked":
         say(f"a{asked_for}")
         return UNKNOWN
     return OK

@@ -12,7 +12,7 @@ from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
 from mioesim_async.cli.buying.bulk import BulkOptions, buy_file
 from mioesim_async.cli.buying.cancel import cancel_cards
-from mioesim_async.cli.buying.order import Manner, buy_one
+from mioesim_async.cli.buying.order import Mode, buy_one
 from mioesim_async.cli.buying.order_files import FIELDS
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.running import Flag, Positive, app, guarded
@@ -23,7 +23,7 @@ __all__: list[str] = []
 
 File = Parameter(name=["--file", "-f"], allow_leading_hyphen=True)
 Days = Parameter(name=["--days", "--daypass-days"])
-AT_ONCE = 4
+DEFAULT_CONCURRENCY = 4
 EachIccid = Parameter(name="--iccid", negative="")
 
 OPTIONS = {
@@ -36,7 +36,7 @@ OPTIONS = {
     "other_order_id": "--reference",
     "other_item_id": "--item-reference",
 }
-"""How messages name the fields of one line; in a file they are the names of its columns."""
+"""What messages about one line call its fields; for a file they name its columns."""
 
 
 @app.command
@@ -69,21 +69,21 @@ def order(
 ) -> int:
     """Order eSIMs or physical SIMs: one plan, or each line of a CSV file.
 
-    Shows what it will buy and its price, and asks. Every order is noted in a journal on this
-    machine before it is sent: a reference is never bought twice, so after a lost answer the
-    same command with the same --reference is safe. Without --reference a new one is made, and
-    printed before the order is sent.
+    Shows what it will buy and its price, and asks. It writes every order to a journal on this
+    machine before it sends it, and never buys a reference twice. So if no answer came, you can
+    repeat the same command with the same --reference. Without --reference it makes a new one,
+    and prints it before the order is sent.
 
     With --file, the columns are named like the fields of OrderLine: sku_id, price_id, api_code,
     count, reference (or other_order_id), other_item_id, dp_id, iccids, begin_date,
     daypass_days (or days), customer_email (or email), send_email, pdf_language, remark. A line
-    without a reference gets one that is made of the file's name and of what the line says, so
-    running the same file again, corrected or not, buys no line twice. To buy the same lines
-    once more, name another --batch.
+    without a reference gets one, made of the file's name and of the line's content. So you can
+    correct the file and run it again: no line is bought twice. To buy the same lines once more,
+    give another --batch.
 
     Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
-    4 it may have been bought, or was bought but not read back: look before you repeat it,
-    130 interrupted.
+    4 it may have been bought, or was bought but could not be read: check before you repeat
+    it, 130 interrupted.
 
     Args:
         sku_id: The SKU, a country or region.
@@ -92,23 +92,23 @@ def order(
             since several SKUs may have a plan of this code, and --yes is refused.
         count: How many cards; 1, or as many as --iccid.
         days: Days of a day pass.
-        begin_date: First day of the plan in GMT+8, as 2027-01-31.
+        begin_date: First day of the plan in GMT+8, such as 2027-01-31.
         dp_id: The partner whose physical SIMs these are.
-        iccids: A physical SIM; may be repeated.
-        customer_email: Where the vendor sends the customer's mail.
-        send_email: Have the vendor send it.
+        iccids: ICCID of a physical SIM; may be repeated.
+        customer_email: The customer's mail address.
+        send_email: Have the vendor send the customer a mail.
         pdf_language: Language of the PDF, as the vendor names it.
-        remark: Text for yourself.
+        remark: A note for yourself.
         reference: Your reference of the order; it is never bought twice.
         item_reference: Your reference of the item.
-        file: A CSV file with one order a line.
-        max_spend: Most that all lines of --file may cost; those of earlier runs count.
-        result: Write one row for each line of --file here, for your eyes only (mode 0600);
-            without it, to standard output.
+        file: A CSV file with one order per line.
+        max_spend: Most that all lines of --file may cost; lines bought in earlier runs count.
+        result: Write one row for each line of --file to this file (mode 0600); without it, to
+            standard output.
         batch: Name of this batch of --file, instead of the file's name.
-        concurrency: How many orders of --file are under way at once; 4 if not given.
-        yes: Don't ask.
-        dry_run: Show it with its price and whether it is in stock, and buy nothing.
+        concurrency: How many orders of --file to send at once; 4 if not given.
+        yes: Buy without asking.
+        dry_run: Show the price and whether it is in stock, and buy nothing.
         show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
     """
@@ -130,9 +130,9 @@ def order(
     }
     if count is None and iccids:
         given["count"] = len(iccids)
-    manner = Manner(common, yes, dry_run, show_activation)
+    mode = Mode(common, yes, dry_run, show_activation)
     bulk = _Bulk(file, max_spend, result, batch, concurrency)
-    return guarded(lambda: _buy(OrderLine, given, bulk, manner), debug=common.debug)
+    return guarded(lambda: _buy(OrderLine, given, bulk, mode), debug=common.debug)
 
 
 @app.command
@@ -161,20 +161,20 @@ def renew(
 ) -> int:
     """Renew a card, or the card of an order: one, or each line of a CSV file.
 
-    Shows what it will buy and its price, and asks. Every renewal is noted in a journal on this
-    machine before it is sent: a reference is never bought twice, so after a lost answer the
-    same command with the same --reference is safe. Without --reference a new one is made, and
-    printed before the renewal is sent.
+    Shows what it will buy and its price, and asks. It writes every renewal to a journal on this
+    machine before it sends it, and never buys a reference twice. So if no answer came, you can
+    repeat the same command with the same --reference. Without --reference it makes a new one,
+    and prints it before the renewal is sent.
 
     With --file, the columns are named like the fields of RenewalLine: sku_id, price_id,
     api_code, iccid, order_num, reference (or other_order_id), other_item_id, daypass_days (or
-    days), pdf_language, remark. A line without a reference gets one that is made of the
-    file's name and of what the line says, so running the same file again, corrected or not,
-    buys no line twice. To buy the same lines once more, name another --batch.
+    days), pdf_language, remark. A line without a reference gets one, made of the file's name
+    and of the line's content. So you can correct the file and run it again: no line is bought
+    twice. To buy the same lines once more, give another --batch.
 
     Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
-    4 it may have been bought, or was bought but not read back: look before you repeat it,
-    130 interrupted.
+    4 it may have been bought, or was bought but could not be read: check before you repeat
+    it, 130 interrupted.
 
     Args:
         sku_id: The SKU, a country or region.
@@ -185,17 +185,17 @@ def renew(
         order_num: The order to renew, instead of a card.
         days: Days of a day pass.
         pdf_language: Language of the PDF, as the vendor names it.
-        remark: Text for yourself.
+        remark: A note for yourself.
         reference: Your reference of the renewal; it is never bought twice.
         item_reference: Your reference of the item.
-        file: A CSV file with one renewal a line.
-        max_spend: Most that all lines of --file may cost; those of earlier runs count.
-        result: Write one row for each line of --file here, for your eyes only (mode 0600);
-            without it, to standard output.
+        file: A CSV file with one renewal per line.
+        max_spend: Most that all lines of --file may cost; lines bought in earlier runs count.
+        result: Write one row for each line of --file to this file (mode 0600); without it, to
+            standard output.
         batch: Name of this batch of --file, instead of the file's name.
-        concurrency: How many renewals of --file are under way at once; 4 if not given.
-        yes: Don't ask.
-        dry_run: Show it with its price, and buy nothing.
+        concurrency: How many renewals of --file to send at once; 4 if not given.
+        yes: Buy without asking.
+        dry_run: Show the price, and buy nothing.
         show_activation: Print activation codes; whoever has one can use the eSIM.
         common: Options of every command.
     """
@@ -211,9 +211,9 @@ def renew(
         "other_order_id": reference,
         "other_item_id": item_reference,
     }
-    manner = Manner(common, yes, dry_run, show_activation)
+    mode = Mode(common, yes, dry_run, show_activation)
     bulk = _Bulk(file, max_spend, result, batch, concurrency)
-    return guarded(lambda: _buy(RenewalLine, given, bulk, manner), debug=common.debug)
+    return guarded(lambda: _buy(RenewalLine, given, bulk, mode), debug=common.debug)
 
 
 @app.command
@@ -229,24 +229,24 @@ def cancel(
 ) -> int:
     """Ask the vendor to cancel cards of an order and to refund them.
 
-    Shows the order, and asks. The order's status tells later what came of it: see
+    Shows the order, and asks. To see later whether the cards were cancelled, run
     'mioesim orders show'.
 
     Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
-    4 it may have happened: look before you repeat it, 130 interrupted.
+    4 it may have happened: check before you repeat it, 130 interrupted.
 
     Args:
         order_num: The vendor's order number.
         iccids: The cards to cancel.
         all_cards: Cancel all cards of the order.
-        remark: Text for yourself.
-        yes: Don't ask.
-        dry_run: Show it, and cancel nothing.
+        remark: A note for yourself.
+        yes: Cancel without asking.
+        dry_run: Show the order, and cancel nothing.
         common: Options of every command.
     """
-    manner = Manner(common, yes, dry_run)
+    mode = Mode(common, yes, dry_run)
     return guarded(
-        lambda: cancel_cards(order_num, iccids, manner, all_cards=all_cards, remark=remark),
+        lambda: cancel_cards(order_num, iccids, mode, all_cards=all_cards, remark=remark),
         debug=common.debug,
     )
 
@@ -259,7 +259,7 @@ class _Bulk(NamedTuple):
     concurrency: int | None
 
 
-async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Manner) -> int:
+async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, mode: Mode) -> int:
     values = {name: value for name, value in given.items() if value is not None}
     if bulk.file is None:
         if any(option is not None for option in bulk):
@@ -270,11 +270,11 @@ async def _buy(kind: type[Line], given: dict[str, Any], bulk: _Bulk, manner: Man
             raise errors.InvalidRequest("give SKU_ID and PRICE_ID, or --api-code, or --file")
         values.setdefault("other_order_id", new_reference())
         with in_words(OPTIONS):
-            return await buy_one(kind(**values), manner)
+            return await buy_one(kind(**values), mode)
     if values:
         raise errors.InvalidRequest(f"with --file, these go into its columns: {', '.join(values)}")
-    concurrency = AT_ONCE if bulk.concurrency is None else bulk.concurrency
+    concurrency = DEFAULT_CONCURRENCY if bulk.concurrency is None else bulk.concurrency
     options = BulkOptions(
-        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, concurrency, manner
+        bulk.file, kind, bulk.max_spend, bulk.result, bulk.batch, concurrency, mode
     )
     return await buy_file(options)

@@ -1,4 +1,4 @@
-"""One order or one renewal: show it, ask, buy it, say what came of it."""
+"""One order or one renewal: show it, ask, buy it, print the result."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from mioesim_async.cli.buying.results import (
     from_journal,
     from_order,
     show,
-    written,
+    try_print,
 )
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.options import Common
 from mioesim_async.cli.printing import print_json
 from mioesim_async.cli.prompt import check_can_ask, confirm
 from mioesim_async.cli.running import say
-from mioesim_async.cli.signals import end_now
+from mioesim_async.cli.signals import cancel_and_close
 from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order
 
 if TYPE_CHECKING:
     from mioesim_async.client import MioEsimClient
 
-__all__ = ["Manner", "buy_one", "with_codes"]
+__all__ = ["Mode", "buy_one", "with_codes"]
 
 
 @frozen
-class Manner:
-    """How a command that costs money goes about it.
+class Mode:
+    """Options of the commands that cost money.
 
     Attributes:
         common: Options of every command.
-        yes: Don't ask.
-        dry_run: Show it, and send nothing that costs money.
+        yes: Go on without asking.
+        dry_run: Show what would be done, and send nothing that costs money.
         show_activation: Print activation codes.
     """
 
@@ -54,7 +54,7 @@ class Manner:
     show_activation: bool = False
 
     def check(self) -> None:
-        """Refuse to begin what nobody could be asked about.
+        """Check that there is a terminal to ask on, if it will be needed.
 
         Raises:
             InvalidRequest: If there is no terminal, and no ``--yes``.
@@ -63,7 +63,7 @@ class Manner:
             check_can_ask()
 
     def confirm(self, question: str) -> None:
-        """Ask, unless told not to.
+        """Ask, unless ``--yes`` was given.
 
         Raises:
             Declined: If the answer is no.
@@ -72,42 +72,42 @@ class Manner:
             confirm(question)
 
 
-async def buy_one(line: Line, manner: Manner) -> int:
+async def buy_one(line: Line, mode: Mode) -> int:
     """Run ``mioesim order`` or ``mioesim renew`` for one line, and return the exit status.
 
     Raises:
         MioEsimError: If nothing was bought.
     """
     check_plan(line, now=time.time())
-    manner.check()
+    mode.check()
     late: list[Any] = []
     under_way: list[PlannedLine] = []
-    client = client_for(manner.common, on_late_order=late.append)
+    client = client_for(mode.common, on_late_order=late.append)
     try:
         async with client:
             await logged_in(client)
-            (planned,) = await client.orders.plan([line], stock=manner.dry_run)
+            (planned,) = await client.orders.plan([line], stock=mode.dry_run)
             planned.number = 0
-            if manner.dry_run:
-                return _dry_run(planned, manner)
-            result = await _bought(client, planned, manner, under_way)
+            if mode.dry_run:
+                return _dry_run(planned, mode)
+            result = await _bought(client, planned, mode, under_way)
     except asyncio.CancelledError:
-        left = await _left_behind(client, under_way, late)
+        left = await _interrupted_result(client, under_way, late)
         if left is None:
             say("interrupted; nothing was bought")
             raise
-        if _told(left, manner) == UNKNOWN:
+        if _report(left, mode) == UNKNOWN:
             return UNKNOWN
         raise
-    return _told(result, manner)
+    return _report(result, mode)
 
 
-async def _left_behind(
+async def _interrupted_result(
     client: MioEsimClient, under_way: list[PlannedLine], late: list[Any]
 ) -> Result | None:
-    """Tell what became of a purchase whose command was interrupted; None if nothing was sent."""
-    # The client has waited for what was sent, unless it was interrupted once more.
-    await end_now(client)
+    """Return the result of a purchase that was interrupted; None if nothing was bought."""
+    # The client has waited for what was sent, unless it was interrupted again.
+    await cancel_and_close(client)
     if not under_way:
         return None
     if late:
@@ -118,12 +118,12 @@ async def _left_behind(
 
 
 async def _bought(
-    client: MioEsimClient, planned: PlannedLine, manner: Manner, under_way: list[PlannedLine]
+    client: MioEsimClient, planned: PlannedLine, mode: Mode, under_way: list[PlannedLine]
 ) -> Result:
     """Ask, and buy.
 
     Raises:
-        InvalidRequest: If the price is unknown, and there shall be no question.
+        InvalidRequest: If the price is unknown and ``--yes`` was given.
     """
     reference = planned.line.other_order_id
     if planned.is_open:
@@ -132,12 +132,12 @@ async def _bought(
         say(f"reference {reference} was placed before; nothing is bought again")
     else:
         _show(planned)
-        if planned.price is None and manner.yes:
+        if planned.price is None and mode.yes:
             raise errors.InvalidRequest(
-                "--yes can't mean a price that nobody knows; leave it out, and answer the question"
+                "--yes can't be used if the price is unknown; leave it out, and answer the question"
             )
-        manner.confirm(_question(planned))
-    # Before it is sent: whoever loses this terminal can still look for it.
+        mode.confirm(_question(planned))
+    # Printed before the order is sent, so that the user can look for it if the command is killed.
     say(f"the reference is {reference}")
     under_way.append(planned)
     try:
@@ -145,14 +145,14 @@ async def _bought(
     except (errors.OutcomeUnknown, errors.OrderIncomplete) as error:
         return from_error(planned, error)
     except asyncio.CancelledError:
-        say(f"interrupted; waiting for what becomes of reference {reference}")
+        say(f"interrupted; waiting for the outcome of reference {reference}")
         raise
-    return from_order(planned, await with_codes(client, order, manner))
+    return from_order(planned, await with_codes(client, order, mode))
 
 
-async def with_codes(client: MioEsimClient, order: Order, manner: Manner) -> Order:
-    """Read an order again that came from the journal, which keeps no activation codes."""
-    if not manner.show_activation or any(card.activation for card in order.cards):
+async def with_codes(client: MioEsimClient, order: Order, mode: Mode) -> Order:
+    """Read an order from the vendor if its codes shall be shown: the journal has none."""
+    if not mode.show_activation or any(card.activation for card in order.cards):
         return order
     try:
         return await client.orders.get(order.order_num)
@@ -169,7 +169,7 @@ def _show(planned: PlannedLine, *, stock: bool = False) -> None:
         say(
             "the price is unknown: "
             + (
-                "a code may be that of several SKUs; give SKU_ID as well"
+                "several SKUs may have this code; give SKU_ID as well"
                 if planned.line.api_code
                 else "the catalogue does not have this plan, or names no price"
             )
@@ -184,14 +184,14 @@ def _question(planned: PlannedLine) -> str:
     return f"Renew {line.iccid or f'order {line.order_num}'} {cost}?"
 
 
-def _dry_run(planned: PlannedLine, manner: Manner) -> int:
+def _dry_run(planned: PlannedLine, mode: Mode) -> int:
     _show(planned, stock=True)
     if planned.was_placed and planned.entry is not None:
         say(f"it was placed before, as order {planned.entry.order_num}; it would not be sent again")
     elif planned.is_open:
         say("it is open in the journal; it would not be sent. Run: mioesim orders reconcile")
     say("dry run: nothing was bought")
-    if manner.common.json:
+    if mode.common.json:
         print_json(
             {
                 "reference": planned.line.other_order_id,
@@ -222,21 +222,20 @@ def _result_of(planned: PlannedLine, late: Any) -> Result:
     return from_journal(planned, None, reason=f"{type(late).__name__}: {late}")
 
 
-def _told(result: Result, manner: Manner) -> int:
-    """Print a result, and return the exit status."""
-    is_told = written(lambda: _print(result, manner))
+def _report(result: Result, mode: Mode) -> int:
+    is_told = try_print(lambda: _print(result, mode))
     if not is_told and result.order_num:
         say(f"reference {result.reference} is {result.status}: order {result.order_num}")
     if result.error:
         say(result.error)
-    advise(result, manner.common.profile)
+    advise(result, mode.common.profile)
     if result.is_unclear or (result.is_done and not is_told):
         return UNKNOWN
     return OK if result.is_done else FAILED
 
 
-def _print(result: Result, manner: Manner) -> None:
-    if manner.common.json:
-        print_json(result.record(), show_activation=manner.show_activation)
+def _print(result: Result, mode: Mode) -> None:
+    if mode.common.json:
+        print_json(result.record(), show_activation=mode.show_activation)
     elif result.is_done:
-        show(result, show_activation=manner.show_activation)
+        show(result, show_activation=mode.show_activation)

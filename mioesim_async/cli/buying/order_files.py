@@ -75,7 +75,7 @@ FIELDS: Mapping[type[Line], Mapping[str, Reader]] = {
     },
     RenewalLine: {**COMMON, "order_num": str, "iccid": str},
 }
-ALSO = {"reference": REFERENCE, "days": "daypass_days", "email": "customer_email"}
+COLUMN_ALIASES = {"reference": REFERENCE, "days": "daypass_days", "email": "customer_email"}
 """Other names of columns."""
 
 
@@ -85,7 +85,7 @@ def read_lines(path: Path, kind: type[Line], batch: str) -> list[tuple[int, Line
     Args:
         path: The file, in UTF-8.
         kind: ``OrderLine`` or ``RenewalLine``.
-        batch: Goes into the references of lines that have none.
+        batch: Part of the references that are made for lines without one.
 
     Returns:
         The number of each line in the file, from 1, and the line.
@@ -106,7 +106,7 @@ def read_lines(path: Path, kind: type[Line], batch: str) -> list[tuple[int, Line
             check_plan(line, now=time.time())
             if line.other_order_id in numbers:
                 raise errors.InvalidRequest(
-                    f"its reference is that of line {numbers[line.other_order_id]}"
+                    f"its reference is the same as that of line {numbers[line.other_order_id]}"
                 )
         except errors.InvalidRequest as error:
             faults += [f"line {number}: {fault}" for fault in error.faults]
@@ -121,7 +121,7 @@ def read_lines(path: Path, kind: type[Line], batch: str) -> list[tuple[int, Line
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield rows that are not blank, with the number of the line that each starts on."""
+    """Yield each row that is not blank, with the number of its first line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -148,9 +148,9 @@ def _folded(name: str) -> str:
 
 
 def _columns(path: Path, kind: type[Line], header: list[str]) -> list[str]:
-    """Return the field of each column; the names' case, spaces and dashes do not matter."""
+    """Return the field of each column; case, spaces and dashes in names don't matter."""
     known = {_folded(name): name for name in FIELDS[kind]}
-    known |= {name: field for name, field in ALSO.items() if field in FIELDS[kind]}
+    known |= {name: field for name, field in COLUMN_ALIASES.items() if field in FIELDS[kind]}
     columns = [known.get(_folded(name), "") for name in header]
     unknown = [
         shown(name.strip()) for name, field in zip(header, columns, strict=True) if not field
@@ -194,11 +194,10 @@ def _line(
 
 
 def _reference(line: Line, batch: str, seen: Counter[str]) -> str:
-    """Make the same reference for the same line, whenever its file is run.
+    """Make a reference that is the same each time the file is run.
 
-    It is made of what the line means, and neither of its place nor of how it is written, so
-    that a file may be corrected, saved by a spreadsheet and run again; lines that mean the
-    same are told apart by counting them.
+    It depends on the values of the line, not on its position or spelling, so that a file can be
+    corrected, saved by a spreadsheet and run again. Lines with equal values are numbered.
     """
     means = asdict(line, filter=lambda one, _: one.name not in (REFERENCE, "package"))
     if means.get("iccid"):
@@ -214,5 +213,5 @@ def _cleaned(iccid: str) -> str:
     try:
         return clean_iccid(iccid)
     except errors.InvalidRequest:
-        # Whoever checks the line tells it, with all its other faults.
+        # check_plan() reports it, with all other faults of the line.
         return iccid

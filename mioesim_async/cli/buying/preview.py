@@ -1,4 +1,4 @@
-"""What a purchase would come to, as the command shows it."""
+"""Shows what would be bought and what it costs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def money(value: Decimal | None) -> str:
 
 
 def show_plan(lines: Sequence[PlannedLine], *, stock: bool = False) -> None:
-    """Show on standard error what would be bought, lines of the same plan as one row."""
+    """Show on standard error what would be bought; lines with the same plan are one row."""
     columns: list[str | Column] = ["Plan", fixed("SKU / price"), *map(number, TITLES)]
     print_table(
         [*columns, fixed("Stock")] if stock else columns,
@@ -70,7 +70,6 @@ def _row(group: list[PlannedLine], *, stock: bool) -> list[str]:
 
 
 def _described(line: Line) -> list[str]:
-    """Return a plan's name, ids, data and days."""
     package = line.package
     ids = line.api_code or f"{line.sku_id} / {line.price_id}"
     if package is None:

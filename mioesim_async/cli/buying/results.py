@@ -1,4 +1,4 @@
-"""What became of purchases: for people, for programs, and for the result file."""
+"""Results of purchases: printed, as JSON, and in the result file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mioesim_async import errors
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.printing import print_lines, printable
 from mioesim_async.cli.running import say
-from mioesim_async.cli.writers import inert
+from mioesim_async.cli.writers import without_formula
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
@@ -32,11 +32,11 @@ __all__ = [
     "from_journal",
     "from_order",
     "show",
-    "written",
+    "try_print",
 ]
 
 PLACED = "placed"
-BEFORE = "placed before"
+PLACED_BEFORE = "placed before"
 FAILED = "failed"
 UNKNOWN = "unknown"
 INCOMPLETE = "placed, not read"
@@ -47,24 +47,24 @@ STATUSES: Mapping[type[errors.MioEsimError], str] = {
     errors.OrderIncomplete: INCOMPLETE,
 }
 UNCLEAR = frozenset(STATUSES.values())
-"""A person has to look before anything is repeated."""
+"""Statuses after which the user has to check before anything is repeated."""
 
 COLUMNS = ("line", "reference", "status", "order_num", "iccids", "price", "error")
 
 
 @define
 class Result:
-    """What became of one purchase.
+    """The result of one purchase.
 
     Attributes:
-        number: Its line in the file, from 1; 0 where there is no file.
-        reference: Our reference of it.
-        status: One of the words above.
+        number: Its line in the file, from 1; 0 without a file.
+        reference: Our reference.
+        status: ``PLACED`` or one of the other texts above.
         order_num: The vendor's order number, or None.
-        iccids: Its cards, as far as they are known.
-        price: What it should cost in all, or None.
+        iccids: Its cards that are known.
+        price: The expected total price, or None.
         error: Why there is no order, or None.
-        order: The order, where it was read.
+        order: The order, if it was read.
     """
 
     number: int
@@ -79,29 +79,29 @@ class Result:
     @property
     def is_done(self) -> bool:
         """Whether there is an order."""
-        return self.status in (PLACED, BEFORE)
+        return self.status in (PLACED, PLACED_BEFORE)
 
     @property
     def is_unclear(self) -> bool:
-        """Whether a person has to look before anything is repeated."""
+        """Whether the user has to check before anything is repeated."""
         return self.status in UNCLEAR
 
     def record(self) -> dict[str, Any]:
-        """Return it for ``print_json``."""
+        """Return the result as a dict for ``print_json``."""
         record = {name: getattr(self, name) for name in COLUMNS[1:]} | {"order": self.order}
         return {"line": self.number, **record} if self.number else record
 
 
 def from_order(planned: PlannedLine, order: Order) -> Result:
-    """Tell of an order."""
-    result = _result(planned, BEFORE if planned.was_placed else PLACED)
+    """Return the result of a line that became an order."""
+    result = _result(planned, PLACED_BEFORE if planned.was_placed else PLACED)
     result.order_num, result.order = order.order_num, order
     result.iccids = [card.iccid for card in order.cards]
     return result
 
 
 def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
-    """Tell of an error."""
+    """Return the result of a line that failed."""
     result = _result(planned, STATUSES.get(type(error), FAILED))
     result.order_num = getattr(error, "order_num", None)
     result.error = printable(" ".join(str(error).split()))
@@ -109,9 +109,9 @@ def from_error(planned: PlannedLine, error: errors.MioEsimError) -> Result:
 
 
 def from_journal(planned: PlannedLine, entry: JournalEntry | None, *, reason: str) -> Result:
-    """Tell what the journal knows of a line whose answer nobody waited for."""
+    """Return the result of a line by its journal entry."""
     if entry is not None and entry.state is EntryState.PLACED:
-        result = _result(planned, BEFORE if planned.was_placed else PLACED)
+        result = _result(planned, PLACED_BEFORE if planned.was_placed else PLACED)
         result.order_num = entry.order_num
         if entry.order is not None:
             result.order = order_of(entry.order)
@@ -129,7 +129,7 @@ def _result(planned: PlannedLine, status: str) -> Result:
 
 
 def show(result: Result, *, show_activation: bool) -> None:
-    """Print a purchase for a person."""
+    """Print a result as text."""
     order = result.order
     entries: list[tuple[str, object]] = [
         ("Order", result.order_num),
@@ -148,7 +148,7 @@ def show(result: Result, *, show_activation: bool) -> None:
 
 
 def for_account(profile: str | None) -> str:
-    """Return what a command needs to work for the same account."""
+    """Return the option that makes another command use the same account."""
     return f" --profile {shlex.quote(profile)}" if profile else ""
 
 
@@ -157,17 +157,17 @@ def advise(result: Result, profile: str | None) -> None:
     account = for_account(profile)
     if result.status == INCOMPLETE:
         say(
-            f"it was bought; don't repeat it. Read it with: mioesim orders show "
+            f"it was bought; don't repeat it. To read it, run: mioesim orders show "
             f"{result.order_num}{account}"
         )
     elif result.status == UNKNOWN:
         say(
             f"it may have been bought; don't repeat it under another reference. Its reference is "
-            f"{result.reference}. Find out with: mioesim orders reconcile{account}"
+            f"{result.reference}. To find out, run: mioesim orders reconcile{account}"
         )
 
 
-def written(tell: Callable[[], object]) -> bool:
+def try_print(tell: Callable[[], object]) -> bool:
     """Print a result; if that fails, as on a full disk, say so and return False."""
     try:
         tell()
@@ -179,7 +179,7 @@ def written(tell: Callable[[], object]) -> bool:
 
 
 class ResultFile:
-    """One row for each line, as CSV that spreadsheets read right; each row is flushed."""
+    """One row for each line, as CSV for spreadsheets; each row is flushed."""
 
     def __init__(self, file: IO[str], *, show_activation: bool) -> None:
         """Write the header."""
@@ -193,20 +193,20 @@ class ResultFile:
         """Write one row."""
         row = [
             result.number,
-            inert(result.reference),
+            without_formula(result.reference),
             result.status,
-            inert(printable(result.order_num)),
+            without_formula(printable(result.order_num)),
             _cell(result.iccids),
             None if result.price is None else money(result.price).replace(",", ""),
-            inert(result.error),
+            without_formula(result.error),
         ]
         if self._show_activation:
             codes = [card.activation for card in result.order.cards] if result.order else []
-            row.append(inert(printable(" ".join(str(code) for code in codes if code))))
+            row.append(without_formula(printable(" ".join(str(code) for code in codes if code))))
         self._csv.writerow(row)
         self._file.flush()
 
 
 def _cell(iccids: list[str]) -> str:
-    # A lone ICCID would be taken for a number.
+    # A spreadsheet would read a single ICCID as a number.
     return f'="{iccids[0]}"' if len(iccids) == 1 and iccids[0].isdigit() else " ".join(iccids)
