@@ -30,8 +30,6 @@ __all__ = ["Sender"]
 
 JSON = "application/json"
 SMALL_BODY = 32 * 1024
-RAISE_ATTEMPT = "raise Timeouts(attempt=...)"
-RAISE_MONEY = "raise Timeouts(money=...)"
 
 
 class Sender:
@@ -183,9 +181,10 @@ class Sender:
                 f"{path}: the host sent nothing for {timer.silence:g} s; "
                 f"try again later, or {worded('raise Timeouts(read=...)')}"
             )
+        advice = "raise Timeouts(money=...)" if is_money else "raise Timeouts(attempt=...)"
         return errors.AttemptTimeout(
             f"{path} was not answered within {timer.whole:g} s; "
-            f"try again later, or {worded(RAISE_MONEY if is_money else RAISE_ATTEMPT)}"
+            f"try again later, or {worded(advice)}"
         )
 
     def _refused(
