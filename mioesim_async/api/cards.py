@@ -1,4 +1,4 @@
-"""Cards by ICCID: status and usage, history, what they can be renewed with."""
+"""Queries about cards: status and usage, history, and what they can be renewed with."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mioesim_async.api.group import Group, refused_all
 from mioesim_async.api.sweep import (
     BatchQuery,
     CardStream,
-    Doubt,
     Outcomes,
+    ParameterCheck,
     SweepStats,
     outcome_of_input,
     query_cards,
@@ -38,22 +38,22 @@ __all__ = ["Cards", "Iccids"]
 
 logger = logging.getLogger("mioesim_async")
 
-GROWN = 100
-"""So many outcomes are added to a report in one turn of the event loop."""
+OUTCOMES_PER_TURN = 100
+"""Outcomes that are added to a report in one turn of the event loop."""
 
 
 class Cards(Group):
-    """What can be asked of cards; ``client.cards``.
+    """Queries about cards; ``client.cards``.
 
-    ICCIDs are text. Spaces, dashes and a trailing ``F`` are cleaned away; a bare ``str`` is
-    one ICCID. Every coroutine takes ``deadline=``, in seconds, over everything, and raises
+    ICCIDs are text. Spaces, dashes and a trailing ``F`` are removed. A ``str`` is one ICCID. Every
+    coroutine takes ``deadline=``, in seconds, for the whole call with its retries, and raises
     the errors of ``mioesim_async.errors``.
     """
 
     def __init__(self, caller: Caller) -> None:
-        """Ask through a caller."""
+        """Use the caller for every call."""
         super().__init__(caller)
-        self._doubt = Doubt()
+        self._parameter_check = ParameterCheck()
 
     async def query(
         self, iccids: str | Iterable[str], *, deadline: float | None = None
@@ -65,16 +65,16 @@ class Cards(Group):
 
         Args:
             iccids: Up to 100 distinct ICCIDs.
-            deadline: Seconds for everything.
+            deadline: Seconds for the whole call.
 
         Returns:
-            The cards that were found, one for each distinct ICCID, in order of first
-            mention. A card that the vendor doesn't know is left out.
+            One card for each distinct ICCID, in the order in which the ICCIDs first appear.
+            Cards that the vendor doesn't know are left out.
 
         Raises:
             InvalidRequest: If an item is no ICCID, or there are more than 100; nothing is sent.
-            ProtocolError: If no row of the reply can be read. Where only some can't, these
-                are left out and logged; ``query_many`` gives them as failed outcomes.
+            ProtocolError: If no row of the reply can be read. If only some can't, these are
+                left out and logged; ``query_many`` returns failed outcomes for them.
             MioEsimError: If the call fails.
         """
         if not isinstance(iccids, Iterable):
@@ -82,12 +82,12 @@ class Cards(Group):
         asked = await distinct_iccids(iccids, MAX_ICCIDS_PER_QUERY)
         if not asked:
             return []
-        reply = await query_cards(self._caller, asked, self._doubt, deadline=deadline)
+        reply = await query_cards(self._caller, asked, self._parameter_check, deadline=deadline)
         unread = len(reply.bad) + reply.without_iccid
         if unread:
             first = next(iter(reply.bad.values()), None)
             if not reply.cards:
-                raise (first or ProtocolError("no row says which card it is about")).at(
+                raise (first or ProtocolError("no row of the reply has an ICCID")).at(
                     "/api_esim/queryIccidInformation"
                 )
             logger.warning("%d rows of a reply can't be read and were left out: %s", unread, first)
@@ -105,31 +105,30 @@ class Cards(Group):
     ) -> CardStream[CardStatus]:
         """Stream status and usage of any number of cards.
 
-        Batches are asked concurrently, and never more than a few ahead of the consumer, so
-        a generator of millions runs in flat memory. A batch that is refused because of one
-        bad ICCID is split until that one stands alone. A host that is down for a while
-        costs that while, not the cards.
+        Batches run concurrently, and only a few of them ahead of the consumer, so memory stays
+        bounded for a generator of millions. A batch that is refused because of one bad ICCID is
+        split until that ICCID is alone. If the host is down for a while, the sweep waits for it.
 
         Args:
-            iccids: ICCIDs, as any iterable or async iterable. One with a length is checked and
-                copied whole at the first ``await``, before a byte is sent; leave it as it is
-                until the first outcome is there. Of any other, an item that is no ICCID is a
-                failed outcome.
-            concurrency: Most batches under way at once; capped by ``max_in_flight`` and
-                the pool.
+            iccids: ICCIDs, as any iterable or async iterable. An input with a length is checked
+                and copied as a whole at the first ``await``, before anything is sent; don't
+                change it before the first outcome. In any other input, an item that is no ICCID
+                gives a failed outcome.
+            concurrency: How many batches may run at once; capped by ``max_in_flight`` and the
+                pool.
             batch_size: ICCIDs in a batch, 1 to 100.
-            ordered: Hand outcomes out in the order of the input.
-            deadline: Seconds for each batch, from the moment it has its slot. Bound a whole
-                sweep with ``asyncio.timeout``.
-            max_outage: Seconds that the host may be down before its error is raised.
+            ordered: Return outcomes in the order of the input.
+            deadline: Seconds for each batch, from the moment it has its slot. To limit a whole
+                sweep, use ``asyncio.timeout``.
+            max_outage: Seconds that the host may be down before the stream raises its error.
 
         Returns:
-            A stream with one outcome for each input item. Entering it, or asking it for its
-            first outcome, raises ``InvalidRequest`` if an item of an input with a length is no
-            ICCID, with a fault for each of them.
+            A stream with one outcome for each input item. If an item of an input with a length
+            is no ICCID, ``async with`` or the first outcome raises ``InvalidRequest``, with a
+            fault for each such item.
 
         Raises:
-            InvalidRequest: If an argument can't work.
+            InvalidRequest: If an argument is invalid.
         """
         if type(batch_size) is int and batch_size > MAX_ICCIDS_PER_QUERY:
             raise InvalidRequest(
@@ -143,7 +142,7 @@ class Cards(Group):
             self._caller,
             stats,
             pace,
-            self._doubt,
+            self._parameter_check,
             clean=checked is not None,
             deadline=deadline,
         )
@@ -156,12 +155,12 @@ class Cards(Group):
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=partial(query.ask, probe=True),
-                heard=Outcomes[CardStatus].heard,
+                answer_of=Outcomes[CardStatus].answer,
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
                 checked=checked,
-                refused=lambda error: refused_all(error, self._caller.dialect.batch_parameter),
+                stop_error=lambda error: refused_all(error, self._caller.dialect.batch_parameter),
             ),
             stats,
         )
@@ -176,16 +175,17 @@ class Cards(Group):
         deadline: float | None = None,
         max_outage: float = 120.0,
     ) -> CardReport:
-        """Return status and usage of any number of cards, sorted into found, missing, failed.
+        """Return status and usage of any number of cards in a report: found, missing, failed.
 
-        Takes what ``query_many`` takes. All cards are held in memory, in dicts that grow in one
-        piece: from some 200,000 cards on, that alone takes the event loop more than 5 ms a few
-        times. Cancelling it, also with ``asyncio.timeout``, loses the report. Take
-        ``query_many`` for either.
+        Takes the arguments of ``query_many``. Use ``query_many`` instead for more than some
+        200,000 cards, since the report's dicts then block the event loop for more than 5 ms when
+        they grow, or if you may cancel the call (also by ``asyncio.timeout``), since the report
+        is then lost.
 
         Raises:
-            InvalidRequest: As ``query_many``.
-            MioEsimError: That no batch can survive; its ``report`` has what was done.
+            InvalidRequest: As for ``query_many``.
+            MioEsimError: If an error ends the whole sweep; its ``report`` has the outcomes so
+                far.
         """
         report = CardReport()
         stream = self.query_many(
@@ -202,8 +202,8 @@ class Cards(Group):
             try:
                 async for outcome in stream:
                     count += 1
-                    if count % GROWN == 0:
-                        # A dict grows in one piece, so nothing else is done in that turn.
+                    if count % OUTCOMES_PER_TURN == 0:
+                        # A dict may grow in this turn, which takes long: do nothing else in it.
                         await asyncio.sleep(0)
                     if outcome.card is not None:
                         report.cards[outcome.iccid] = outcome.card
@@ -218,13 +218,13 @@ class Cards(Group):
         return report
 
     async def detail(self, iccid: str, *, deadline: float | None = None) -> CardDetail:
-        """Return everything about one card.
+        """Return all details of one card.
 
         Source: ``getESIMDetail``, vendor-documented. It needs your IP address on the
         vendor's whitelist.
 
         Raises:
-            InvalidRequest: If it is no ICCID.
+            InvalidRequest: If ``iccid`` is no ICCID.
             NotFound: If the vendor doesn't know the card.
             MioEsimError: If the call fails.
         """
@@ -258,12 +258,12 @@ class Cards(Group):
         deadline: float | None = None,
         max_outage: float = 120.0,
     ) -> CardStream[CardDetail]:
-        """Stream everything about any number of cards, one request each.
+        """Stream all details of any number of cards, with one request for each.
 
-        Takes what ``query_many`` takes.
+        Takes the arguments of ``query_many``, except ``batch_size``.
 
         Raises:
-            InvalidRequest: As ``query_many``.
+            InvalidRequest: As for ``query_many``.
         """
         check_deadline(deadline)
         checked = checked_iccids(iccids)
@@ -271,10 +271,10 @@ class Cards(Group):
         pace = self._pace(concurrency)
 
         async def ask(batch: list[str], *, probe: bool = False) -> Outcomes[CardDetail]:
-            checked = outcome_of_input(batch[0])
-            iccid = checked.iccid
-            if checked.error is not None:
-                return Outcomes([iccid], {}, refused={0: checked.error})
+            outcome = outcome_of_input(batch[0])
+            iccid = outcome.iccid
+            if outcome.error is not None:
+                return Outcomes([iccid], {}, failed_at={0: outcome.error})
             stats.requests += 1
             card = await self._detail(iccid, deadline, pace=pace, probe=probe)
             return Outcomes([iccid], {} if card is None else {iccid: card})
@@ -288,12 +288,12 @@ class Cards(Group):
                 ordered=ordered,
                 max_outage=max_outage,
                 probe=partial(ask, probe=True),
-                heard=Outcomes[CardDetail].heard,
+                answer_of=Outcomes[CardDetail].answer,
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
                 checked=checked,
-                refused=lambda error: refused_all(error, "iccid"),
+                stop_error=lambda error: refused_all(error, "iccid"),
             ),
             stats,
         )
@@ -304,10 +304,10 @@ class Cards(Group):
         Source: ``getHistoryDetail``, vendor-documented; its fields are assumed.
 
         Raises:
-            InvalidRequest: If it is no ICCID.
+            InvalidRequest: If ``iccid`` is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_HISTORY_DETAIL, {"iccid": one_iccid(iccid)}, PastPlan, deadline)
+        return await self._list(GET_HISTORY_DETAIL, {"iccid": one_iccid(iccid)}, PastPlan, deadline)
 
     async def renewal_skus(self, iccid: str, *, deadline: float | None = None) -> list[Sku]:
         """Return the SKUs that a card can be renewed with.
@@ -315,10 +315,10 @@ class Cards(Group):
         Source: ``getIccidSupportSku``, vendor-documented.
 
         Raises:
-            InvalidRequest: If it is no ICCID.
+            InvalidRequest: If ``iccid`` is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_ICCID_SUPPORT_SKU, {"iccid": one_iccid(iccid)}, Sku, deadline)
+        return await self._list(GET_ICCID_SUPPORT_SKU, {"iccid": one_iccid(iccid)}, Sku, deadline)
 
     async def renewal_packages(
         self, iccid: str, *, deadline: float | None = None
@@ -329,9 +329,9 @@ class Cards(Group):
         them was observed.
 
         Raises:
-            InvalidRequest: If it is no ICCID.
+            InvalidRequest: If ``iccid`` is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._rows(
+        return await self._list(
             GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": one_iccid(iccid)}, SkuPackages, deadline
         )

@@ -1,4 +1,4 @@
-"""The catalogue: SKUs, their groups and packages, and all of it at once."""
+"""Queries of the catalogue: SKUs, their groups and packages, and a crawl of everything."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ MAX_OUTAGE = 120.0
 
 
 class Catalogue(Group):
-    """What is for sale; ``client.catalogue``.
+    """Queries of the catalogue; ``client.catalogue``.
 
-    Every coroutine takes ``deadline=``, in seconds, over everything, and raises the errors
-    of ``mioesim_async.errors``. Prices are ``Decimal``, made from the text of the reply.
+    Every coroutine takes ``deadline=``, in seconds, for the whole call with its retries, and
+    raises the errors of ``mioesim_async.errors``. Prices are ``Decimal``, made from the text of
+    the reply.
     """
 
     async def skus(self, *, deadline: float | None = None) -> list[Sku]:
@@ -44,7 +45,7 @@ class Catalogue(Group):
         Raises:
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_SKUS, {}, Sku, deadline)
+        return await self._list(GET_SKUS, {}, Sku, deadline)
 
     async def sku_groups(self, *, deadline: float | None = None) -> list[SkuGroup]:
         """Return the SKUs by group, such as continents, in the vendor's order.
@@ -68,14 +69,14 @@ class Catalogue(Group):
 
         Args:
             sku_id: The SKU.
-            deadline: Seconds for everything.
+            deadline: Seconds for the whole call.
 
         Returns:
-            The SKU with its packages; without plans, an empty list of them. Rows that can't
-            be read are logged, and in ``bad_rows``.
+            The SKU with its packages; the list may be empty. For rows that can't be read,
+            errors are logged, and are in ``bad_rows``.
 
         Raises:
-            InvalidRequest: If the id can't be one.
+            InvalidRequest: If the id is not a whole number of 0 or more.
             MioEsimError: If the call fails.
         """
         return await self._packages(check_id("sku_id", sku_id), deadline)
@@ -101,20 +102,21 @@ class Catalogue(Group):
     def crawl(self, *, concurrency: int = 8, deadline: float | None = None) -> CatalogueCrawl:
         """Stream the whole catalogue: the list of SKUs, then the packages of each.
 
-        Nothing is sent before the first outcome is asked for. A host that is down for a
-        while is waited for, up to two minutes.
+        Nothing is sent before you ask for the first outcome. If the host is down for a while,
+        the crawl waits for it, up to two minutes.
 
         Args:
-            concurrency: Most calls under way at once; capped by ``max_in_flight`` and the pool.
-            deadline: Seconds for each call, from the moment it has its slot. Bound a whole
-                crawl with ``asyncio.timeout``.
+            concurrency: How many calls may run at once; capped by ``max_in_flight`` and the
+                pool.
+            deadline: Seconds for each call, from the moment it has its slot. To limit a whole
+                crawl, use ``asyncio.timeout``.
 
         Returns:
             A stream with one ``SkuOutcome`` for each SKU, as they complete. After its end,
-            ``stats.is_complete`` tells whether the whole catalogue was seen.
+            ``stats.is_complete`` says whether the whole catalogue was read.
 
         Raises:
-            InvalidRequest: If an argument can't work.
+            InvalidRequest: If an argument is invalid.
         """
         check_deadline(deadline)
         stats = CrawlStats()
@@ -125,26 +127,26 @@ class Catalogue(Group):
 
         return CatalogueCrawl(
             BatchStream(
-                self._listed(stats, pace, deadline),
+                self._read_skus(stats, pace, deadline),
                 ask,
                 batch_size=1,
                 concurrency=pace.cap,
                 max_outage=MAX_OUTAGE,
                 probe=partial(ask, probe=True),
-                # A probe asks for a SKU that the host is known to answer.
-                heard=lambda sold: (True, Sku(sold.sku_id)),
+                # A probe asks for a SKU that the host has answered before.
+                answer_of=lambda sold: (True, Sku(sold.sku_id)),
                 pace=pace,
                 clock=self._caller.clock,
                 registry=self._running,
-                refused=lambda error: refused_all(error, "skuId"),
+                stop_error=lambda error: refused_all(error, "skuId"),
             ),
             stats,
         )
 
-    async def _listed(
+    async def _read_skus(
         self, stats: CrawlStats, pace: Pace, deadline: float | None
     ) -> AsyncIterator[Sku]:
-        """Read the list of SKUs, once it is needed."""
+        """Call for the list of SKUs at the first step, and yield each SKU."""
         envelope = await self._caller.call(GET_SKUS, {}, deadline=deadline, pace=pace)
         try:
             skus, bad = await in_slices(read_skus(envelope.data))
@@ -160,16 +162,16 @@ class Catalogue(Group):
 class CatalogueCrawl(Closing):
     """One ``SkuOutcome`` for each SKU; an async iterator and context manager.
 
-    ``async with``, exhaustion and ``client.aclose()`` leave no task and no connection behind.
-    Plain ``async for`` works too; after leaving it early, one of these cleans up.
+    No task or connection is left after ``async with``, the last outcome, or ``client.aclose()``.
+    You may use ``async for`` without ``async with``; if you leave it early, call ``aclose()``.
 
     Attributes:
-        stats: The counts so far. ``stats.is_complete`` is False before the end, and stays so
-            after leaving early, after an error, and where anything could not be read.
+        stats: The counts so far. ``stats.is_complete`` is False before the end. It stays False if
+            you leave early, after an error, and if anything could not be read.
     """
 
     def __init__(self, batches: BatchStream[Sku, SkuPackages], stats: CrawlStats) -> None:
-        """Take the outcomes of these batches apart."""
+        """Stream the outcomes of the SKUs in these batches."""
         self.stats = stats
         self._batches = batches
 
@@ -185,8 +187,8 @@ class CatalogueCrawl(Closing):
         """Return the next outcome.
 
         Raises:
-            MioEsimError: That no SKU can survive, such as a refused login or an unreadable
-                list of SKUs; its ``tally`` has the counts so far.
+            MioEsimError: If an error ends the whole crawl, such as a refused login or an
+                unreadable list of SKUs; its ``tally`` has the counts so far.
         """
         stats = self.stats
         try:
@@ -229,7 +231,7 @@ async def packages_of(
     """Ask for the packages of one SKU.
 
     Raises:
-        MioEsimError: If the call fails, or its reply holds something else.
+        MioEsimError: If the call fails, or its reply is not about this SKU's packages.
     """
     envelope = await caller.call(endpoint, params, deadline=deadline, pace=pace, probe=probe)
     try:

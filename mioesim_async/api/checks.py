@@ -1,4 +1,4 @@
-"""ICCIDs as callers give them: one, a list, or a stream of any length."""
+"""Checks the ICCIDs that callers give: one, a list, or a stream of any length."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["Iccids", "checked_iccids", "distinct_iccids", "one_iccid"]
 Iccids = str | Iterable[str] | AsyncIterable[str]
 
 PIECE = 1000
+"""Items that are counted in one step."""
 
 
 def checked_iccids(iccids: Iccids) -> Checked[str] | None:
-    """Return an input that is checked before a sweep starts; None for one of unknown length."""
+    """Return an input that can be checked before a sweep starts; None if it has no length."""
     if isinstance(iccids, str):
         return Checked([iccids], _check)
     if isinstance(iccids, Iterable) and isinstance(iccids, Sized):
@@ -32,20 +33,20 @@ def one_iccid(iccid: str) -> str:
     """Return one ICCID, cleaned.
 
     Raises:
-        InvalidRequest: If it is none.
+        InvalidRequest: If it is no ICCID.
     """
     return iccid if is_clean(iccid) else check_iccids([iccid])[0]
 
 
 async def distinct_iccids(iccids: str | Iterable[str], most: int) -> dict[str, None]:
-    """Clean ICCIDs and return each once, in order of first mention.
+    """Clean ICCIDs and return each once, in the order of the input.
 
     Args:
         iccids: The ICCIDs.
-        most: So many distinct ones there may be.
+        most: How many distinct ICCIDs there may be.
 
     Raises:
-        InvalidRequest: With a fault for each item that is none, or if there are more.
+        InvalidRequest: With a fault for each item that is no ICCID, or if there are too many.
     """
     if isinstance(iccids, str):
         return {one_iccid(iccids): None}
@@ -64,7 +65,7 @@ def _check(iccids: Iterable[str]) -> Steps[deque[list[str]]]:
         return (yield from check_in_steps(iccids))
     except InvalidRequest as error:
         way = worded("Pass iter(...)")
-        error.add_note(f"{way} to have each bad item as a failed outcome instead.")
+        error.add_note(f"{way} to get a failed outcome for each bad item instead.")
         raise
 
 

@@ -1,4 +1,4 @@
-"""What groups of endpoints share: reading lists, and sweeps that end with the client."""
+"""The base class of the groups of endpoints, such as ``client.cards``."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ T = TypeVar("T")
 
 
 class Group:
-    """A group of endpoints."""
+    """A group of endpoints; it closes its sweeps with the client."""
 
     def __init__(self, caller: Caller) -> None:
-        """Ask through a caller."""
+        """Use the caller for every call."""
         self._caller = caller
         self._running: set[BatchStream[Any, Any]] = set()
 
     async def aclose(self) -> None:
-        """Stop every sweep that is under way; who consumes it is told."""
+        """Stop every running sweep; its stream raises ``ClientClosed``."""
         for stream in list(self._running):
             await stream.aclose(ClientClosed("the client was closed before the sweep's end"))
 
-    async def _rows(
+    async def _list(
         self,
         endpoint: Endpoint,
         params: Mapping[str, Value],
         cls: type[T],
         deadline: float | None,
     ) -> list[T]:
-        """Call an endpoint that answers with a list; a bad row is reported and skipped.
+        """Call an endpoint that returns a list; log and skip rows that can't be read.
 
-        Where the call is about one card, no row may be about another.
+        If the call is about one card, a row about another card is refused.
         """
         envelope = await self._caller.call(endpoint, params, deadline=deadline)
         try:
@@ -64,7 +64,7 @@ class Group:
         return models
 
     def _pace(self, concurrency: int) -> Pace:
-        """Cap a sweep's concurrency, so that other calls always find a free slot."""
+        """Cap a sweep's concurrency, so that a slot is always free for other calls."""
         cap = self._caller.sweep_slots
         if type(concurrency) is not int or concurrency <= cap:
             return Pace(concurrency)
@@ -73,7 +73,7 @@ class Group:
 
 
 def _rows_about(data: Any, iccid: Value) -> Steps[list[Any]]:
-    """Return the rows of a reply, none of which is about another card than the one asked for."""
+    """Return the rows of a reply; raise ProtocolError if one is about another card."""
     rows = rows_of(data)
     if isinstance(iccid, str):
         for row in (data, *rows):
@@ -83,22 +83,22 @@ def _rows_about(data: Any, iccid: Value) -> Steps[list[Any]]:
 
 
 def refused_all(error: MioEsimError, parameter: str) -> MioEsimError:
-    """Make the error for a sweep whose every batch is refused alike.
+    """Return the error that ends a sweep, if the host gives every batch the same refusal.
 
     Args:
         error: The refusal.
-        parameter: The name of what was sent with each of them.
+        parameter: The name of the parameter that was sent with each batch.
     """
-    why = "the first batches were all answered so, and none with success, so nothing more was asked"
+    why = "the first batches all got this answer, and none succeeded, so the sweep stopped"
     if isinstance(error, SignatureError):
         hint = f"{error.hint}; {why}"
         return SignatureError(error.endpoint, error.code, error.message, error.data, hint)
     why += (
-        ". A firewall may stand in between, or this machine's IP address may be missing on the "
+        ". A firewall may block the calls, or this machine's IP address may be missing on the "
         "vendor's whitelist; ask the vendor to add it"
     )
     if isinstance(error, ApiError):
-        hint = f"{error.hint}; what was asked for was sent as {parameter!r}; {why}"
+        hint = f"{error.hint}; the parameter was {parameter!r}; {why}"
         return type(error)(error.endpoint, error.code, error.message, error.data, hint)
     if isinstance(error, HttpStatusError):
         ended = HttpStatusError(f"{error}; {why}", error.status, error.retry_after)
@@ -107,10 +107,10 @@ def refused_all(error: MioEsimError, parameter: str) -> MioEsimError:
 
 
 def check_id(name: str, value: object) -> int:
-    """Return one of the vendor's ids, if it can be one.
+    """Return the value, if it can be an id of the vendor.
 
     Raises:
-        InvalidRequest: If it is no whole number of 0 or more.
+        InvalidRequest: If the value is not a whole number of 0 or more.
     """
     if type(value) is not int or value < 0:
         raise InvalidRequest(f"{name} must be a whole number of 0 or more, not {value!r}")

@@ -1,4 +1,4 @@
-"""Partners: whose physical SIMs can be loaded with plans, and with which."""
+"""Queries about partners and the packages for their physical SIMs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Partners"]
 
 
 class Partners(Group):
-    """What can be asked of partners and their physical SIMs; ``client.partners``.
+    """Queries about partners and their physical SIMs; ``client.partners``.
 
-    Every coroutine takes ``deadline=``, in seconds, over everything, and raises the errors
-    of ``mioesim_async.errors``.
+    Every coroutine takes ``deadline=``, in seconds, for the whole call with its retries, and
+    raises the errors of ``mioesim_async.errors``.
     """
 
     async def list(self, *, deadline: float | None = None) -> builtins.list[Partner]:
@@ -31,7 +31,7 @@ class Partners(Group):
         Raises:
             MioEsimError: If the call fails.
         """
-        return await self._rows(GET_PHYSICAL_SIM_DP_INFO, {}, Partner, deadline)
+        return await self._list(GET_PHYSICAL_SIM_DP_INFO, {}, Partner, deadline)
 
     async def skus(self, dp_id: int, *, deadline: float | None = None) -> builtins.list[Sku]:
         """Return the SKUs that a partner's SIMs can be loaded with.
@@ -40,14 +40,14 @@ class Partners(Group):
 
         Args:
             dp_id: The partner's id.
-            deadline: Seconds for everything.
+            deadline: Seconds for the whole call.
 
         Raises:
-            InvalidRequest: If the id can't be one.
+            InvalidRequest: If the id is not a whole number of 0 or more.
             MioEsimError: If the call fails.
         """
         params = {"dpId": check_id("dp_id", dp_id)}
-        return await self._rows(GET_DP_SUPPORT_SKU_INFO, params, Sku, deadline)
+        return await self._list(GET_DP_SUPPORT_SKU_INFO, params, Sku, deadline)
 
     async def packages(
         self, dp_id: int, sku_id: int, *, deadline: float | None = None
@@ -59,14 +59,14 @@ class Partners(Group):
         Args:
             dp_id: The partner's id.
             sku_id: The SKU.
-            deadline: Seconds for everything.
+            deadline: Seconds for the whole call.
 
         Returns:
-            The SKU with its packages; without plans, an empty list of them. Rows that can't
-            be read are logged, and in ``bad_rows``.
+            The SKU with its packages; the list may be empty. For rows that can't be read,
+            errors are logged, and are in ``bad_rows``.
 
         Raises:
-            InvalidRequest: If an id can't be one.
+            InvalidRequest: If an id is not a whole number of 0 or more.
             MioEsimError: If the call fails.
         """
         params = {"dpId": check_id("dp_id", dp_id), "skuid": check_id("sku_id", sku_id)}

@@ -1,4 +1,4 @@
-"""One batch of cards: clean, ask, match the reply, and split a batch that was refused."""
+"""Batches of cards: clean the ICCIDs, call, match the reply, and split a refused batch."""
 
 from __future__ import annotations
 
@@ -29,60 +29,63 @@ __all__ = ["BatchQuery", "CardStream", "Outcomes", "SweepStats"]
 logger = logging.getLogger("mioesim_async")
 
 MAX_CALLS_PER_BATCH = 40
-FRUITLESS_BATCHES = 3
-TELLING_CARDS = 10
-"""So many cards of which none is found may mean that the host does not heed which were meant."""
-NAMELESS = "the reply held {} rows that name no card, so this one may be among them"
+
+MAX_FRUITLESS = 3
+"""Splits in a row that find no card. After them, no batch is split until a card is found."""
+
+WARN_AFTER_CARDS = 10
+"""Cards without any found, after which a warning says that the host may ignore the ICCIDs."""
 
 
 @define
 class Outcomes(Generic[C]):
-    """The outcomes of a batch, each made as it is handed out.
+    """The outcomes of a batch.
 
-    Made all at once, they would live until the garbage collector meets them, which costs more.
+    Each outcome is made when it is returned: the garbage collector would take longer to free them
+    if all existed at once.
 
     Attributes:
-        iccids: The batch's items, cleaned; as they were given where that could not be done.
-        cards: What was found, by ICCID.
-        failed: What went wrong, by ICCID.
-        refused: Items that are no ICCIDs, by position.
+        iccids: The batch's items, cleaned; an item that is no ICCID is kept as it was given.
+        cards: The cards that were found, by ICCID.
+        failed: Errors, by ICCID.
+        failed_at: Errors, by position in ``iccids``, such as those of items that are no ICCIDs.
     """
 
     iccids: list[str]
     cards: Mapping[str, C]
     failed: Mapping[str, errors.MioEsimError] = Factory(dict)
-    refused: Mapping[int, errors.MioEsimError] = Factory(dict)
+    failed_at: Mapping[int, errors.MioEsimError] = Factory(dict)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many were found, and how many failed."""
+        """The number of cards that were found, and of items that failed."""
         if len(self.cards) == len(self.iccids):
-            # Each item is another card, and was found.
+            # Every item is a different card, and all were found.
             return len(self.iccids), 0
-        kept = self._kept()
-        failed = sum(map(self.failed.__contains__, kept)) if self.failed else 0
-        return sum(map(self.cards.__contains__, kept)), failed + len(self.refused)
+        valid = self._valid()
+        failed = sum(map(self.failed.__contains__, valid)) if self.failed else 0
+        return sum(map(self.cards.__contains__, valid)), failed + len(self.failed_at)
 
-    def _kept(self) -> list[str]:
-        if not self.refused:
+    def _valid(self) -> list[str]:
+        if not self.failed_at:
             return self.iccids
-        return [one for place, one in enumerate(self.iccids) if place not in self.refused]
+        return [one for place, one in enumerate(self.iccids) if place not in self.failed_at]
 
     def __iter__(self) -> Iterator[CardOutcome[C]]:
-        """Make the outcomes, in the order of the items."""
+        """Yield an outcome for each item, in their order."""
         iccids, cards, failed = self.iccids, self.cards.get, self.failed.get
-        if not self.failed and not self.refused:
+        if not self.failed and not self.failed_at:
             return map(CardOutcome, iccids, map(cards, iccids))
         return (
-            CardOutcome(one, None, self.refused[place])
-            if place in self.refused
+            CardOutcome(one, None, self.failed_at[place])
+            if place in self.failed_at
             else CardOutcome(one, cards(one), failed(one))
             for place, one in enumerate(iccids)
         )
 
-    def heard(self) -> tuple[bool, str | None]:
-        """Tell whether they come from an answer of the host, and a card that it knows."""
-        answered = len(self.refused) < len(self.iccids)
+    def answer(self) -> tuple[bool, str | None]:
+        """Return whether the host answered, and the ICCID of a card that it knows or None."""
+        answered = len(self.failed_at) < len(self.iccids)
         return answered, next(iter(self.cards), None)
 
 
@@ -91,12 +94,12 @@ class SweepStats:
     """Counts of a sweep.
 
     Attributes:
-        input: Items of the batches that were taken up so far.
-        requests: Calls made, without the retries inside them.
+        input: Items of the batches whose outcomes were reached so far.
+        requests: Calls, not counting the retries in them.
         found: Outcomes with a card.
         missing: Outcomes of cards that the vendor doesn't know.
         failed: Outcomes with an error.
-        unasked: Cards in replies that nobody had asked for.
+        unasked: Cards in replies that the sweep didn't ask for.
     """
 
     input: int = 0
@@ -108,24 +111,24 @@ class SweepStats:
 
 
 @define
-class Doubt:
-    """Whether the host heeds the parameter that names the cards, as far as a client can tell.
+class ParameterCheck:
+    """Warns if the host seems to ignore the parameter with the ICCIDs.
 
     Attributes:
-        asked: How many cards were asked for, with none found.
-        is_over: A card was found, or the doubt was told.
+        asked: How many cards were asked for so far, none of which was found.
+        is_done: Whether a card was found, or the warning was logged.
     """
 
     asked: int = 0
-    is_over: bool = False
+    is_done: bool = False
 
     def note(self, asked: int, reply: BatchReply, parameter: str) -> None:
-        """Note a reply, and tell once if every card is missing."""
+        """Note a reply, and warn once if every card is missing."""
         self.asked += asked
         if reply.cards or reply.bad:
-            self.is_over = True
-        elif self.asked >= TELLING_CARDS:
-            self.is_over = True
+            self.is_done = True
+        elif self.asked >= WARN_AFTER_CARDS:
+            self.is_done = True
             logger.warning(
                 "none of the first %d cards that were asked for was found; if the vendor should "
                 "know them, the host may ignore the parameter %r: set %s",
@@ -136,36 +139,36 @@ class Doubt:
 
 
 class BatchQuery:
-    """Asks for batches of cards on behalf of one sweep."""
+    """Calls for the batches of one sweep."""
 
     def __init__(
         self,
         caller: Caller,
         stats: SweepStats,
         pace: Pace,
-        doubt: Doubt,
+        parameter_check: ParameterCheck,
         *,
         clean: bool,
         deadline: float | None,
     ) -> None:
-        """Prepare the sweep.
+        """Prepare the calls.
 
         Args:
             caller: Makes the calls.
-            stats: Where calls and unasked cards are counted.
+            stats: Counts calls and cards that nobody asked for.
             pace: The sweep's pace.
-            doubt: The client's.
-            clean: The items are known to be clean ICCIDs.
+            parameter_check: The client's check; all its sweeps share it.
+            clean: Whether all items are known to be clean ICCIDs.
             deadline: Seconds for each batch, from the moment it has its slot.
         """
         self._caller = caller
         self._stats = stats
         self._pace = pace
-        self._doubt = doubt
+        self._parameter_check = parameter_check
         self._clean = clean
         self._deadline = deadline
         self._answered = False
-        self._good_seen = False
+        self._card_found = False
         self._fruitless = 0
         self._split_turn = asyncio.Lock()
 
@@ -173,8 +176,8 @@ class BatchQuery:
         """Clean the items and ask for them.
 
         Args:
-            items: What the fan-out's input held; up to 100.
-            probe: Make one attempt only.
+            items: Up to 100 items of the fan-out's input.
+            probe: Whether to make one attempt only.
 
         Returns:
             An outcome for each item, in their order.
@@ -182,80 +185,84 @@ class BatchQuery:
         Raises:
             MioEsimError: If the whole batch failed.
         """
-        refused: dict[int, errors.MioEsimError] = {}
+        invalid: dict[int, errors.MioEsimError] = {}
         if not self._clean and not are_clean(items):
-            items, refused = await in_slices(_cleaned(items))
+            items, invalid = await in_slices(_cleaned(items))
         asked = dict.fromkeys(
-            [one for place, one in enumerate(items) if place not in refused] if refused else items
+            [one for place, one in enumerate(items) if place not in invalid] if invalid else items
         )
         if not asked:
-            return Outcomes(items, {}, refused=refused)
+            return Outcomes(items, {}, failed_at=invalid)
         began = self._caller.clock.monotonic()
         self._stats.requests += 1
         try:
             reply = await query_cards(
                 self._caller,
                 asked,
-                self._doubt,
+                self._parameter_check,
                 deadline=self._deadline,
                 pace=self._pace,
                 probe=probe,
             )
         except errors.ApiError as error:
-            if len(asked) == 1 or self._fruitless >= FRUITLESS_BATCHES or not self._is_data(error):
+            if len(asked) == 1 or self._fruitless >= MAX_FRUITLESS or not self._may_be_iccid(error):
                 raise
             refusal = error
         else:
-            return Outcomes(items, reply.cards, self._failed(reply, asked), refused)
-        # While no card was seen at all, it may not be the data: one batch tries at a time.
-        async with nullcontext() if self._good_seen else self._split_turn:
+            return Outcomes(items, reply.cards, self._errors_in(reply, asked), invalid)
+        # Until a card was found, the host may refuse everything: split one batch at a time.
+        async with nullcontext() if self._card_found else self._split_turn:
             cards, failed = await self._split([*asked], refusal, began)
-        return Outcomes(items, cards, failed, refused)
+        return Outcomes(items, cards, failed, invalid)
 
-    def _is_data(self, error: errors.ApiError) -> bool:
+    def _may_be_iccid(self, error: errors.ApiError) -> bool:
         return error.code in REFUSED_FOR_DATA or (error.code == -2 and self._answered)
 
-    def _failed(
+    def _errors_in(
         self, reply: BatchReply, asked: dict[str, None]
     ) -> Mapping[str, errors.MioEsimError]:
-        """Note a reply, and return what went wrong in it, by ICCID."""
+        """Note a reply, and return its errors by ICCID."""
         self._answered = True
         self._stats.unasked += reply.unasked
         if reply.cards:
-            self._good_seen = True
+            self._card_found = True
             self._fruitless = 0
         if not reply.without_iccid:
             return reply.bad
-        unclear = errors.ProtocolError(NAMELESS.format(reply.without_iccid))
+        count = reply.without_iccid
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        unclear = errors.ProtocolError(
+            f"the reply held {rows} without an ICCID, which may be about this card"
+        )
         return {one: unclear for one in asked if one not in reply.cards} | reply.bad
 
     async def _split(
         self, iccids: list[str], refusal: errors.MioEsimError, began: float
     ) -> tuple[dict[str, CardStatus], dict[str, errors.MioEsimError]]:
-        """Halve a refused batch until each bad ICCID stands alone.
+        """Halve a refused batch, again and again, until each bad ICCID is alone in its call.
 
         Returns:
-            Cards and errors by ICCID.
+            Cards and errors, by ICCID.
         """
         clock, left = self._caller.clock, self._deadline
         cards: dict[str, CardStatus] = {}
         failed: dict[str, errors.MioEsimError] = {}
-        pieces = deque(_halves(iccids))
+        parts = deque(_halves(iccids))
         calls = 1
-        while pieces:
-            piece = pieces.popleft()
+        while parts:
+            part = parts.popleft()
             if self._deadline is not None:
                 left = began + self._deadline - clock.monotonic()
             over = left is not None and left <= 0
-            if over or calls == MAX_CALLS_PER_BATCH or self._fruitless >= FRUITLESS_BATCHES:
-                failed |= dict.fromkeys(piece, refusal)
+            if over or calls == MAX_CALLS_PER_BATCH or self._fruitless >= MAX_FRUITLESS:
+                failed |= dict.fromkeys(part, refusal)
                 continue
             calls += 1
             self._stats.requests += 1
-            asked = dict.fromkeys(piece)
+            asked = dict.fromkeys(part)
             try:
                 reply = await query_cards(
-                    self._caller, asked, self._doubt, deadline=left, pace=self._pace
+                    self._caller, asked, self._parameter_check, deadline=left, pace=self._pace
                 )
             except errors.MioEsimError as error:
                 if is_fatal(error) or is_outage(error):
@@ -263,13 +270,13 @@ class BatchQuery:
                 refusal = error.with_traceback(None)
             else:
                 cards |= reply.cards
-                failed |= self._failed(reply, asked)
+                failed |= self._errors_in(reply, asked)
                 continue
-            is_data = isinstance(refusal, errors.ApiError) and self._is_data(refusal)
-            if is_data and len(piece) > 1:
-                pieces.extend(_halves(piece))
+            is_data = isinstance(refusal, errors.ApiError) and self._may_be_iccid(refusal)
+            if is_data and len(part) > 1:
+                parts.extend(_halves(part))
             else:
-                failed |= dict.fromkeys(piece, refusal)
+                failed |= dict.fromkeys(part, refusal)
         if not cards:
             self._fruitless += 1
         return cards, failed
@@ -278,16 +285,16 @@ class BatchQuery:
 async def query_cards(
     caller: Caller,
     iccids: dict[str, None],
-    doubt: Doubt,
+    parameter_check: ParameterCheck,
     *,
     deadline: float | None,
     pace: Pace | None = None,
     probe: bool = False,
 ) -> BatchReply:
-    """Ask for up to 100 clean ICCIDs, in order, in one call.
+    """Ask for up to 100 clean ICCIDs in one call.
 
     Raises:
-        MioEsimError: If the call fails or its reply holds no cards.
+        MioEsimError: If the call fails, or its reply can't be read.
     """
     envelope = await caller.call(
         QUERY_ICCID_INFORMATION,
@@ -304,29 +311,29 @@ async def query_cards(
             _check_about(reply, caller.dialect.batch_parameter)
     except errors.ProtocolError as error:
         raise error.at(QUERY_ICCID_INFORMATION.path)
-    if not doubt.is_over:
-        doubt.note(len(iccids), reply, caller.dialect.batch_parameter)
+    if not parameter_check.is_done:
+        parameter_check.note(len(iccids), reply, caller.dialect.batch_parameter)
     if reply.unasked:
-        logger.warning("a reply held %d cards that nobody had asked for", reply.unasked)
+        logger.warning("a reply held %d cards that were not asked for", reply.unasked)
     return reply
 
 
 def _check_about(reply: BatchReply, parameter: str) -> None:
-    """Refuse a reply about other cards alone, since it says nothing of those asked for.
+    """Refuse a reply that is only about other cards: it doesn't say that a card is missing.
 
     Raises:
-        ProtocolError: If it is one.
+        ProtocolError: If the reply is one.
     """
     if reply.unasked and not (reply.cards or reply.bad or reply.without_iccid):
         raise errors.ProtocolError(
-            f"the reply is about {reply.unasked} other cards and about none that was asked for; "
-            f"if every reply is, the host ignores the parameter {parameter!r}: set "
+            f"the reply is about {reply.unasked} other cards, and about none that was asked for; "
+            f"if this happens always, the host ignores the parameter {parameter!r}: set "
             f"{setting('batch_parameter')}"
         )
 
 
 def outcome_of_input(item: object) -> CardOutcome:
-    """Clean one item of a stream; an item that is no ICCID is a failed outcome."""
+    """Clean one item of a stream; an item that is no ICCID gives a failed outcome."""
     try:
         return CardOutcome(clean_iccid(item))
     except errors.InvalidRequest as error:
@@ -336,16 +343,16 @@ def outcome_of_input(item: object) -> CardOutcome:
 
 
 def _cleaned(items: list[str]) -> Steps[tuple[list[str], dict[int, errors.MioEsimError]]]:
-    """Clean items, and return them with what is wrong with some, by position."""
+    """Clean items; return them, and errors by position for those that are no ICCIDs."""
     cleaned: list[str] = []
-    refused: dict[int, errors.MioEsimError] = {}
+    invalid: dict[int, errors.MioEsimError] = {}
     for place, item in enumerate(items):
         outcome = outcome_of_input(item)
         cleaned.append(outcome.iccid)
         if outcome.error is not None:
-            refused[place] = outcome.error
+            invalid[place] = outcome.error
         yield
-    return cleaned, refused
+    return cleaned, invalid
 
 
 def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:
@@ -356,8 +363,8 @@ def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:
 class CardStream(Closing, Generic[C]):
     """One ``CardOutcome`` for each input item; an async iterator and context manager.
 
-    ``async with``, exhaustion and ``client.aclose()`` leave no task and no connection behind.
-    Plain ``async for`` works too; after leaving it early, one of these cleans up.
+    No task or connection is left after ``async with``, the last outcome, or ``client.aclose()``.
+    You may use ``async for`` without ``async with``; if you leave it early, call ``aclose()``.
 
     Attributes:
         stats: The counts so far (``input``, ``requests``, ``found``, ``missing``,
@@ -365,13 +372,13 @@ class CardStream(Closing, Generic[C]):
     """
 
     def __init__(self, batches: BatchStream[str, Outcomes[C]], stats: SweepStats) -> None:
-        """Take the outcomes of these batches apart."""
+        """Stream the outcomes of the cards in these batches."""
         self.stats = stats
         self._batches = batches
         self._ready: Iterator[CardOutcome[C]] = iter(())
 
     async def __aenter__(self) -> Self:
-        """Check an input that has a length, and return the stream itself.
+        """Check an input with a length, and return the stream itself.
 
         Raises:
             InvalidRequest: With a fault for each item that is no ICCID.
@@ -392,9 +399,9 @@ class CardStream(Closing, Generic[C]):
         """Return the next outcome.
 
         Raises:
-            InvalidRequest: As ``async with``, if the stream was not entered.
-            MioEsimError: That no batch can survive, such as a refused login; its ``tally``
-                has the counts so far.
+            InvalidRequest: As for ``async with``, if the stream was not entered before.
+            MioEsimError: If an error ends the whole sweep, such as a refused login; its
+                ``tally`` has the counts so far.
         """
         while True:
             for outcome in self._ready:
@@ -417,8 +424,8 @@ class CardStream(Closing, Generic[C]):
         if outcomes is None:
             error = as_mioesim_error(batch.error)
             checked = [outcome_of_input(item) for item in batch.items]
-            refused = {place: one.error or error for place, one in enumerate(checked)}
-            outcomes = Outcomes[C]([one.iccid for one in checked], {}, refused=refused)
+            failed_at = {place: one.error or error for place, one in enumerate(checked)}
+            outcomes = Outcomes[C]([one.iccid for one in checked], {}, failed_at=failed_at)
         stats, (found, failed) = self.stats, outcomes.counts
         stats.input += len(outcomes.iccids)
         stats.failed += failed
@@ -428,7 +435,7 @@ class CardStream(Closing, Generic[C]):
 
 
 def as_mioesim_error(error: BaseException | None) -> errors.MioEsimError:
-    """Return the batch's error; one that is not ours is a bug of this SDK, and raised."""
+    """Return the batch's error, or raise it: an error of another class is a bug of this SDK."""
     if isinstance(error, errors.MioEsimError):
         return error
     raise error or RuntimeError("a batch ended with neither a result nor an error")

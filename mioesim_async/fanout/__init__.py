@@ -1,4 +1,4 @@
-"""Split any number of items into batches, run them concurrently, stream what becomes of them."""
+"""Splits any number of items into batches, runs these concurrently, and streams the outcomes."""
 
 from mioesim_async.fanout.stream import BatchOutcome, BatchStream, fan_out
 

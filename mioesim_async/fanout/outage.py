@@ -1,4 +1,4 @@
-"""Whether a host answers, as far as a sweep can tell, and how to sit out a bad minute."""
+"""Tracks whether the host answers a sweep, and waits while it doesn't."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ logger = logging.getLogger("mioesim_async")
 __all__ = ["REFUSALS_IN_A_ROW", "HostHealth"]
 
 FAILURES_IN_A_ROW = 3
-"""Batches that must fail in transport, one after the other, before a sweep pauses."""
+"""Batches that fail in transport, one after the other, before a sweep pauses."""
 
 REFUSALS_IN_A_ROW = 5
-"""Batches that must be refused alike, with no success before, to end a sweep."""
+"""Batches with the same refusal, and no success before, that end a sweep."""
 
 SHORTEST_PROBE = 1.0
-"""Seconds that a probe has at least, also when the time is nearly up."""
+"""Least time for a probe, in seconds, even if less time is left."""
 
 LONGEST_PAUSE = 10.0
-"""Longest wait between two probes, in seconds, where the host doesn't ask for more."""
+"""Longest wait between two probes, in seconds, unless the host asks for more."""
 
 
-def _refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
-    """Return what a host refuses that may refuse everything: an HTTP status, or code -2 or -30.
+def _kind_of_refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
+    """Return a refusal that the host may give to every batch: an HTTP status, code -2 or -30.
 
-    Codes such as -3 say of the cards that they don't exist, however many there are.
+    None for other codes: -3, for example, only says that these cards don't exist.
     """
     match error:
         case errors.HttpStatusError(status=status) if 300 <= status < 500:
@@ -43,7 +43,7 @@ def _refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
 
 
 class HostHealth:
-    """What a sweep has heard from the host.
+    """Whether the host answers one sweep.
 
     Attributes:
         answers: How many calls were answered.
@@ -52,10 +52,10 @@ class HostHealth:
     """
 
     def __init__(self, clock: Clock, max_outage: float) -> None:
-        """Start without knowing anything.
+        """Start with no answers and no failures.
 
         Args:
-            clock: Where time comes from.
+            clock: The source of time.
             max_outage: Seconds that the host may be down.
         """
         self.answers = 0
@@ -64,7 +64,7 @@ class HostHealth:
         self._failures = 0
         self._last_failure: errors.MioEsimError | None = None
         self.has_succeeded = False
-        self._refusal: tuple[str, int] | None = None
+        self._last_refusal: tuple[str, int] | None = None
         self._refusals = 0
 
     def succeeded(self) -> None:
@@ -74,20 +74,20 @@ class HostHealth:
         self._failures = 0
 
     def refuses_all(self, error: errors.MioEsimError) -> bool:
-        """Note a batch that failed alone, and tell whether the others will fail as well.
+        """Note a failed batch, and tell whether the other batches will fail as well.
 
-        They will if nothing but the same refusal came for five batches, and never a success.
+        They will if five batches in a row got the same refusal, and none ever succeeded.
         """
-        refusal = _refusal(error)
+        refusal = _kind_of_refusal(error)
         if self.has_succeeded or refusal is None:
             self._refusals = 0
             return False
-        self._refusals = self._refusals + 1 if refusal == self._refusal else 1
-        self._refusal = refusal
+        self._refusals = self._refusals + 1 if refusal == self._last_refusal else 1
+        self._last_refusal = refusal
         return self._refusals >= REFUSALS_IN_A_ROW
 
     def answered(self) -> None:
-        """Note that the host answered."""
+        """Note that a call was answered, with success or not."""
         self.answers += 1
         self._failures = 0
 
@@ -98,33 +98,34 @@ class HostHealth:
         self._refusals = 0
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether enough calls failed in a row to stop and probe."""
+    def seems_down(self) -> bool:
+        """Whether so many calls in a row failed that the sweep should pause."""
         return self._failures >= FAILURES_IN_A_ROW
 
     async def wait_out(self, probe: Callable[[], Awaitable[None]]) -> None:
         """Pause, and probe until the host answers.
 
         Args:
-            probe: Asks the host once, and notes here what came of it.
+            probe: Calls the host once, and notes the result in this object.
 
         Raises:
             MioEsimError: The last failure, when ``max_outage`` has passed.
         """
-        heard, since = self.answers, self._clock.monotonic()
+        answers_before, since = self.answers, self._clock.monotonic()
         logger.warning(
-            "the host doesn't answer; pausing, and asking again for up to %g s", self.max_outage
+            "the host doesn't answer; pausing, and trying again for up to %g s",
+            self.max_outage,
         )
         for wait in doubling(longest=LONGEST_PAUSE):
             left = self.max_outage - (self._clock.monotonic() - since)
             if left <= 0 and self._last_failure is not None:
                 raise self._last_failure
-            asked = getattr(self._last_failure, "retry_after", None) or 0.0
-            pause = max(half_jitter(wait), asked)
+            retry_after = getattr(self._last_failure, "retry_after", None) or 0.0
+            pause = max(half_jitter(wait), retry_after)
             await self._clock.sleep(min(pause, left))
-            if self.answers == heard:
+            if self.answers == answers_before:
                 with TimeLimit(self._clock, max(left - pause, SHORTEST_PROBE)):
                     await probe()
-            if self.answers > heard:
-                logger.warning("the host answers again; going on")
+            if self.answers > answers_before:
+                logger.warning("the host answers again; continuing")
                 return

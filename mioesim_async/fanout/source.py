@@ -1,4 +1,4 @@
-"""The items of a fan-out, read as they are needed."""
+"""The input of a fan-out, read as items are needed."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ Pieces = deque[list[T]]
 
 
 class SizedIterable(Protocol[T_co]):
-    """What has a length, and can be read more than once."""
+    """An input that has a length and can be read more than once."""
 
     def __len__(self) -> int:
         """Return how many items there are."""
         ...
 
     def __iter__(self) -> abc.Iterator[T_co]:
-        """Start to read."""
+        """Return an iterator over the items."""
         ...
 
 
 class Checked(Generic[T]):
-    """A sized input that is checked and copied whole before it is read.
+    """A sized input that is checked and copied as a whole before it is read.
 
-    Reading takes the items out, so that they are freed as a sweep goes on.
+    Iteration removes the items, so that their memory is freed while a sweep runs.
     """
 
     def __init__(
         self, given: SizedIterable[T], check: abc.Callable[[abc.Iterable[T]], Steps[Pieces[T]]]
     ) -> None:
-        """Take an input that is not looked at yet.
+        """Take an input; ``check`` will read it.
 
         Args:
             given: The input.
-            check: Checks it in steps, and returns a copy in pieces.
+            check: Checks the input in steps, and returns a copy in pieces.
         """
         self._given: SizedIterable[T] | None = given
         self._check = check
@@ -54,10 +54,10 @@ class Checked(Generic[T]):
         self._checking = asyncio.Lock()
 
     async def check(self) -> None:
-        """Check and copy it, once.
+        """Check and copy the input, unless that was done before.
 
         Raises:
-            InvalidRequest: If anything is wrong with it, or it has changed meanwhile.
+            InvalidRequest: If an item is wrong, or if the input changed during the check.
         """
         async with self._checking:
             if (given := self._given) is None:
@@ -67,23 +67,23 @@ class Checked(Generic[T]):
                 self._pieces = await in_slices(self._check(given))
                 copied = sum(map(len, self._pieces))
             except RuntimeError:
-                # A set or a dict says so itself.
+                # A set or a dict raises this itself if it is changed.
                 copied = len(given)
                 if copied == size:
                     raise
             if copied != size:
                 raise InvalidRequest(
-                    f"the input was changed while it was checked: it had {size} items, and then "
-                    f"{copied}; leave it as it is until the first outcome is there, or pass a copy"
+                    f"the input was changed during the check: it had {size} items, then {copied}; "
+                    "don't change it before the first outcome, or pass a copy"
                 )
             self._given = None
 
     def __iter__(self) -> abc.Iterator[T]:
-        """Take the items out."""
+        """Iterate over the items, and remove them."""
         return itertools.chain.from_iterable(self._taken())
 
     async def drop(self) -> None:
-        """Free what was not read."""
+        """Free the items that were not read."""
         await in_slices(self._dropped())
 
     def _taken(self) -> abc.Iterator[list[T]]:
@@ -96,11 +96,11 @@ class Checked(Generic[T]):
 
 
 class Source(Generic[T]):
-    """Cuts an iterable or async iterable into lists.
+    """Splits an iterable or async iterable into lists.
 
     Attributes:
-        exhausted: Nothing more will be read.
-        error: What the iterable itself raised, or None.
+        exhausted: Whether the last item was read.
+        error: The error that the iterable itself raised, or None.
     """
 
     def __init__(
@@ -109,12 +109,12 @@ class Source(Generic[T]):
         size: int,
         wake: abc.Callable[[], object],
     ) -> None:
-        """Start to iterate.
+        """Take the iterable's iterator.
 
         Args:
-            items: What is cut.
-            size: Most items in a list.
-            wake: Called when a read that took its time is done.
+            items: The iterable.
+            size: How many items a list may have.
+            wake: Called when a read from an async iterable is done.
         """
         self.exhausted = False
         self.error: BaseException | None = None
@@ -126,11 +126,11 @@ class Source(Generic[T]):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a read is under way."""
+        """Whether a read from an async iterable is running."""
         return self._reading is not None
 
     def read(self) -> None:
-        """Read the next list: at once, or in a task from an async iterable."""
+        """Read the next list: now, or in a task if the iterable is async."""
         if isinstance(self._items, abc.Iterator):
             try:
                 self._ready.extend(itertools.islice(self._items, self._size))
@@ -142,7 +142,7 @@ class Source(Generic[T]):
             self._reading.add_done_callback(lambda _: self._was_read())
 
     def take(self) -> list[T]:
-        """Return the list that was read; empty where there is none."""
+        """Return the list that was read, or an empty list."""
         ready, self._ready = self._ready, []
         return ready
 
@@ -174,5 +174,5 @@ class Source(Generic[T]):
             elif isinstance(self._items, abc.Generator):
                 self._items.close()
         except Exception as fault:
-            # It runs elsewhere, or its own clean-up failed: no reason to lose another error.
-            logger.warning("the source could not be closed: %s", type(fault).__name__)
+            # The generator is running, or its clean-up failed. To raise would hide another error.
+            logger.warning("the input's generator could not be closed: %s", type(fault).__name__)

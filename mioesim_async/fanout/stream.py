@@ -1,7 +1,7 @@
-"""The stream of batches: one task (the pump) reads the source and starts a task a batch.
+"""The stream of batches: one task, the pump, reads the source and starts a task for each batch.
 
-Nothing is yielded inside a task group or a time-out scope, and memory is bounded: a batch
-is started only while fewer than ``concurrency`` + 2 are under way or not yet taken.
+The stream yields outside any task group or time-out scope. Memory is bounded: the pump starts a
+batch only while fewer than ``concurrency`` + 2 batches are running or wait for the consumer.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ __all__ = ["BatchOutcome", "BatchStream", "fan_out"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-AHEAD = 2
-"""How many batches beyond the concurrency may wait for the consumer."""
-MAX_ASKS = 3
-"""How often a batch is asked that keeps failing in transport, outages apart."""
+MAX_AHEAD = 2
+"""Batches beyond the concurrency that may wait for the consumer."""
+
+MAX_CALLS = 3
+"""Calls for a batch that fails in transport every time."""
 
 
 @define
 class BatchOutcome(Generic[T, R]):
-    """What became of one batch.
+    """The outcome of one batch.
 
     Attributes:
-        items: The batch.
-        result: What the call returned, or None.
-        error: What it raised, or None.
+        items: The batch's items.
+        result: The value that the call returned, or None.
+        error: The exception that the call raised, or None.
     """
 
     items: list[T]
@@ -49,22 +50,22 @@ class BatchOutcome(Generic[T, R]):
 
 @define(eq=False)
 class _Batch(Generic[T]):
-    """A batch on its way; ``heard`` counts the host's answers when it was last asked."""
+    """A batch; ``answers_before`` is ``HostHealth.answers`` when the batch was last called."""
 
     number: int
     items: list[T]
-    asks: int = 0
-    heard: int = 0
+    calls: int = 0
+    answers_before: int = 0
     error: BaseException | None = None
 
 
 class BatchStream(Closing, Generic[T, R]):
     """The outcomes of a fan-out: an async iterator and an async context manager.
 
-    ``async with``, exhaustion, an error and ``aclose()`` leave no task behind. An error that
-    no batch can survive is raised from the stream, after what was done has been handed out.
-    With ``max_outage``, batches may be asked again: when several in a row fail in transport,
-    the stream pauses and probes until the host answers, or the time is up.
+    No task is left after ``async with``, the last outcome, an error or ``aclose()``. An error
+    that ends all batches is raised from the stream, after the outcomes of finished batches.
+    With ``max_outage``, batches may be called again: if several in a row fail in transport, the
+    stream pauses, and probes until the host answers or the time is over.
     """
 
     def __init__(
@@ -77,30 +78,31 @@ class BatchStream(Closing, Generic[T, R]):
         ordered: bool = False,
         max_outage: float | None = None,
         probe: abc.Callable[[list[T]], abc.Awaitable[R]] | None = None,
-        heard: abc.Callable[[R], tuple[bool, T | None]] | None = None,
+        answer_of: abc.Callable[[R], tuple[bool, T | None]] | None = None,
         pace: Pace | None = None,
         clock: Clock | None = None,
         registry: set[BatchStream[Any, Any]] | None = None,
         checked: Checked[Any] | None = None,
-        refused: abc.Callable[[errors.MioEsimError], errors.MioEsimError] | None = None,
+        stop_error: abc.Callable[[errors.MioEsimError], errors.MioEsimError] | None = None,
     ) -> None:
         """Prepare the stream; nothing runs until it is iterated.
 
         Args:
-            items: As ``call``, ``batch_size``, ``concurrency`` and ``ordered``: see ``fan_out``.
-            call: See there.
-            batch_size: See there.
-            concurrency: See there.
-            ordered: See there.
-            max_outage: Seconds that the host may be down; None never asks a batch again.
-            probe: Asks once whether the host answers; ``call`` if None.
-            heard: Tells of a result whether the host answered, and an item that it knows.
+            items: See ``fan_out``.
+            call: See ``fan_out``.
+            batch_size: See ``fan_out``.
+            concurrency: See ``fan_out``.
+            ordered: See ``fan_out``.
+            max_outage: Seconds that the host may be down; with None, no batch is called again.
+            probe: Called for a probe, with one attempt; ``call`` if None.
+            answer_of: Returns, for a result, whether the host answered, and an item that the host
+                knows or None. Probes ask for that item.
             pace: Changes the concurrency while the stream runs.
-            clock: Where time comes from.
-            registry: Holds the stream while it runs.
-            checked: An input that is checked before anything runs.
-            refused: Makes the error that ends the stream, of what the host answers to every
-                batch; None never ends it for that.
+            clock: The source of time.
+            registry: A set that contains the stream while it runs.
+            checked: An input that must be checked before the first batch.
+            stop_error: Returns the error that ends the stream, for a refusal that every batch
+                gets. With None, refusals don't end the stream.
         """
         faults = [
             f"{name} must be a whole number of 1 or more, not {value!r}"
@@ -121,43 +123,43 @@ class BatchStream(Closing, Generic[T, R]):
         self._ordered = ordered
         self._repeats = max_outage is not None
         self._health = HostHealth(clock or SystemClock(), max_outage or 0.0)
-        self._heard = heard or (lambda _: (True, None))
+        self._answer_of = answer_of or (lambda _: (True, None))
         self._registry = set() if registry is None else registry
         self._checked = self._unchecked = checked
-        self._refused = refused
+        self._to_stop_error = stop_error
         self._source: Source[T] | None = None
         self._pump: asyncio.Task[None] | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._deferred: deque[_Batch[T]] = deque()
         self._finished: dict[int, BatchOutcome[T, R]] = {}
         self._started = self._untaken = self._next = 0
-        self._good: list[T] = []
+        self._probe_items: list[T] = []
         self._error: BaseException | None = None
-        self._hopeless: errors.MioEsimError | None = None
+        self._stop_error: errors.MioEsimError | None = None
         self._closed = False
         self._to_pump = asyncio.Event()
         self._to_consumer = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        """Check an input that has to be checked, and return the stream itself.
+        """Check the input, if it must be checked, and return the stream itself.
 
         Raises:
-            InvalidRequest: If anything is wrong with it.
+            InvalidRequest: If an item is wrong.
         """
         await self.check()
         return self
 
     @property
     def is_unchecked(self) -> bool:
-        """Whether it has an input that has to be checked, and was not yet."""
+        """Whether the input must still be checked."""
         return self._unchecked is not None
 
     async def check(self) -> None:
-        """Check an input that has to be checked, if that was not done yet.
+        """Check the input, if it must still be checked.
 
         Raises:
-            InvalidRequest: If anything is wrong with it; then the stream is closed.
-            WrongLoop: If no asyncio task runs.
+            InvalidRequest: If an item is wrong; the stream is then closed.
+            WrongLoop: If this is not called from an asyncio task.
         """
         running_loop()
         if self._unchecked is not None:
@@ -176,15 +178,15 @@ class BatchStream(Closing, Generic[T, R]):
         """Return the next outcome.
 
         Raises:
-            InvalidRequest: As ``async with``, if the stream was not entered.
-            MioEsimError: That ends the whole fan-out.
+            InvalidRequest: If an item is wrong, and the stream was not entered before.
+            MioEsimError: If an error ends the whole fan-out.
         """
         running_loop()
         if self._unchecked is not None:
             await self.check()
         shared = shared_slice()
         if shared.is_used_up():
-            # Whoever takes outcomes that are at hand does not suspend on its own.
+            # A consumer of finished outcomes doesn't suspend, and would block the loop.
             await shared.wait_for_next()
         if self._pump is None and not self._closed:
             self._pump = asyncio.create_task(self._run(), name="mioesim_async fan-out")
@@ -212,7 +214,7 @@ class BatchStream(Closing, Generic[T, R]):
         elif number not in self._finished:
             if self._pump is not None and not self._pump.done():
                 return None
-            # It ended early: what is done is handed out all the same, over the gaps.
+            # The pump ended early. Return the outcomes there are, and skip the missing ones.
             number = min(self._finished)
         self._next = number + 1
         self._untaken -= 1
@@ -220,10 +222,11 @@ class BatchStream(Closing, Generic[T, R]):
         return self._finished.pop(number)
 
     async def aclose(self, error: errors.MioEsimError | None = None) -> None:
-        """Cancel what is under way and wait for its end; may be called again.
+        """Cancel all tasks and wait for their end; may be called again.
 
         Args:
-            error: Tells the consumer that the stream ended early, after what was done.
+            error: Raised from the stream after the finished outcomes, to tell the consumer that it
+                ended early.
         """
         if not self._closed and self._pump is not None and not self._pump.done():
             self._error = self._error or error
@@ -250,7 +253,7 @@ class BatchStream(Closing, Generic[T, R]):
         return [task for task in tasks if task is not None and not task.done()]
 
     def _end(self, error: BaseException) -> None:
-        """End the whole fan-out; the first error counts."""
+        """End the whole fan-out; only the first error is kept."""
         if self._error is None:
             self._error = error
         for task in self._tasks():
@@ -259,7 +262,7 @@ class BatchStream(Closing, Generic[T, R]):
     def _pump_ended(self, pump: asyncio.Task[None]) -> None:
         if pump.cancelled():
             if not self._closed:
-                self._end(errors.ClientClosed("the sweep was stopped before its end"))
+                self._end(errors.ClientClosed("the sweep was cancelled before its end"))
         elif (error := pump.exception()) is not None:
             self._end(error)
         self._to_consumer.set()
@@ -268,13 +271,13 @@ class BatchStream(Closing, Generic[T, R]):
         source = self._source = Source(self._items, self._batch_size, self._to_pump.set)
         shared = shared_slice()
         while True:
-            if self._hopeless is not None and not await self._is_hopeful(self._hopeless):
+            if self._stop_error is not None and not await self._may_continue(self._stop_error):
                 continue
-            if self._health.in_doubt and self._deferred:
+            if self._health.seems_down and self._deferred:
                 await self._wait_out()
             if (batch := self._startable(source)) is not None:
                 self._start(batch)
-            elif self._deferred and not self._running and self._is_stuck(source):
+            elif self._deferred and not self._running and self._needs_deferred(source):
                 await self._settle_deferred(source)
             elif not source.exhausted and not source.is_waiting and self._has_room():
                 if shared.is_used_up():
@@ -285,40 +288,40 @@ class BatchStream(Closing, Generic[T, R]):
             else:
                 self._to_pump.clear()
                 await self._to_pump.wait()
-        # Not raised here: a cancellation inside the source would read as one of the pump.
+        # Not raised here: a CancelledError from the source would look like the pump's own.
         self._error = self._error or source.error
 
-    async def _is_hopeful(self, ending: errors.MioEsimError) -> bool:
-        """Wait for what is under way, since one success is enough to go on.
+    async def _may_continue(self, error: errors.MioEsimError) -> bool:
+        """Wait for the next running batch; one success is enough to continue.
 
         Raises:
-            MioEsimError: That ends the whole fan-out, when nothing is under way any more.
+            MioEsimError: The given error, if no batch is running any more.
         """
         if self._health.has_succeeded:
-            self._hopeless = None
+            self._stop_error = None
             return True
         if not self._running:
-            raise ending
+            raise error
         self._to_pump.clear()
         await self._to_pump.wait()
         return False
 
     def _has_room(self) -> bool:
-        return len(self._running) < self._pace.limit and self._untaken < self._pace.cap + AHEAD
+        return len(self._running) < self._pace.limit and self._untaken < self._pace.cap + MAX_AHEAD
 
-    def _is_stuck(self, source: Source[T]) -> bool:
-        """Tell whether only the deferred batches can bring the stream on."""
+    def _needs_deferred(self, source: Source[T]) -> bool:
+        """Tell whether the stream can't continue without the deferred batches."""
         if source.exhausted or source.is_waiting:
             return True
         blocked = not self._finished or (self._ordered and self._next not in self._finished)
         return blocked and not self._has_room()
 
     def _startable(self, source: Source[T]) -> _Batch[T] | None:
-        """Return the next batch that is at hand and may be started now."""
+        """Return the next batch that may be started now, or None."""
         if len(self._running) >= self._pace.limit:
             return None
         for batch in self._deferred:
-            if self._health.answers > batch.heard:
+            if self._health.answers > batch.answers_before:
                 self._deferred.remove(batch)
                 return batch
         items = source.take()
@@ -330,9 +333,9 @@ class BatchStream(Closing, Generic[T, R]):
         return batch
 
     def _start(self, batch: _Batch[T]) -> None:
-        batch.asks += 1
-        batch.heard = self._health.answers
-        task = asyncio.create_task(self._ask(batch))
+        batch.calls += 1
+        batch.answers_before = self._health.answers
+        task = asyncio.create_task(self._run_batch(batch))
         self._running.add(task)
         task.add_done_callback(self._batch_ended)
 
@@ -340,14 +343,14 @@ class BatchStream(Closing, Generic[T, R]):
         self._running.discard(task)
         self._to_pump.set()
 
-    async def _ask(self, batch: _Batch[T]) -> None:
+    async def _run_batch(self, batch: _Batch[T]) -> None:
         try:
             result = await self._call(batch.items)
         except errors.MioEsimError as error:
-            # Its traceback would keep every frame, and so the whole reply, alive.
+            # A traceback refers to frames, and would keep the whole reply in memory.
             self._failed(batch, error.with_traceback(None))
         except (Exception, asyncio.CancelledError) as error:
-            # The call may have awaited something that was cancelled, and not this task.
+            # A CancelledError may come from something that the call awaited.
             if is_being_cancelled():
                 raise
             self._deliver(batch, None, error)
@@ -356,11 +359,11 @@ class BatchStream(Closing, Generic[T, R]):
             self._deliver(batch, result, None)
 
     def _note_answer(self, result: R) -> None:
-        answered, known = self._heard(result)
+        answered, known = self._answer_of(result)
         if answered:
             self._health.succeeded()
         if known is not None:
-            self._good = [known]
+            self._probe_items = [known]
 
     def _deliver(self, batch: _Batch[T], result: R | None, error: BaseException | None) -> None:
         self._finished[batch.number] = BatchOutcome(batch.items, result, error)
@@ -376,24 +379,24 @@ class BatchStream(Closing, Generic[T, R]):
             self._note_refusal(error)
         else:
             self._health.failed(error)
-            self._hopeless = None
-            others_were_answered = batch.asks > 1 and self._health.answers > batch.heard
-            if others_were_answered or batch.asks >= MAX_ASKS:
+            self._stop_error = None
+            others_were_answered = batch.calls > 1 and self._health.answers > batch.answers_before
+            if others_were_answered or batch.calls >= MAX_CALLS:
                 self._deliver(batch, None, error)
             else:
                 self._defer(batch, error)
 
     def _defer(self, batch: _Batch[T], error: BaseException) -> None:
-        """Keep a batch back until the host is known to answer again."""
+        """Keep a batch until the host answers again."""
         batch.error = error
-        batch.heard = self._health.answers
+        batch.answers_before = self._health.answers
         self._deferred.append(batch)
 
     async def _settle_deferred(self, source: Source[T]) -> None:
-        """Deal with the batches that failed last, with nothing else left to ask."""
-        hopeless = source.exhausted and not self._health.answers
-        if hopeless or not self._health.max_outage:
-            # Too few batches failed, of a host that never answered, to call it an outage.
+        """Probe for the deferred batches, or give them up, when no other batch is left."""
+        never_answered = source.exhausted and not self._health.answers
+        if never_answered or not self._health.max_outage:
+            # The host answered no batch of a small input, or max_outage is 0: don't wait for it.
             self._give_up()
         else:
             await self._wait_out()
@@ -411,12 +414,12 @@ class BatchStream(Closing, Generic[T, R]):
             raise
 
     async def _probe_once(self) -> None:
-        """Ask for an item that the host is known to stand, or else for a deferred batch."""
-        batch = None if self._good else self._deferred.popleft()
+        """Probe with an item that the host knows, or else with a deferred batch."""
+        batch = None if self._probe_items else self._deferred.popleft()
         result: R | None = None
         failure: BaseException | None = None
         try:
-            result = await self._probe(batch.items if batch else self._good)
+            result = await self._probe(batch.items if batch else self._probe_items)
         except Exception as error:
             failure = error.with_traceback(None)
         except asyncio.CancelledError:
@@ -428,7 +431,7 @@ class BatchStream(Closing, Generic[T, R]):
     def _probed(
         self, batch: _Batch[T] | None, result: R | None, failure: BaseException | None
     ) -> None:
-        """Note what a probe came to; raise what ends the whole fan-out."""
+        """Note the result of a probe; raise an error that ends the whole fan-out."""
         if isinstance(failure, errors.MioEsimError):
             if is_fatal(failure):
                 raise failure
@@ -446,11 +449,11 @@ class BatchStream(Closing, Generic[T, R]):
         self._note_refusal(failure)
 
     def _note_refusal(self, failure: BaseException | None) -> None:
-        """Keep the error that ends the fan-out, if every batch was refused as this one was."""
-        if self._refused is None or not isinstance(failure, errors.MioEsimError):
+        """Set the error that ends the fan-out, if every batch got this refusal."""
+        if self._to_stop_error is None or not isinstance(failure, errors.MioEsimError):
             return
-        is_hopeless = self._health.refuses_all(failure)
-        self._hopeless = self._refused(failure) if is_hopeless else None
+        refuses_all = self._health.refuses_all(failure)
+        self._stop_error = self._to_stop_error(failure) if refuses_all else None
 
 
 def fan_out(
@@ -461,23 +464,23 @@ def fan_out(
     concurrency: int = 8,
     ordered: bool = False,
 ) -> BatchStream[T, R]:
-    """Run a batch coroutine over any number of items, and stream the batches' outcomes.
+    """Run a coroutine function over batches of any number of items, and stream the outcomes.
 
-    Each batch is asked exactly once, so the coroutine may place orders.
+    It is called exactly once for each batch, so it may place orders.
 
     Args:
-        items: Any iterable or async iterable, of any size; read as it is needed.
-        call: Takes a list of up to ``batch_size`` items. What it returns is the outcome's
-            ``result``; what it raises is the outcome's ``error``.
-        batch_size: Most items in a batch.
-        concurrency: Most batches under way at once.
-        ordered: Hand outcomes out in the order of the input, not as they complete.
+        items: Any iterable or async iterable, of any size; read as items are needed.
+        call: Takes a list of up to ``batch_size`` items. Its return value is the outcome's
+            ``result``; its exception is the outcome's ``error``.
+        batch_size: How many items a batch may have.
+        concurrency: How many batches may run at once.
+        ordered: Return outcomes in the order of the input, not as they complete.
 
     Returns:
-        A stream of ``BatchOutcome``, to be used with ``async with`` and ``async for``.
+        A stream of ``BatchOutcome``; use it with ``async with`` and ``async for``.
 
     Raises:
-        InvalidRequest: If an argument can't work.
+        InvalidRequest: If an argument is invalid.
     """
     return BatchStream(
         items,

@@ -285,7 +285,12 @@ def stream(
 ) -> BatchStream[int, list[int]]:
     arguments.setdefault("max_outage", 120)
     return BatchStream(
-        items, call, clock=clock, batch_size=10, heard=lambda batch: (True, batch[0]), **arguments
+        items,
+        call,
+        clock=clock,
+        batch_size=10,
+        answer_of=lambda got: (True, got[0]),
+        **arguments,
     )
 
 

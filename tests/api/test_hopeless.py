@@ -89,7 +89,7 @@ async def test_a_sweep_whose_first_five_batches_are_all_signed_wrongly_ends_with
         await SWEEPS[name](client, sandbox.iccids)
     said = str(caught.value)
     assert "the key is right" in said
-    assert "nothing more was asked" in said
+    assert "so the sweep stopped" in said
     assert "firewall" not in said
     assert caught.value.tally is not None
     assert 5 <= asked(sandbox, name) <= 5 + 8
@@ -108,7 +108,7 @@ async def test_one_wrong_signature_after_a_good_login_belongs_to_its_batch(
 async def test_the_hint_for_minus_two_names_the_batch_parameter(sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault.refuse(-2), QUERY, times=None)
     async with sandbox.client() as client:
-        with pytest.raises(errors.MissingParameter, match="was sent as 'iccids'") as caught:
+        with pytest.raises(errors.MissingParameter, match="the parameter was 'iccids'") as caught:
             await client.cards.query_all(sandbox.iccids, batch_size=10)
     assert "whitelist" in caught.value.hint
     assert (caught.value.code, caught.value.message) == (-2, "refused")
@@ -162,7 +162,7 @@ async def test_a_success_that_is_under_way_keeps_a_sweep_of_refusals_going() -> 
         return batch[0]
 
     stream = BatchStream(
-        range(40), call, batch_size=1, concurrency=12, max_outage=10, refused=lambda error: error
+        range(40), call, batch_size=1, concurrency=12, max_outage=10, stop_error=lambda error: error
     )
     async with asyncio.timeout(SECONDS), stream:
         outcomes = [outcome async for outcome in stream]
@@ -190,7 +190,7 @@ async def test_refusals_with_an_outage_in_between_end_no_sweep() -> None:
         batch_size=1,
         concurrency=1,
         max_outage=10,
-        refused=lambda error: error,
+        stop_error=lambda error: error,
     )
     async with asyncio.timeout(SECONDS), stream:
         outcomes = [outcome async for outcome in stream]

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from mioesim_async import CardOutcome, Dialect, SweepStats, errors
-from mioesim_async.api.sweep import MAX_CALLS_PER_BATCH, BatchQuery, Doubt
+from mioesim_async.api.sweep import MAX_CALLS_PER_BATCH, BatchQuery, ParameterCheck
 from mioesim_async.clock import SystemClock
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.envelope import Envelope, parse_envelope
@@ -41,7 +41,7 @@ def ask(vendor: Vendor, *batches: list[str]) -> tuple[list[list[CardOutcome]], S
         vendor,  # type: ignore[arg-type]
         stats,
         Pace(1),
-        Doubt(),
+        ParameterCheck(),
         clean=True,
         deadline=None,
     )

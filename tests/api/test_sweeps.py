@@ -51,7 +51,7 @@ async def test_a_reply_about_other_cards_alone_says_of_no_card_that_it_is_missin
     sandbox.faults.add(Fault.replaced(reply), QUERY, times=None)
     report = await client.cards.query_all(others)
     assert (report.cards, report.missing, [*report.failed]) == ({}, [], others)
-    with pytest.raises(errors.ProtocolError, match="20 other cards and about none that was asked"):
+    with pytest.raises(errors.ProtocolError, match="20 other cards, and about none that was asked"):
         await client.cards.query(others)
     assert [*(await client.cards.query_all([*others[:1], *late])).missing] == others[:1]
 
@@ -70,7 +70,7 @@ async def test_missing_and_extra_cards_are_told_apart(
     assert STRANGER in {outcome.iccid for outcome in neither}
     assert (stream.stats.input, stream.stats.found, stream.stats.missing) == (251, 248, 3)
     assert (stream.stats.requests, stream.stats.failed, stream.stats.unasked) == (3, 0, 3)
-    assert "3 cards that nobody had asked for" in caplog.text
+    assert "3 cards that were not asked for" in caplog.text
 
 
 async def test_outcomes_come_in_input_order_when_asked_for(
@@ -103,7 +103,7 @@ async def test_a_sized_input_is_checked_whole_before_a_byte_is_sent(
                 async with stream:
                     pass
             assert caught.value.__notes__ == [
-                "Pass iter(...) to have each bad item as a failed outcome instead."
+                "Pass iter(...) to get a failed outcome for each bad item instead."
             ]
     with pytest.raises(errors.InvalidRequest, match="item 1000") as caught:
         await client.cards.query_all([*good, "bad"])
@@ -148,7 +148,7 @@ async def test_an_input_that_is_changed_while_it_is_checked_is_refused(
         iccids.append("8985999999999999999")
     else:
         iccids |= kind(["8985999999999999999"])
-    with pytest.raises(errors.InvalidRequest, match="changed while it was checked: it had 20000"):
+    with pytest.raises(errors.InvalidRequest, match="changed during the check: it had 20000"):
         await checking
     assert sandbox.requests == []
 

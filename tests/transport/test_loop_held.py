@@ -19,7 +19,7 @@ from turning import Counted, slow_steps
 from waiting import until
 
 from mioesim_async import MioEsimClient, OrderLine, errors, fan_out
-from mioesim_async.fanout.stream import AHEAD
+from mioesim_async.fanout.stream import MAX_AHEAD
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.transport import attempt
 from mioesim_async.transport.attempt_timer import Progress
@@ -306,7 +306,7 @@ async def test_who_takes_outcomes_that_are_at_hand_leaves_turns_in_between() -> 
         await taking
         with Counted() as counted:
             taken = [await anext(stream) for _ in range(59)]
-    assert len(taken) == 59 <= 60 + AHEAD
+    assert len(taken) == 59 <= 60 + MAX_AHEAD
     assert counted.turns >= 15
 
 
