@@ -7,7 +7,7 @@ import json
 import sys
 import time
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
@@ -32,6 +32,7 @@ from mioesim_async.cli.running import (
     Positive,
     app,
     guarded,
+    one_line,
     say,
 )
 from mioesim_async.cli.targets import target_of
@@ -258,7 +259,7 @@ class Run:
             has_part = self.output is not None and self.earlier.file is not None
             return self.output.part if self.output is not None and has_part else None
         is_readable = self.options.writes != "parquet"
-        if is_readable:
+        with suppress(OSError):
             self._writer.close()
             self.flush()
         return None if self.output is None else self.output.close(keep=is_readable)
@@ -339,9 +340,13 @@ async def _sweep(run: Run) -> int:
         status = meaning_of(error).exit_status
         if status == FAILED:
             status = ENDED_EARLY
-        raise EndedEarly(
-            status, ". ".join([str(error), *getattr(error, "__notes__", ())])
-        ) from None
+        raise EndedEarly(status, one_line(error)) from None
+    except OSError as error:
+        status = FAILED
+        if error.filename is None and run.output is not None:
+            # What fails to write a file doesn't name it.
+            error.filename = str(run.output.part)
+        raise
     finally:
         if ended:
             part = run.abandon()

@@ -261,13 +261,19 @@ class ParquetWriter:
             self._flush()
 
     def close(self) -> None:
-        """Write the last rows, and the index of the file."""
-        self._flush()
-        self._file.close()
+        """Write the last rows, and the index of the file; once, whatever comes of it."""
+        rows, self._rows = self._rows, []
+        try:
+            if rows:
+                self._file.write_table(self._to_table(rows, self._schema))
+        finally:
+            # Closed twice, it would fail in another way.
+            if self._file.is_open:
+                self._file.close()
 
     def _flush(self) -> None:
-        self._file.write_table(self._to_table(self._rows, self._schema))
-        self._rows = []
+        rows, self._rows = self._rows, []
+        self._file.write_table(self._to_table(rows, self._schema))
 
 
 class TableWriter:
@@ -291,7 +297,7 @@ class TableWriter:
         """Print the rows, unless there are more than a person reads."""
         if self._more:
             self._file.write(
-                f"{len(self._rows) + self._more:,} cards; write them all with -o cards.csv\n\n"
+                f"{len(self._rows) + self._more:,} cards; write them all with -o result.csv\n\n"
             )
         if self._more or not self._rows:
             return
