@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +16,7 @@ from mioesim_async.clock import Clock, SystemClock
 from mioesim_async.closing import Closing
 from mioesim_async.config import (
     DEFAULT_BASE_URL,
+    ENVIRONMENT,
     Credentials,
     RetryPolicy,
     Timeouts,
@@ -36,11 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["MioEsimClient"]
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-ENVIRONMENT = {
-    "phone_number": "MIOESIM_PHONE_NUMBER",
-    "password": "MIOESIM_PASSWORD",
-    "secret_key": "MIOESIM_SECRET_KEY",
-}
 
 
 class MioEsimClient(Closing):
@@ -188,6 +185,10 @@ class MioEsimClient(Closing):
         if not place or "token_store" in overrides:
             return cls(**overrides)
         if "://" not in place:
+            if re.match(r"redis(s|\+\w+)?:", place):
+                raise ConfigurationError(
+                    "MIOESIM_TOKEN_STORE looks like a Redis URL; write redis://host:port/0"
+                )
             # Importing filelock takes a while, and not everybody needs it.
             from mioesim_async.tokens.file import FileTokenStore  # noqa: PLC0415
 

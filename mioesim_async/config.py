@@ -18,6 +18,12 @@ from mioesim_async.wording import worded
 __all__ = ["Credentials", "PoolLimits", "RetryPolicy", "Timeouts", "clean_base_url"]
 
 DEFAULT_BASE_URL = "https://bpm.mioesim.com"
+
+ENVIRONMENT = {
+    "phone_number": "MIOESIM_PHONE_NUMBER",
+    "password": "MIOESIM_PASSWORD",
+    "secret_key": "MIOESIM_SECRET_KEY",
+}
 DEFAULT_PORTS = {"https": ":443", "http": ":80"}
 
 

@@ -10,19 +10,21 @@ import subprocess
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import platformdirs
 from attrs import field, frozen
 from cyclopts import Parameter
 
-from mioesim_async.cli.exit_status import NotLoggedIn
-from mioesim_async.cli.running import Flag
-from mioesim_async.client import ENVIRONMENT, MioEsimClient
-from mioesim_async.config import DEFAULT_BASE_URL, Credentials
+from mioesim_async.cli.exit_status import NOT_LOGGED_IN, EndedEarly
+from mioesim_async.cli.running import AboveZero, Flag
+from mioesim_async.config import DEFAULT_BASE_URL, ENVIRONMENT, Credentials, Timeouts
 from mioesim_async.errors import ConfigurationError, MioEsimError
-from mioesim_async.tokens.file import FileTokenStore
+from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__ = [
     "ACCOUNT",
@@ -56,12 +58,14 @@ class AccountOptions:
         profile: Name of the account in profiles.toml.
         proxy: URL of an HTTP proxy, such as http://proxy:3128. Without it, MIOESIM_PROXY or the
             profile's proxy is used.
+        timeout: Seconds that the host may be silent. A whole reply may take twice as long.
         allow_insecure_http: Allow an http:// host other than this machine. Password, token and
             activation codes are then sent unencrypted.
     """
 
     profile: str | None = None
     proxy: str | None = None
+    timeout: Annotated[float | None, AboveZero] = None
     allow_insecure_http: Annotated[bool, Flag] = False
 
 
@@ -83,6 +87,10 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     Raises:
         ConfigurationError: If no account is configured, or one of its settings can't work.
     """
+    # Imported late: they take longer to import than all that a command needs for its help.
+    from mioesim_async.client import MioEsimClient
+    from mioesim_async.tokens.file import FileTokenStore
+
     if "order_journal" not in arguments:
         # Imported late: a command without a journal would wait for it.
         from mioesim_async.journal.sqlite import OrderJournal
@@ -91,6 +99,8 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     if not os.environ.get("MIOESIM_TOKEN_STORE"):
         path = platformdirs.user_state_path("mioesim_async") / "tokens.json"
         arguments.setdefault("token_store", FileTokenStore(path))
+    if options.timeout is not None:
+        arguments["timeouts"] = Timeouts(read=options.timeout, attempt=2 * options.timeout)
     proxy = options.proxy
     if (name := _chosen(options.profile)) is not None:
         profile = read_profile(name)
@@ -112,7 +122,7 @@ async def logged_in(client: MioEsimClient) -> None:
     """Log in, before the command sends anything else.
 
     Raises:
-        NotLoggedIn: If the login failed, for any reason.
+        EndedEarly: If the login failed, for any reason.
         ConfigurationError: If a setting can't work.
     """
     try:
@@ -120,7 +130,9 @@ async def logged_in(client: MioEsimClient) -> None:
     except ConfigurationError:
         raise
     except MioEsimError as error:
-        raise NotLoggedIn(f"not logged in: {error}") from None
+        status = meaning_of(error).exit_status
+        what = "not logged in" if status == NOT_LOGGED_IN else "can't log in"
+        raise EndedEarly(status, f"{what}: {error}") from None
 
 
 def journal_path() -> Path:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -14,10 +14,17 @@ from rich.console import Console
 from mioesim_async.api.orders.line_checks import check_email, check_text, run_checks
 from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
-from mioesim_async.cli.printing import amount, fixed, moment, print_json, print_lines, print_table
+from mioesim_async.cli.printing import (
+    amount,
+    fixed,
+    moment,
+    print_json,
+    print_lines,
+    print_table,
+    print_text,
+)
 from mioesim_async.cli.prompt import confirm
 from mioesim_async.cli.running import Flag, app, say
-from mioesim_async.client import MioEsimClient
 from mioesim_async.delivery import (
     CustomerSheet,
     customer_html,
@@ -30,6 +37,9 @@ from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.cards import CardDetail
 from mioesim_async.models.iccid import clean_iccid
 from mioesim_async.models.orders import Order, OrderStatus
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__: list[str] = []
 
@@ -250,7 +260,7 @@ def _print_qr(sheet: CustomerSheet, *, show_activation: bool) -> None:
             f"the QR code is {width} columns wide and the terminal {console.width}: make it "
             "wider, or write a file with --output FILE.png"
         )
-    print(f"eSIM {sheet.iccid}")
+    print_text(f"eSIM {sheet.iccid}")
     print(code.qr_terminal() if console.color_system else plain)
     if show_activation:
         print(code)
@@ -296,7 +306,7 @@ def pdf(
         if common.json:
             print_json({"order_num": order_num, "email": email, "sent": True})
         else:
-            print(f"The vendor mails the PDFs of order {order_num} to {email}.")
+            print_text(f"The vendor mails the PDFs of order {order_num} to {email}.")
         return OK
 
     def first() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.table import Column
@@ -12,10 +12,12 @@ from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import amount, fixed, number, print_json, print_table, progress
 from mioesim_async.cli.running import Flag, app, say
-from mioesim_async.client import MioEsimClient
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.catalogue import CrawlStats, Package, Sku, SkuOutcome, SkuPackages
 from mioesim_async.models.plain import to_dict
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__: list[str] = []
 
@@ -103,6 +105,7 @@ def packages(
 
 
 @partners.default
+@partners.command(name="list")
 def partners_list(*, common: Common = COMMON) -> int:
     """List the partners.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from attrs import frozen
 from cyclopts import Parameter
 
 from mioesim_async.cli.accounts import AccountOptions, client_for
-from mioesim_async.cli.running import Flag, guarded
-from mioesim_async.client import MioEsimClient
+
+# cyclopts looks up the types of the inherited options here, too.
+from mioesim_async.cli.running import AboveZero, Flag, guarded  # noqa: F401
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__ = ["COMMON", "Common"]
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from mioesim_async import errors
-from mioesim_async.api.orders.purchase import set_reference
 from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
@@ -22,7 +21,7 @@ from mioesim_async.cli.printing import (
     print_json,
     print_lines,
     print_table,
-    printable,
+    print_text,
 )
 from mioesim_async.cli.running import Flag, app, guarded, say
 from mioesim_async.clock import GMT8
@@ -141,6 +140,8 @@ async def show_order(order_num: str, common: Common, *, show_activation: bool) -
         await logged_in(client)
         order = await client.orders.get(order_num)
         if (entry := await client.orders.entry_of_order(order.order_num)) is not None:
+            from mioesim_async.api.orders.purchase import set_reference
+
             set_reference(order, entry.other_order_id)
         try:
             usage = (await client.orders.usage(order_num=order_num)).rows
@@ -271,13 +272,14 @@ async def reconcile_orders(assume_absent_after: timedelta | None, common: Common
         return UNKNOWN if report.still_open else OK
     for order in report.adopted:
         cards = ", ".join(card.iccid for card in order.cards)
-        print(f"{order.other_order_id}: bought, as order {order.order_num}: {cards}")
+        print_text(f"{order.other_order_id}: bought, as order {order.order_num}: {cards}")
     for entry in report.absent:
-        print(f"{entry.other_order_id}: treated as never bought; it may be sent again")
+        print_text(f"{entry.other_order_id}: treated as never bought; it may be sent again")
     for entry in report.still_open:
-        print(f"{entry.other_order_id}: still open: {printable(entry.reason)}")
+        print_text(f"{entry.other_order_id}: still open: {entry.reason}")
     for candidate in report.candidates:
-        print(f"\nOrders that may be {candidate.entry.other_order_id}; look at each:")
+        print()
+        print_text(f"Orders that may be {candidate.entry.other_order_id}; look at each:")
         _print_orders(candidate.orders)
     if not (report.adopted or report.absent or report.still_open):
         print("Nothing was open.")

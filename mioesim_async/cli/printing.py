@@ -24,6 +24,7 @@ __all__ = [
     "print_json",
     "print_lines",
     "print_table",
+    "print_text",
     "printable",
     "progress",
 ]
@@ -34,13 +35,20 @@ SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
 MIN_TEXT_WIDTH = 12
 """Least width of a column of text, in characters."""
 
-UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-UNPRINTABLE_IN_JSON = re.compile(r"[\x7f-\x9f\ud800-\udfff]")
+DIRECTIONS = r"\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""Characters that change the direction of the text after them, or that break lines."""
+
+UNPRINTABLE = re.compile(rf"[\x00-\x1f\x7f-\x9f\ud800-\udfff{DIRECTIONS}]")
+UNPRINTABLE_IN_JSON = re.compile(rf"[\x7f-\x9f\ud800-\udfff{DIRECTIONS}]")
 """Characters that JSON leaves as they are and that terminals or encoders can't take."""
 
 
 def printable(text: str | None) -> str | None:
-    """Replace control characters and lone surrogates, which no file or terminal should get."""
+    """Replace what no file or terminal should get.
+
+    These are control characters, with which text could move the cursor or hide itself, characters
+    that change the direction of text, and lone surrogates.
+    """
     # Faster than the pattern, and enough for most texts.
     if text is None or (text.isascii() and text.isprintable()):
         return text
@@ -82,6 +90,11 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
     data = to_dict(value)
     text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
     print(UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def print_text(text: str, *, file: IO[str] | None = None) -> None:
+    """Print one line that may contain text of the vendor or of the user."""
+    print(printable(text), file=file)
 
 
 def print_table(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import sys
 import traceback
@@ -12,17 +13,28 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
 from mioesim_async import __version__, errors
-from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, NOT_LOGGED_IN, OK, USAGE, NotLoggedIn
-from mioesim_async.cli.printing import printable
+from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, OK, USAGE, EndedEarly
+from mioesim_async.cli.printing import print_text, printable
 from mioesim_async.cli.prompt import Interrupted
 from mioesim_async.cli.signals import stoppable
 from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wording import in_words
 
-__all__ = ["Flag", "Port", "Positive", "app", "guarded", "run", "say"]
+__all__ = [
+    "AboveZero",
+    "Flag",
+    "NotNegative",
+    "Port",
+    "Positive",
+    "app",
+    "guarded",
+    "one_line",
+    "run",
+    "say",
+]
 
 app = App(
     name="mioesim",
@@ -63,6 +75,9 @@ COMMANDS = {
     "Pass account=": "Set MIOESIM_ACCOUNT, or account in the profile, to ",
     " or account=": " or to ",
     "Pass iter(...)": "Give them in a file (-f)",
+    "raise Timeouts(read=...)": "raise --timeout",
+    "raise Timeouts(attempt=...)": "raise --timeout",
+    "raise Timeouts(money=...)": "look whether it was bought",
     "Dialect({name}={value})": "{name} = {value} in the account's profile",
 }
 """Texts in messages that name Python code, and what the command says instead."""
@@ -70,6 +85,8 @@ COMMANDS = {
 Flag = Parameter(negative="", show_default=False)
 """An option without a value and without a ``--no-`` form."""
 Positive = Parameter(validator=lambda _, value: _check_positive(value))
+AboveZero = Parameter(validator=lambda _, value: _check_above(value, or_zero=False))
+NotNegative = Parameter(validator=lambda _, value: _check_above(value, or_zero=True))
 Port = Parameter(validator=lambda _, value: _check_port(value))
 
 
@@ -83,13 +100,17 @@ def _check_positive(value: Any) -> None:
         raise ValueError("must be 1 or more.")
 
 
+def _check_above(value: float | None, *, or_zero: bool) -> None:
+    if value is not None and not (0 < value < math.inf or (or_zero and value == 0)):
+        raise ValueError("must be 0 or more." if or_zero else "must be more than 0.")
+
+
 def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int:
     """Run a command, and turn an error into one line and an exit status."""
+    logger = logging.getLogger(None if debug else "mioesim_async")
+    logger.addHandler(_PrintableLogs(logging.BASIC_FORMAT if debug else None))
     if debug:
-        logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-    elif logging.lastResort is not None:
-        # It looks up sys.stderr at each warning, so that warnings appear above a progress bar.
-        logging.getLogger("mioesim_async").addHandler(logging.lastResort)
+        logger.setLevel(logging.DEBUG)
     try:
         return _in_a_loop(work)
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -99,12 +120,28 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
         return FAILED
     except (errors.MioEsimError, OSError) as error:
         if debug:
-            traceback.print_exc()
+            for line in traceback.format_exc().splitlines():
+                print_text(line, file=sys.stderr)
         else:
-            say(_one_line(error))
+            say(one_line(error))
         return _status_of(error)
     finally:
         _discard_unwritten_output()
+
+
+class _PrintableLogs(logging.Handler):
+    """Writes log records to standard error, without characters that a terminal would obey."""
+
+    def __init__(self, format: str | None) -> None:  # noqa: A002 - the name that logging uses
+        super().__init__(logging.NOTSET if format else logging.WARNING)
+        self.setFormatter(logging.Formatter(format))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        with suppress(OSError, ValueError):
+            for line in self.format(record).splitlines():
+                # Looked up each time, so that warnings appear above a progress bar.
+                print_text(line, file=sys.stderr)
 
 
 def _in_a_loop(work: Callable[[], Coroutine[Any, Any, int]]) -> int:
@@ -123,14 +160,15 @@ def _discard_unwritten_output() -> None:
 def _status_of(error: errors.MioEsimError | OSError) -> int:
     if isinstance(error, Interrupted):
         return INTERRUPTED
-    if isinstance(error, NotLoggedIn):
-        return NOT_LOGGED_IN
+    if isinstance(error, EndedEarly):
+        return error.exit_status
     if isinstance(error, errors.MioEsimError):
         return meaning_of(error).exit_status
     return USAGE if isinstance(error, WRONG_USAGE) else FAILED
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """Say in one line what an error says, with its notes."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     else:
@@ -149,7 +187,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def say(message: str) -> None:
     """Print one line on standard error; ignore it if that is closed."""
     with suppress(OSError):
-        print(f"mioesim: {printable(' '.join(message.split()))}", file=sys.stderr)
+        print_text(f"mioesim: {' '.join(message.split())}", file=sys.stderr)
 
 
 def run(arguments: list[str]) -> int:
@@ -163,10 +201,24 @@ def run(arguments: list[str]) -> int:
                 arguments, exit_on_error=False, print_error=False, result_action="return_value"
             )
     except CycloptsError as error:
-        say(f"{' '.join(str(error).split())} Try 'mioesim --help'.")
+        say(_usage(error))
         return USAGE
+    except BrokenPipeError:
+        return FAILED
     except OSError as error:
         # From installing the completion, the only command that runs without guarded().
-        say(_one_line(error))
+        say(one_line(error))
         return _status_of(error)
+    finally:
+        _discard_unwritten_output()
     return result if isinstance(result, int) else OK
+
+
+def _usage(error: CycloptsError) -> str:
+    """Say what is wrong with a command line, and where to look."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UnknownCommandError) and error.app is not None:
+        names = ", ".join(name for name in error.app if not name.startswith("-"))
+        text = f"{text.partition(' Available commands: ')[0]} The commands are {names}."
+    command = " ".join(["mioesim", *(error.command_chain or ())])
+    return f"{text} Try '{command} --help'."

@@ -6,15 +6,16 @@ import asyncio
 import re
 import shlex
 from collections.abc import Coroutine
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from mioesim_async.cli.exit_status import INTERRUPTED, OK
 from mioesim_async.cli.running import Flag, Port, Positive, app, guarded
 from mioesim_async.errors import InvalidRequest
-from mioesim_async.sandbox import Sandbox
-from mioesim_async.sandbox.fault_specs import parse_fault
+
+if TYPE_CHECKING:
+    from mioesim_async.sandbox import Sandbox
 
 __all__: list[str] = []
 
@@ -55,6 +56,10 @@ def serve_sandbox(
     """
 
     def serve() -> Coroutine[Any, Any, int]:
+        # A server takes longer to import than the rest of the command.
+        from mioesim_async.sandbox import Sandbox
+        from mioesim_async.sandbox.fault_specs import parse_fault
+
         sandbox = Sandbox(
             cards,
             seed,

@@ -6,9 +6,10 @@ import asyncio
 import signal
 from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mioesim_async.client import MioEsimClient
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__ = ["SIGNALS", "cancel_and_close", "handling_signals", "stoppable"]
 

@@ -1,18 +1,22 @@
-"""Writes outcomes one by one, as CSV, JSON, JSON Lines or a table."""
+"""Outcomes written as CSV, JSON, JSON Lines, Parquet or a table, one by one."""
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
-from datetime import datetime
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import IO, Any, Generic, Protocol, TypeVar
 
 import orjson
+from attrs import frozen
 
 from mioesim_async.cli.printing import fixed, moment, number, print_table, printable
+from mioesim_async.errors import ConfigurationError
 from mioesim_async.models.cards import CardOutcome
 
-__all__ = ["WRITERS", "Writer", "without_formula"]
+__all__ = ["WRITERS", "Layout", "Writer", "columns_of", "without_formula"]
 
 FIELDS = (
     "dp_status",
@@ -24,19 +28,48 @@ FIELDS = (
     "order_num",
     "sku_id",
 )
+NAMES = ("iccid", "result", *FIELDS, "error", "queried_at")
 COLUMNS = (fixed("ICCID"), "Status", number("Used MB"), number("Left MB"), "Ends (GMT+8)")
 V = TypeVar("V")
 MAX_TABLE_ROWS = 50
+ROWS_IN_A_GROUP = 10_000
+"""Rows that a Parquet file is written by."""
+
+FORMULA = re.compile(r"(^|[;\t])(?=[=+\-@\t\r\uff0b\uff0d\uff1d\uff20])")
+"""Where a spreadsheet would see a formula; some take ``;`` for a separator, whatever we write."""
+
+
+@frozen
+class Layout:
+    """How outcomes are laid out.
+
+    Attributes:
+        plain: Write CSV for programs: ICCIDs without the ``="..."`` that keeps them text in
+            spreadsheets, and text as it is.
+        columns: Names of the columns that come from the input.
+        has_header: Write the header of CSV; False where it is there already.
+        to_file: Write all rows of a table, and not only as many as a person reads.
+    """
+
+    plain: bool = False
+    columns: tuple[str, ...] = ()
+    has_header: bool = True
+    to_file: bool = False
+
+
+def columns_of(layout: Layout) -> list[str]:
+    """Return the names of all columns; a name that is taken gets ``input_`` before it."""
+    return [*NAMES, *[f"input_{name}" if name in NAMES else name for name in layout.columns]]
 
 
 class Writer(Protocol):
-    """Writes outcomes to a text file."""
+    """Writes outcomes to a file."""
 
-    def write(self, outcome: CardOutcome) -> None:
-        """Write one outcome."""
+    def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
+        """Write one outcome, with the cells that stood beside its ICCID in the input."""
 
     def close(self) -> None:
-        """Write the end of the document; the file stays open."""
+        """Write what comes last; the file stays open."""
 
 
 def _result(outcome: CardOutcome) -> str:
@@ -45,7 +78,7 @@ def _result(outcome: CardOutcome) -> str:
     return "missing" if outcome.card is None else "found"
 
 
-def _record(outcome: CardOutcome) -> dict[str, Any]:
+def _record(outcome: CardOutcome, names: Sequence[str], others: Sequence[str]) -> dict[str, Any]:
     """Make a flat record; ``extra`` is left out, since it may hold activation codes."""
     card = outcome.card
     record: dict[str, Any] = {
@@ -53,33 +86,46 @@ def _record(outcome: CardOutcome) -> dict[str, Any]:
         "result": _result(outcome),
         **{name: getattr(card, name, None) for name in FIELDS},
         "error": None if outcome.error is None else printable(str(outcome.error)),
+        "queried_at": datetime.fromtimestamp(int(time.time()), UTC),
     }
     for name in ("dp_status", "order_num"):
         record[name] = printable(record[name])
-    return record
+    return record | dict(zip(names[len(NAMES) :], others, strict=True))
 
 
 class CsvWriter:
-    """CSV for spreadsheets: an ICCID is written as ``="898..."``, so that it stays text.
+    """CSV that spreadsheets read right: an ICCID is written as ``="898..."``, so it stays text.
 
-    It builds the rows itself, in half the time of the csv module.
+    Most cells need no quotes, and the csv module takes longer to find that out than to read the
+    card: rows are put together here, in half the time.
     """
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], layout: Layout) -> None:
         """Write the header."""
         self._write = file.write
-        self._write(",".join(["iccid", "result", *FIELDS, "error"]) + "\n")
-        self._status = _LastCell[str](_cell)
+        self._cell = _plain_cell if layout.plain else _cell
+        self._own_cell = _quoted if layout.plain else _own_cell
+        self._plain = layout.plain
+        if layout.has_header:
+            self._write(",".join(map(_quoted, columns_of(layout))) + "\n")
+        self._status = _LastCell[str](self._cell)
         self._starts = _LastCell[datetime](str)
         self._ends = _LastCell[datetime](str)
+        self._second, self._time = 0, ""
 
-    def write(self, outcome: CardOutcome) -> None:
+    def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
         """Write one row."""
         iccid, card, error = outcome.iccid, outcome.card, outcome.error
-        shown = f'"=""{iccid}"""' if iccid.isdigit() else _cell(iccid)
+        if not iccid.isdigit():
+            shown = self._cell(iccid)
+        else:
+            shown = iccid if self._plain else f'"=""{iccid}"""'
+        if (second := int(time.time())) != self._second:
+            self._second, self._time = second, str(datetime.fromtimestamp(second, UTC))
+        rest = f"{self._time}{''.join([f',{self._own_cell(other)}' for other in others])}\n"
         if card is None:
-            why = "" if error is None else _cell(str(error))
-            self._write(f"{shown},{_result(outcome)}{',' * len(FIELDS)},{why}\n")
+            why = "" if error is None else self._cell(str(error))
+            self._write(f"{shown},{_result(outcome)}{',' * len(FIELDS)},{why},{rest}")
             return
         status, starts, ends = card.dp_status, card.starts_at, card.ends_at
         if status is not self._status.value:
@@ -94,16 +140,16 @@ class CsvWriter:
             f"{shown},found,{self._status.cell},{'' if used is None else used},"
             f"{'' if left is None else left},{'' if total is None else total},"
             f"{self._starts.cell},{self._ends.cell},"
-            f"{order if order and order.isascii() and order.isalnum() else _cell(order)},"
-            f"{'' if sku is None else sku},\n"
+            f"{order if order and order.isascii() and order.isalnum() else self._cell(order)},"
+            f"{'' if sku is None else sku},,{rest}"
         )
 
     def close(self) -> None:
-        """Do nothing: each row is complete."""
+        """Do nothing: each row is whole."""
 
 
 class _LastCell(Generic[V]):
-    """The last value of a column and its cell, since cards often repeat it."""
+    """The last value of a column and its cell: cards in a row often have one in common."""
 
     __slots__ = ("_to_cell", "cell", "value")
 
@@ -118,44 +164,62 @@ class _LastCell(Generic[V]):
 
 
 def _cell(text: str | None) -> str:
-    shown = without_formula(printable(text)) or ""
-    if "," in shown or '"' in shown:
-        doubled = shown.replace('"', '""')
+    """Write a cell of the vendor's text, for people."""
+    return _quoted(without_formula(printable(text)) or "")
+
+
+def _plain_cell(text: str | None) -> str:
+    """Write a cell of the vendor's text, for programs."""
+    return _quoted(printable(text) or "")
+
+
+def _own_cell(text: str) -> str:
+    """Write a cell of the input, for people."""
+    return _quoted(without_formula(text) or "")
+
+
+def _quoted(text: str) -> str:
+    if any(char in text for char in ',"\n\r'):
+        doubled = text.replace('"', '""')
         return f'"{doubled}"'
-    return str(shown)
+    return text
 
 
 def without_formula(cell: str | None) -> str | None:
-    """Keep a spreadsheet from running the vendor's text as a formula."""
-    return f"'{cell}" if cell and cell[0] in "=+-@\t\r" else cell
+    """Keep a spreadsheet from running text of the vendor's as a formula."""
+    return FORMULA.sub(r"\1'", cell) if cell else cell
 
 
 class JsonLinesWriter:
     """One JSON object a line."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], layout: Layout) -> None:
         """Write to a file."""
         self._file = file
+        self._names = columns_of(layout)
 
-    def write(self, outcome: CardOutcome) -> None:
+    def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
         """Write one line."""
-        self._file.write(orjson.dumps(_record(outcome)).decode() + "\n")
+        record = _record(outcome, self._names, others)
+        self._file.write(orjson.dumps(record).decode() + "\n")
 
     def close(self) -> None:
-        """Do nothing: each line is complete."""
+        """Do nothing: each line is whole."""
 
 
 class JsonWriter:
-    """One JSON array, written element by element."""
+    """One JSON array, written as it comes."""
 
-    def __init__(self, file: IO[str]) -> None:
+    def __init__(self, file: IO[str], layout: Layout) -> None:
         """Open the array."""
         self._file = file
+        self._names = columns_of(layout)
         self._before = "[\n"
 
-    def write(self, outcome: CardOutcome) -> None:
+    def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
         """Write one element."""
-        self._file.write(self._before + orjson.dumps(_record(outcome)).decode())
+        record = _record(outcome, self._names, others)
+        self._file.write(self._before + orjson.dumps(record).decode())
         self._before = ",\n"
 
     def close(self) -> None:
@@ -163,28 +227,77 @@ class JsonWriter:
         self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
 
 
-class TableWriter:
-    """A table of the first cards."""
+class ParquetWriter:
+    """A Parquet file: ICCIDs as text, times with their zone."""
 
-    def __init__(self, file: IO[str]) -> None:
-        """Collect rows: at most ``MAX_TABLE_ROWS`` for standard output, else all."""
+    def __init__(self, file: IO[bytes], layout: Layout) -> None:
+        """Open the file.
+
+        Raises:
+            ConfigurationError: If the extra ``parquet`` is not installed.
+        """
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError:
+            reason = "pyarrow is missing; install it with: pip install 'mioesim_async[parquet]'"
+            raise ConfigurationError(reason) from None
+        self._names = columns_of(layout)
+        kinds = {
+            **dict.fromkeys(("used_mb", "remaining_mb", "total_mb"), pa.float64()),
+            **dict.fromkeys(("starts_at", "ends_at"), pa.timestamp("us", "+08:00")),
+            "sku_id": pa.int64(),
+            "queried_at": pa.timestamp("us", "UTC"),
+        }
+        self._schema = pa.schema([(name, kinds.get(name, pa.string())) for name in self._names])
+        self._to_table = pa.Table.from_pylist
+        self._file = pq.ParquetWriter(file, self._schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
+        """Write one row."""
+        self._rows.append(_record(outcome, self._names, others))
+        if len(self._rows) == ROWS_IN_A_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Write the last rows, and the index of the file; once, whatever comes of it."""
+        rows, self._rows = self._rows, []
+        try:
+            if rows:
+                self._file.write_table(self._to_table(rows, self._schema))
+        finally:
+            # Closed twice, it would fail in another way.
+            if self._file.is_open:
+                self._file.close()
+
+    def _flush(self) -> None:
+        rows, self._rows = self._rows, []
+        self._file.write_table(self._to_table(rows, self._schema))
+
+
+class TableWriter:
+    """The first cards as a table for people."""
+
+    def __init__(self, file: IO[str], layout: Layout) -> None:
+        """Collect rows: for a terminal as many as a person reads, else all."""
         self._file = file
-        self._max_rows = MAX_TABLE_ROWS if file is sys.stdout else sys.maxsize
+        self._most = sys.maxsize if layout.to_file else MAX_TABLE_ROWS
         self._rows: list[CardOutcome] = []
         self._more = 0
 
-    def write(self, outcome: CardOutcome) -> None:
+    def write(self, outcome: CardOutcome, _: Sequence[str]) -> None:
         """Keep one row."""
-        if len(self._rows) < self._max_rows:
+        if len(self._rows) < self._most:
             self._rows.append(outcome)
         else:
             self._more += 1
 
     def close(self) -> None:
-        """Print the rows, or only their number if there are more than ``MAX_TABLE_ROWS``."""
+        """Print the rows, unless there are more than a person reads."""
         if self._more:
             self._file.write(
-                f"{len(self._rows) + self._more:,} cards; write them all with -o cards.csv\n\n"
+                f"{len(self._rows) + self._more:,} cards; write them all with -o result.csv\n\n"
             )
         if self._more or not self._rows:
             return
@@ -210,9 +323,10 @@ def _amount(megabytes: float | None) -> str:
     return "-" if megabytes is None else f"{megabytes:,.1f}"
 
 
-WRITERS: dict[str, Callable[[IO[str]], Writer]] = {
+WRITERS: dict[str, Callable[[IO[Any], Layout], Writer]] = {
     "table": TableWriter,
     "csv": CsvWriter,
     "json": JsonWriter,
     "jsonl": JsonLinesWriter,
+    "parquet": ParquetWriter,
 }

@@ -24,6 +24,7 @@ from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
 from mioesim_async.wire.envelope import Envelope, parse_envelope, parse_in_steps
 from mioesim_async.wire.masking import masked_start
 from mioesim_async.wire.signing import signed_query
+from mioesim_async.wording import worded
 
 __all__ = ["Sender"]
 
@@ -178,11 +179,12 @@ class Sender:
         if progress.was_silent:
             return errors.AttemptTimeout(
                 f"{path}: the host sent nothing for {timer.silence:g} s; "
-                "try again later, or raise Timeouts(read=...)"
+                f"try again later, or {worded('raise Timeouts(read=...)')}"
             )
+        advice = "raise Timeouts(money=...)" if is_money else "raise Timeouts(attempt=...)"
         return errors.AttemptTimeout(
             f"{path} was not answered within {timer.whole:g} s; "
-            f"try again later, or raise Timeouts({'money' if is_money else 'attempt'}=...)"
+            f"try again later, or {worded(advice)}"
         )
 
     def _refused(

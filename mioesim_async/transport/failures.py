@@ -109,8 +109,8 @@ class Meaning:
         failure: How the attempt failed. ``classify`` refines it: a lost attempt that was not
             sent is ``NOT_SENT``, and a code that proves nothing about a purchase is ``UNCLEAR``.
         fault: What is at fault.
-        exit_status: Exit status of the command: 1 failed, 2 wrong usage, 3 not logged in,
-            4 something may have been bought.
+        exit_status: Exit status of the command: 1 failed, 2 wrong usage, 3 the login was refused,
+            4 something may have been bought, 5 the host was not reached.
         bought: Whether a purchase took effect; see ``was_placed``.
     """
 
@@ -123,8 +123,8 @@ class Meaning:
 AT_LOGIN = "at login"
 SERVER = "5xx"
 
-_UNREADABLE = Meaning(Failure.UNREADABLE, Fault.HOST)
-_LOST = Meaning(Failure.LOST, Fault.HOST)
+_UNREADABLE = Meaning(Failure.UNREADABLE, Fault.HOST, 5)
+_LOST = Meaning(Failure.LOST, Fault.HOST, 5)
 _CALL = Meaning(Failure.REFUSED, Fault.CALL)
 _ACCOUNT = Meaning(Failure.REFUSED, Fault.ACCOUNT)
 _REFUSED = evolve(_CALL, bought=Bought.NO)
@@ -139,8 +139,8 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.ClientClosed, ""): _ACCOUNT,
     (errors.WrongLoop, ""): _ACCOUNT,
     # In a sweep the deadline starts when the call has its slot, so the host was too slow.
-    (errors.DeadlineExceeded, ""): Meaning(Failure.REFUSED, Fault.HOST),
-    (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST, bought=Bought.NO),
+    (errors.DeadlineExceeded, ""): Meaning(Failure.REFUSED, Fault.HOST, 5),
+    (errors.RateLimited, ""): Meaning(Failure.RATE_LIMITED, Fault.HOST, 5, Bought.NO),
     (errors.ProtocolError, ""): Meaning(Failure.UNREADABLE, Fault.CALL),
     (errors.ProtocolError, "html"): _UNREADABLE,
     (errors.ProtocolError, "empty"): _UNREADABLE,
@@ -153,21 +153,21 @@ MEANINGS: Mapping[tuple[type[errors.MioEsimError], str], Meaning] = {
     (errors.DuplicateOrder, ""): evolve(_CALL, bought=Bought.AS_IT_SAYS),
     (errors.SpendLimitReached, ""): _CALL,
     (errors.TransportError, ""): _LOST,
-    (errors.ConnectError, ""): Meaning(Failure.NOT_SENT, Fault.HOST),
+    (errors.ConnectError, ""): Meaning(Failure.NOT_SENT, Fault.HOST, 5),
     (errors.ConnectionLost, ""): _LOST,
     (errors.AttemptTimeout, ""): _LOST,
     # A status such as 404 or 414 is about its batch, so trying again would not help.
     (errors.HttpStatusError, ""): Meaning(Failure.STATUS, Fault.CALL),
-    (errors.HttpStatusError, SERVER): Meaning(Failure.SERVER_ERROR, Fault.HOST),
+    (errors.HttpStatusError, SERVER): Meaning(Failure.SERVER_ERROR, Fault.HOST, 5),
     (errors.ApiError, ""): _REFUSED,
     (errors.AuthenticationError, ""): _LOGIN_REFUSED,
     # If the login succeeded, only this endpoint is closed, or one value is signed differently.
-    (errors.PermissionDenied, ""): evolve(_REQUEST_REFUSED, exit_status=3),
+    (errors.PermissionDenied, ""): _REQUEST_REFUSED,
     (errors.PermissionDenied, AT_LOGIN): _LOGIN_REFUSED,
-    (errors.SignatureError, ""): evolve(_REQUEST_REFUSED, exit_status=3),
+    (errors.SignatureError, ""): _REQUEST_REFUSED,
     (errors.SignatureError, AT_LOGIN): _LOGIN_REFUSED,
     (errors.TokenExpired, ""): _REFUSED,
-    (errors.TokenContention, ""): evolve(_LOGIN_REFUSED, exit_status=1),
+    (errors.TokenContention, ""): evolve(_LOGIN_REFUSED, exit_status=5),
     (errors.MissingParameter, ""): _REQUEST_REFUSED,
     (errors.NotFound, ""): _REFUSED,
     (errors.QueryFailed, ""): _REQUEST_REFUSED,

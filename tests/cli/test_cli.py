@@ -180,10 +180,14 @@ def test_csv_cells_may_hold_line_breaks(server: Sandbox, tmp_path: Path, way: st
 
 
 @pytest.mark.parametrize("way", ["empty pipe", "/dev/null"])
-def test_no_input_is_no_card_and_no_trouble(server: Sandbox, way: str) -> None:
-    done = mioesim("query", sandbox=server, typed="" if way == "empty pipe" else None)
-    assert (done.status, done.err) == (0, "")
-    assert rows_of(done.out)["Cards found"] == "0"
+def test_an_empty_input_is_wrong_usage_unless_it_is_allowed(server: Sandbox, way: str) -> None:
+    typed = "" if way == "empty pipe" else None
+    done = mioesim("query", sandbox=server, typed=typed)
+    assert done.status == 2
+    assert "no ICCIDs in the input" in done.err
+    allowed = mioesim("query", "--allow-empty", sandbox=server, typed=typed)
+    assert (allowed.status, allowed.err) == (0, "")
+    assert rows_of(allowed.out)["Cards found"] == "0"
 
 
 # What comes out.
@@ -246,7 +250,7 @@ def test_iccids_in_csv_stay_text_and_can_be_read_back(server: Sandbox, tmp_path:
 
 @pytest.mark.parametrize(("kind", "empty"), [("csv", None), ("json", []), ("jsonl", "")])
 def test_no_cards_are_a_valid_file_too(server: Sandbox, kind: str, empty: object) -> None:
-    done = mioesim("query", "--format", kind, typed="", sandbox=server)
+    done = mioesim("query", "--allow-empty", "--format", kind, typed="", sandbox=server)
     assert done.status == 0
     if kind == "json":
         assert json.loads(done.out) == empty

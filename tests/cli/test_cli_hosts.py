@@ -66,7 +66,7 @@ def test_a_proxy_s_password_is_not_shown_where_it_can_t_be_reached(server: Sandb
     proxy = f"http://somebody:{SECRET}@127.0.0.1:1"
     done = card(server, "--allow-insecure-http", "--proxy", proxy)
 
-    assert done.status == 1
+    assert done.status == 5
     assert "can't connect to the proxy 127.0.0.1:1: " in done.err
     assert SECRET not in done.out + done.err
 
@@ -99,7 +99,7 @@ def test_a_profile_has_its_proxy_its_plain_http_and_its_account(
 
 def test_a_proxy_of_the_environment_wins_over_the_profile_s(server: Sandbox, file: Path) -> None:
     write(file, shop=row_of(server, proxy="http://127.0.0.1:1"))
-    assert query(server, file, "--profile", "shop").status == 3
+    assert query(server, file, "--profile", "shop").status == 5
     assert query(server, file, "--profile", "shop", MIOESIM_PROXY=server.url).status == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 import threading
@@ -12,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from waiting import SECONDS
 
 from mioesim_async.cli import iccid_sources
-from mioesim_async.cli.iccid_sources import open_source
+from mioesim_async.cli.iccid_sources import Wanted, open_source
 
 ICCID = "8985000000000000001"
 LINES = st.sampled_from(
@@ -26,7 +27,8 @@ TEXTS = st.lists(st.tuples(LINES, ENDS).map("".join), max_size=12)
 def line_by_line(text: str) -> list[str]:
     """What a file holds, the slow and obvious way."""
     found: list[str] = []
-    for line in text.removeprefix("\ufeff").split("\n"):
+    ends = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    for line in ends.split("\n"):
         content = line.partition("#")[0].replace(";", ",")
         cells = [cell.strip() for cell in content.split(",")]
         found += [cell.removeprefix("=").strip("\"'") for cell in cells if cell]
@@ -43,9 +45,10 @@ def test_a_file_is_read_alike_in_blocks_and_line_by_line(
         patch.setattr(iccid_sources, "BLOCK", 50)
         file = Path(folder) / "iccids.txt"
         file.write_bytes(text.encode())
-        source = open_source((), file, None)
+        source = asyncio.run(open_source(Wanted(file=file)))
         assert not hasattr(source.items, "__anext__")
         assert [*source.items] == line_by_line(text)
+        source.close()
 
 
 def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
@@ -62,11 +65,13 @@ def test_lines_of_a_named_pipe_are_given_as_they_come(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    items = iter(open_source((), pipe, None).items)
+    source = asyncio.run(open_source(Wanted(file=pipe)))
+    items = iter(source.items)
     try:
         assert next(items) == ICCID
     finally:
         was_read.set()
     assert [*items] == [f"{ICCID[:-1]}2"]
+    source.close()
     writer.join(SECONDS)
     assert not writer.is_alive()

@@ -6,10 +6,12 @@ import csv
 import io
 from typing import Any
 
-from hypothesis import given, settings, strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
+from mioesim_async.cli import writers
 from mioesim_async.cli.printing import printable
-from mioesim_async.cli.writers import CsvWriter, without_formula
+from mioesim_async.cli.writers import CsvWriter, Layout, without_formula
 from mioesim_async.clock import GMT8
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.cards import CardOutcome, CardStatus, DpStatus
@@ -56,14 +58,23 @@ def row(outcome: CardOutcome) -> list[Any]:
     return [shown, "found", texts[0], *amounts, *times, texts[1], card.sku_id, None]
 
 
-@settings(max_examples=400)
+@pytest.fixture
+def at_noon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writers.time, "time", lambda: 1_767_225_600.5)
+
+
+NOW = "2026-01-01 00:00:00+00:00"
+
+
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(OUTCOMES, max_size=6))
+@pytest.mark.usefixtures("at_noon")
 def test_csv_files_hold_what_the_csv_module_writes(outcomes: list[CardOutcome]) -> None:
     written, expected = io.StringIO(), io.StringIO()
-    writer = CsvWriter(written)
+    writer = CsvWriter(written, Layout())
     reference = csv.writer(expected, lineterminator="\n")
     reference.writerow(written.getvalue().strip().split(","))
     for outcome in outcomes:
-        writer.write(outcome)
-        reference.writerow(row(outcome))
+        writer.write(outcome, ())
+        reference.writerow([*row(outcome), NOW])
     assert written.getvalue() == expected.getvalue()

@@ -9,12 +9,12 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from attrs import define, field, frozen
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.order import Mode, with_codes
 from mioesim_async.cli.buying.order_files import read_lines
@@ -34,7 +34,10 @@ from mioesim_async.cli.printing import print_json, progress
 from mioesim_async.cli.running import say
 from mioesim_async.cli.signals import cancel_and_close
 from mioesim_async.cli.targets import check_private, open_private, target_of
-from mioesim_async.client import MioEsimClient
+
+if TYPE_CHECKING:
+    from mioesim_async.api.orders.planning import PlannedLine
+    from mioesim_async.client import MioEsimClient
 
 __all__ = ["BulkOptions", "buy_file"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from mioesim_async import errors
 from mioesim_async.cli.accounts import client_for, logged_in
@@ -10,12 +11,14 @@ from mioesim_async.cli.buying.order import Mode
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.buying.results import for_account, try_print
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
-from mioesim_async.cli.printing import print_json, printable
+from mioesim_async.cli.printing import print_json, print_text, printable
 from mioesim_async.cli.running import say
 from mioesim_async.cli.signals import cancel_and_close
-from mioesim_async.client import MioEsimClient
 from mioesim_async.models.iccid import check_iccids
 from mioesim_async.models.orders import Order, OrderStatus
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__ = ["cancel_cards"]
 
@@ -122,8 +125,8 @@ def _print(mode: Mode, order_num: str, cards: list[str], status: str, answer: st
             told = {"order_num": order_num, "iccids": cards, "status": status}
             print_json(told | {"answer": printable(answer)})
         elif status == "asked":
-            print(f"A{asked_for}{f': {printable(answer)}' if answer else ''}")
-            print(f"To see its status later, run: mioesim orders show {order_num}")
+            print_text(f"A{asked_for}{f': {answer}' if answer else ''}")
+            print_text(f"To see its status later, run: mioesim orders show {order_num}")
 
     if not try_print(tell) and status == "asked":
         say(f"a{asked_for}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import fields, frozen
 
@@ -28,9 +28,11 @@ from mioesim_async.cli.printing import print_json
 from mioesim_async.cli.prompt import check_can_ask, confirm
 from mioesim_async.cli.running import say
 from mioesim_async.cli.signals import cancel_and_close
-from mioesim_async.client import MioEsimClient
 from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order
+
+if TYPE_CHECKING:
+    from mioesim_async.client import MioEsimClient
 
 __all__ = ["Mode", "buy_one", "with_codes"]
 

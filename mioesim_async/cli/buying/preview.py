@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from rich.table import Column
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.printing import amount, fixed, number, print_table, printable
 from mioesim_async.models.api_code import ApiCode
+
+if TYPE_CHECKING:
+    from mioesim_async.api.orders.planning import PlannedLine
 
 __all__ = ["money", "show_plan", "total_of"]
 

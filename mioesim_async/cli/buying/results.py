@@ -7,12 +7,11 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from attrs import define, field
 
 from mioesim_async import errors
-from mioesim_async.api.orders.planning import PlannedLine
 from mioesim_async.cli.buying.preview import money
 from mioesim_async.cli.printing import print_lines, printable
 from mioesim_async.cli.running import say
@@ -20,6 +19,9 @@ from mioesim_async.cli.writers import without_formula
 from mioesim_async.journal.entry import UNSETTLED, EntryState, JournalEntry
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
+
+if TYPE_CHECKING:
+    from mioesim_async.api.orders.planning import PlannedLine
 
 __all__ = [
     "NOT_SENT",
