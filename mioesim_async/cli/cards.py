@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from mioesim_async.api.orders.line_checks import check_email, check_text, run_checks
+from mioesim_async.cli.examples import examples
 from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import (
@@ -52,7 +53,7 @@ class NothingToShow(MioEsimError):
     """No card has an activation code that can be shown; the command line itself is right."""
 
 
-@app.command
+@app.command(help_epilogue=examples("card"))
 def card(
     iccid: str, *, show_activation: Annotated[bool, Flag] = False, common: Common = COMMON
 ) -> int:
@@ -91,7 +92,7 @@ def _lines(found: CardDetail, *, show_activation: bool) -> list[tuple[str, Any]]
     ]
 
 
-@app.command
+@app.command(help_epilogue=examples("history"))
 def history(iccid: str, *, common: Common = COMMON) -> int:
     """List the plans that a card has had.
 
@@ -130,7 +131,7 @@ def _status(status: int | None) -> str | None:
     return None if status is None else OrderStatus(status).name.lower().replace("_", " ")
 
 
-@app.command
+@app.command(help_epilogue=examples("qr"))
 def qr(
     card_or_order: str,
     /,
@@ -266,7 +267,7 @@ def _print_qr(sheet: CustomerSheet, *, show_activation: bool) -> None:
         print(code)
 
 
-@app.command
+@app.command(help_epilogue=examples("pdf"))
 def pdf(
     order_num: str,
     *iccids: str,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 from rich.table import Column
 
+from mioesim_async.cli.examples import examples
 from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import amount, fixed, number, print_json, print_table, progress
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-partners = App(name="partners", help="Partners whose physical SIMs can be loaded with plans.")
+partners = App(
+    name="partners",
+    help_epilogue=examples("partners"),
+    help="Partners whose physical SIMs can be loaded with plans.",
+)
 app.command(partners)
 
 SKU_COLUMNS = (number("SKU"), "Name", fixed("Country"), fixed("Code"))
@@ -38,7 +43,7 @@ PACKAGE_COLUMNS = (
 )
 
 
-@app.command
+@app.command(help_epilogue=examples("skus"))
 def skus(text: str = "", *, groups: Annotated[bool, Flag] = False, common: Common = COMMON) -> int:
     """List the SKUs: countries and regions for which packages are sold.
 
@@ -74,7 +79,7 @@ def skus(text: str = "", *, groups: Annotated[bool, Flag] = False, common: Commo
     return common.run(work)
 
 
-@app.command
+@app.command(help_epilogue=examples("packages"))
 def packages(
     sku_id: int | None = None,
     *,
@@ -105,7 +110,7 @@ def packages(
 
 
 @partners.default
-@partners.command(name="list")
+@partners.command(name="list", help_epilogue=examples("partners list"))
 def partners_list(*, common: Common = COMMON) -> int:
     """List the partners.
 
@@ -124,7 +129,7 @@ def partners_list(*, common: Common = COMMON) -> int:
     return common.run(work)
 
 
-@partners.command(name="skus")
+@partners.command(name="skus", help_epilogue=examples("partners skus"))
 def partner_skus(dp_id: int, *, common: Common = COMMON) -> int:
     """List the SKUs that a partner's SIMs can be loaded with.
 
@@ -144,7 +149,7 @@ def partner_skus(dp_id: int, *, common: Common = COMMON) -> int:
     return common.run(work)
 
 
-@partners.command(name="packages")
+@partners.command(name="packages", help_epilogue=examples("partners packages"))
 def partner_packages(dp_id: int, sku_id: int, *, common: Common = COMMON) -> int:
     """List the packages of a SKU that a partner's SIMs can be loaded with.
 

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 from attrs import frozen
 from cyclopts import Parameter
 
+from mioesim_async.cli import running
 from mioesim_async.cli.accounts import AccountOptions, client_for
-
-# cyclopts looks up the types of the inherited options here, too.
-from mioesim_async.cli.running import AboveZero, Flag, guarded  # noqa: F401
+from mioesim_async.cli.running import Flag, guarded
 
 if TYPE_CHECKING:
     from mioesim_async.client import MioEsimClient
 
 __all__ = ["COMMON", "Common"]
+
+AboveZero = running.AboveZero
+"""cyclopts looks up the types of inherited options here, too."""
 
 
 @Parameter(name="*")

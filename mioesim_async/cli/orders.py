@@ -11,6 +11,7 @@ from cyclopts import App, Parameter
 from mioesim_async import errors
 from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money
+from mioesim_async.cli.examples import examples
 from mioesim_async.cli.exit_status import FAILED, OK, UNKNOWN
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import (
@@ -31,14 +32,18 @@ from mioesim_async.models.plain import to_dict
 
 __all__ = ["open_orders", "reconcile_orders", "search_orders", "show_order"]
 
-group = App(name="orders", help="Look up orders, and find out what happened to open ones.")
+group = App(
+    name="orders",
+    help="Look up orders, and find out what happened to open ones.",
+    help_epilogue=examples("orders"),
+)
 app.command(group)
 
 INTERNAL_FIELDS = ("account", "attempt", "fingerprint")
 """Fields of an entry that only the journal needs; they are not printed."""
 
 
-@group.command
+@group.command(help_epilogue=examples("orders show"))
 def show(
     order_num: str,
     /,
@@ -48,7 +53,8 @@ def show(
 ) -> int:
     """Show an order with its cards and their data usage.
 
-    Exit status: 0 done, 1 failed, 2 wrong usage, 3 not logged in, 130 interrupted.
+    Exit status: 0 done, 1 failed, 2 wrong usage, 3 not logged in, 5 the host was not reached, 130
+    interrupted.
 
     Args:
         order_num: The vendor's order number.
@@ -61,7 +67,7 @@ def show(
     )
 
 
-@group.command
+@group.command(help_epilogue=examples("orders search"))
 def search(
     *,
     reference: str | None = None,
@@ -74,7 +80,8 @@ def search(
 
     If the vendor doesn't return all orders, the command says how many it shows.
 
-    Exit status: 0 done, 1 failed or not all shown, 2 wrong usage, 3 not logged in, 130 interrupted.
+    Exit status: 0 done, 1 failed or not all shown, 2 wrong usage, 3 not logged in, 5 the host was
+    not reached, 130 interrupted.
 
     Args:
         reference: Your reference.
@@ -89,7 +96,7 @@ def search(
     )
 
 
-@group.command
+@group.command(help_epilogue=examples("orders reconcile"))
 def reconcile(
     *,
     assume_absent_after: timedelta | None = None,
@@ -100,8 +107,8 @@ def reconcile(
     An order counts as yours only if it has exactly your reference. Orders that are not found stay
     open, because the vendor's search may ignore references.
 
-    Exit status: 0 nothing is open any more, 1 failed, 2 wrong usage, 3 not logged in,
-    4 some stay open, 130 interrupted.
+    Exit status: 0 nothing is open any more, 1 failed, 2 wrong usage, 3 not logged in, 4 some stay
+    open, 5 the host was not reached, 130 interrupted.
 
     Args:
         assume_absent_after: Treat an order that was not found as never bought if it is older than
@@ -114,7 +121,7 @@ def reconcile(
     )
 
 
-@group.command(name="open")
+@group.command(name="open", help_epilogue=examples("orders open"))
 def list_open(
     *,
     common: Common = COMMON,

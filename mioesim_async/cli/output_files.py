@@ -10,9 +10,6 @@ from typing import IO, Any
 
 from mioesim_async.errors import InvalidRequest
 
-if sys.platform != "win32":
-    import fcntl
-
 __all__ = ["OutputFile", "part_of", "refuse_same", "write_whole"]
 
 
@@ -79,9 +76,12 @@ class OutputFile:
             OSError: If it can't be written.
         """
         # Not "w": a file that another run has locked must keep its content.
-        mode = f"{'a' if self._is_regular else 'w'}{'b' if binary else ''}"
-        text: dict[str, str] = {} if binary else {"encoding": "utf-8", "newline": ""}
-        file: IO[Any] = self.part.open(mode, **text)  # type: ignore[call-overload]
+        mode = "a" if self._is_regular else "w"
+        file: IO[Any] = (
+            self.part.open(f"{mode}b")
+            if binary
+            else self.part.open(mode, encoding="utf-8", newline="")
+        )
         try:
             if self._is_regular:
                 self._lock(file)
@@ -135,6 +135,8 @@ class OutputFile:
     def _lock(self, file: IO[Any]) -> None:
         if sys.platform == "win32":
             return
+        import fcntl
+
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Another run may have finished since it was opened: then it is the whole file by now.

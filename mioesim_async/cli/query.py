@@ -20,6 +20,7 @@ from rich.text import Text
 
 from mioesim_async import errors
 from mioesim_async.cli.accounts import ACCOUNT, AccountOptions, client_for, logged_in
+from mioesim_async.cli.examples import examples
 from mioesim_async.cli.exit_status import ENDED_EARLY, FAILED, INTERRUPTED, OK, USAGE, EndedEarly
 from mioesim_async.cli.iccid_sources import Source, Wanted, open_source
 from mioesim_async.cli.output_files import OutputFile, refuse_same, write_whole
@@ -454,7 +455,7 @@ def _print_summary(console: Console, run: Run, ended: str, summary: dict[str, An
         console.print(first, markup=False, highlight=False, soft_wrap=True)
 
 
-@app.command
+@app.command(help_epilogue=examples("query"))
 def query(
     *iccids: str,
     file: Annotated[

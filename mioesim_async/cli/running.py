@@ -56,9 +56,6 @@ MODULES = (
 )
 """Modules that register commands when they are imported."""
 
-IMPORTED_ALONE = {"query": "query", "sandbox": "sandbox"}
-"""Commands whose module is imported alone: importing all takes a quarter of a second."""
-
 WRONG_USAGE = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 
 COMMANDS = {
@@ -192,8 +189,7 @@ def say(message: str) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
-    first = arguments[0] if arguments else ""
-    for module in (IMPORTED_ALONE[first],) if first in IMPORTED_ALONE else MODULES:
+    for module in MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
         with in_words(COMMANDS):

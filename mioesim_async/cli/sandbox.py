@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from mioesim_async.cli.examples import examples
 from mioesim_async.cli.exit_status import INTERRUPTED, OK
 from mioesim_async.cli.running import Flag, Port, Positive, app, guarded
 from mioesim_async.errors import InvalidRequest
@@ -22,7 +23,7 @@ __all__: list[str] = []
 STOCK = re.compile(r"([0-9]+)/([0-9]+)=([0-9]+)", re.ASCII)
 
 
-@app.command(name="sandbox")
+@app.command(name="sandbox", help_epilogue=examples("sandbox"))
 def serve_sandbox(
     *,
     cards: Annotated[int, Positive] = 1000,

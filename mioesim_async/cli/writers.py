@@ -286,8 +286,8 @@ class TableWriter:
         self._rows: list[CardOutcome] = []
         self._more = 0
 
-    def write(self, outcome: CardOutcome, _: Sequence[str]) -> None:
-        """Keep one row."""
+    def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:  # noqa: ARG002
+        """Keep one row; a table has no room for other cells."""
         if len(self._rows) < self._most:
             self._rows.append(outcome)
         else:

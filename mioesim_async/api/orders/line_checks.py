@@ -35,9 +35,12 @@ __all__ = [
     "check_in_steps",
     "check_line",
     "check_page_size",
+    "check_plan",
+    "check_plan_in_steps",
     "check_text",
     "day_in_gmt8",
     "expected_price",
+    "is_by_code_of_sku",
     "pdf_params",
     "run_checks",
     "with_package",
@@ -230,6 +233,35 @@ def expected_price(line: Line) -> Decimal | None:
         return None
     count = line.count if isinstance(line, OrderLine) else 1
     return package.total_price(days=line.daypass_days) * count
+
+
+def check_plan(line: Line, *, now: float) -> Purchase:
+    """Check what can be checked without the vendor.
+
+    Args:
+        line: The line.
+        now: The present, in seconds since the epoch (UTC).
+
+    Raises:
+        InvalidRequest: If the line has faults; it lists all.
+    """
+    return at_once(check_plan_in_steps(line, today=day_in_gmt8(now)))
+
+
+def check_plan_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
+    """Do what ``check_plan`` does, and stop after each piece of it."""
+    if is_by_code_of_sku(line):
+        # The price id is a placeholder until the catalogue gives the real one.
+        line = evolve(line, api_code=None, price_id=1)
+    return (yield from check_in_steps(line, today=today))
+
+
+def is_by_code_of_sku(line: Line) -> bool:
+    """Tell whether a plan is named by its SKU and its API code.
+
+    Several SKUs may have the same code. With the SKU, the catalogue tells plan and price.
+    """
+    return line.api_code is not None and line.sku_id is not None and line.price_id is None
 
 
 def _check_plan(line: Line, faults: _Faults, params: dict[str, Value]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
-from datetime import date
 from decimal import Decimal
 from functools import partial
 
@@ -17,8 +16,9 @@ from mioesim_async.api.orders.line_checks import (
     Line,
     Purchase,
     check_all,
-    check_in_steps,
+    check_plan_in_steps,
     day_in_gmt8,
+    is_by_code_of_sku,
     with_package,
 )
 from mioesim_async.api.partners import Partners
@@ -26,10 +26,10 @@ from mioesim_async.journal.entry import REPEATABLE, UNSETTLED, EntryState, Journ
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.iccid import shown
 from mioesim_async.models.order_lines import OrderLine
-from mioesim_async.slices import Steps, at_once, in_slices, shared_slice
+from mioesim_async.slices import in_slices, shared_slice
 from mioesim_async.transport.failures import is_fatal
 
-__all__ = ["PackageFinder", "PlannedLine", "ask_stock", "check_plan", "plan_line", "plan_lines"]
+__all__ = ["PackageFinder", "PlannedLine", "ask_stock", "plan_line", "plan_lines"]
 
 CheckStock = Callable[..., Awaitable[bool]]
 FindPackage = Callable[[Line], Awaitable[Package | None]]
@@ -95,34 +95,6 @@ class PlannedLine:
         return self.line.count if isinstance(self.line, OrderLine) else 1
 
 
-def check_plan(line: Line, *, now: float) -> Purchase:
-    """Check what can be checked without the vendor.
-
-    Args:
-        line: The line.
-        now: The present, in seconds since the epoch (UTC).
-
-    Raises:
-        InvalidRequest: If the line has faults; it lists all.
-    """
-    return at_once(_check_in_steps(line, today=day_in_gmt8(now)))
-
-
-def _check_in_steps(line: Line, *, today: date) -> Steps[Purchase]:
-    if _is_by_code_of_sku(line):
-        # The price id is a placeholder until the catalogue gives the real one.
-        line = evolve(line, api_code=None, price_id=1)
-    return (yield from check_in_steps(line, today=today))
-
-
-def _is_by_code_of_sku(line: Line) -> bool:
-    """Tell whether a plan is named by its SKU and its API code.
-
-    Several SKUs may have the same code. With the SKU, the catalogue tells plan and price.
-    """
-    return line.api_code is not None and line.sku_id is not None and line.price_id is None
-
-
 async def plan_lines(
     lines: Sequence[Line],
     *,
@@ -144,7 +116,7 @@ async def plan_lines(
         InvalidRequest: If any line has a fault; it lists all faults of all lines.
         MioEsimError: If a call to the vendor or the journal fails.
     """
-    check = partial(_check_in_steps, today=day_in_gmt8(now))
+    check = partial(check_plan_in_steps, today=day_in_gmt8(now))
     await in_slices(check_all(lines, check, first=1))
     refused = await _read_catalogue(finder, lines)
 
@@ -189,7 +161,7 @@ async def plan_line(
         one.entry = await entry_of(line.other_order_id)
     try:
         package = await find(line)
-        if _is_by_code_of_sku(line):
+        if is_by_code_of_sku(line):
             if package is None or package.price_id is None:
                 raise errors.InvalidRequest(
                     f"SKU {line.sku_id} has no plan with code {shown(line.api_code)}"
@@ -205,7 +177,7 @@ async def plan_line(
         if is_fatal(error):
             raise
         one.fault = error.with_traceback(None)
-    if one.entry is not None and not _is_by_code_of_sku(one.line):
+    if one.entry is not None and not is_by_code_of_sku(one.line):
         one.fault = duplicate_error(one.entry, fingerprint_of(purchase)) or one.fault
     return one, purchase
 

@@ -14,6 +14,7 @@ from mioesim_async.cli.buying.bulk import BulkOptions, buy_file
 from mioesim_async.cli.buying.cancel import cancel_cards
 from mioesim_async.cli.buying.order import Mode, buy_one
 from mioesim_async.cli.buying.order_files import FIELDS
+from mioesim_async.cli.examples import examples
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.running import Flag, Positive, app, guarded
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
@@ -39,7 +40,7 @@ OPTIONS = {
 """What messages about one line call its fields; for a file they name its columns."""
 
 
-@app.command
+@app.command(help_epilogue=examples("order"))
 def order(
     sku_id: int | None = None,
     price_id: int | None = None,
@@ -81,9 +82,9 @@ def order(
     correct the file and run it again: no line is bought twice. To buy the same lines once more,
     give another --batch.
 
-    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
-    4 it may have been bought, or was bought but could not be read: check before you repeat
-    it, 130 interrupted.
+    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in, 4 it may
+    have been bought, or was bought but could not be read: check before you repeat it, 5 the host
+    was not reached, 130 interrupted.
 
     Args:
         sku_id: The SKU, a country or region.
@@ -135,7 +136,7 @@ def order(
     return guarded(lambda: _buy(OrderLine, given, bulk, mode), debug=common.debug)
 
 
-@app.command
+@app.command(help_epilogue=examples("renew"))
 def renew(
     sku_id: int | None = None,
     price_id: int | None = None,
@@ -172,9 +173,9 @@ def renew(
     and of the line's content. So you can correct the file and run it again: no line is bought
     twice. To buy the same lines once more, give another --batch.
 
-    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
-    4 it may have been bought, or was bought but could not be read: check before you repeat
-    it, 130 interrupted.
+    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in, 4 it may
+    have been bought, or was bought but could not be read: check before you repeat it, 5 the host
+    was not reached, 130 interrupted.
 
     Args:
         sku_id: The SKU, a country or region.
@@ -216,7 +217,7 @@ def renew(
     return guarded(lambda: _buy(RenewalLine, given, bulk, mode), debug=common.debug)
 
 
-@app.command
+@app.command(help_epilogue=examples("cancel"))
 def cancel(
     order_num: str,
     /,
@@ -232,8 +233,8 @@ def cancel(
     Shows the order, and asks. To see later whether the cards were cancelled, run
     'mioesim orders show'.
 
-    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in,
-    4 it may have happened: check before you repeat it, 130 interrupted.
+    Exit status: 0 done, 1 failed or answered with no, 2 wrong usage, 3 not logged in, 4 it may
+    have happened: check before you repeat it, 5 the host was not reached, 130 interrupted.
 
     Args:
         order_num: The vendor's order number.

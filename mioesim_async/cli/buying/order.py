@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import fields, frozen
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.api.orders.planning import PlannedLine, check_plan
+from mioesim_async.api.orders.line_checks import Line, check_plan
 from mioesim_async.cli.accounts import client_for, logged_in
 from mioesim_async.cli.buying.preview import money, show_plan
 from mioesim_async.cli.buying.results import (
@@ -32,6 +31,7 @@ from mioesim_async.models.order_lines import OrderLine
 from mioesim_async.models.orders import Order
 
 if TYPE_CHECKING:
+    from mioesim_async.api.orders.planning import PlannedLine
     from mioesim_async.client import MioEsimClient
 
 __all__ = ["Mode", "buy_one", "with_codes"]

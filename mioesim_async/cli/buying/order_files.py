@@ -16,8 +16,7 @@ from typing import Any
 from attrs import asdict
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line
-from mioesim_async.api.orders.planning import check_plan
+from mioesim_async.api.orders.line_checks import Line, check_plan
 from mioesim_async.cli.iccid_sources import SEPARATORS, unquoted
 from mioesim_async.models.iccid import clean_iccid, shown
 from mioesim_async.models.order_lines import OrderLine, RenewalLine
