@@ -6,6 +6,7 @@ import asyncio
 import csv
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import aiohttp
 from benchmarks.contenders import CONCURRENCY, QUERY, signed
 
 FIELDS = (
-    "iccid,result,dp_status,used_mb,remaining_mb,total_mb,starts_at,ends_at,order_num,sku_id,error"
+    "iccid,result,dp_status,used_mb,remaining_mb,total_mb,starts_at,ends_at,order_num,sku_id,"
+    "error,queried_at"
 )
 
 
@@ -39,6 +41,7 @@ async def main(url: str, source: str, output: str) -> None:
                         reply = await response.json()
                     if reply["code"] != 0:
                         raise RuntimeError(reply["message"])
+                    now = str(datetime.now(UTC).replace(microsecond=0))
                     cards = {card["iccid"]: card for card in reply["data"]}
                     for iccid in batch:
                         card = cards[iccid]
@@ -55,6 +58,7 @@ async def main(url: str, source: str, output: str) -> None:
                                 card["orderNum"],
                                 card["skuId"],
                                 None,
+                                now,
                             )
                         )
 

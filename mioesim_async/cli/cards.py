@@ -17,8 +17,10 @@ from mioesim_async.cli.exit_status import FAILED, OK
 from mioesim_async.cli.options import COMMON, Common
 from mioesim_async.cli.printing import (
     amount,
+    card_status,
     fixed,
     moment,
+    order_status,
     print_json,
     print_lines,
     print_table,
@@ -37,7 +39,7 @@ from mioesim_async.errors import InvalidRequest, MioEsimError, OutcomeUnknown
 from mioesim_async.models.activation import ActivationCode
 from mioesim_async.models.cards import CardDetail
 from mioesim_async.models.iccid import clean_iccid
-from mioesim_async.models.orders import Order, OrderStatus
+from mioesim_async.models.orders import Order
 
 if TYPE_CHECKING:
     from mioesim_async.client import MioEsimClient
@@ -80,7 +82,7 @@ def _lines(found: CardDetail, *, show_activation: bool) -> list[tuple[str, Any]]
     code = found.activation
     return [
         ("ICCID", found.iccid),
-        ("Status", found.dp_status or "unknown"),
+        ("Status", card_status(found.dp_status)),
         ("Data used", amount(found.used_mb)),
         ("Data left", amount(found.remaining_mb)),
         ("Data of the plan", amount(found.total_mb)),
@@ -115,7 +117,7 @@ def history(iccid: str, *, common: Common = COMMON) -> int:
                     (
                         plan.order_num,
                         plan.display,
-                        _status(plan.status),
+                        order_status(plan.status),
                         moment(plan.starts_at),
                         moment(plan.ends_at),
                     )
@@ -125,10 +127,6 @@ def history(iccid: str, *, common: Common = COMMON) -> int:
         return OK
 
     return common.run(work)
-
-
-def _status(status: int | None) -> str | None:
-    return None if status is None else OrderStatus(status).name.lower().replace("_", " ")
 
 
 @app.command(help_epilogue=examples("qr"))

@@ -19,6 +19,7 @@ from mioesim_async.cli.printing import (
     fixed,
     moment,
     number,
+    order_status,
     print_json,
     print_lines,
     print_table,
@@ -165,7 +166,7 @@ def _print_order(order: Order, usage: list[OrderUsage], *, show_activation: bool
     print_lines(
         [
             ("Order", order.order_num),
-            ("Status", None if order.status is None else order.status.name),
+            ("Status", order_status(order.status)),
             ("Reference", order.other_order_id),
             ("Renews order", order.main_order_num),
             ("Bought (GMT+8)", moment(order.purchased_at)),
@@ -254,7 +255,7 @@ def _print_orders(orders: Iterable[Order]) -> None:
         [
             (
                 order.order_num,
-                None if order.status is None else order.status.name,
+                order_status(order.status),
                 order.count,
                 None if order.price is None else money(order.price),
                 moment(order.purchased_at),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import IO, Any
@@ -14,13 +14,18 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from mioesim_async.models.cards import DpStatus
+from mioesim_async.models.orders import OrderStatus
 from mioesim_async.models.plain import to_dict
 
 __all__ = [
+    "CARD_STATUSES",
     "amount",
+    "card_status",
     "fixed",
     "moment",
     "number",
+    "order_status",
     "print_json",
     "print_lines",
     "print_table",
@@ -31,6 +36,14 @@ __all__ = [
 
 SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
 """Fields of models that hold the activation code, or a link to it."""
+
+CARD_STATUSES: Mapping[str, str] = {
+    DpStatus.ACTIVE: "the plan is running",
+    DpStatus.ENABLE: "on the device; the plan may not have started",
+    DpStatus.DISABLE: "disabled on the device",
+    DpStatus.DELETE: "deleted; it can't be used again",
+}
+"""What the vendor says of each status of a card."""
 
 MIN_TEXT_WIDTH = 12
 """Least width of a column of text, in characters."""
@@ -78,6 +91,17 @@ def moment(time: datetime | None) -> str | None:
     return None if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
+def order_status(status: int | None) -> str | None:
+    """Write the status of an order in words, such as "partly cancelled"."""
+    return None if status is None else OrderStatus(status).name.lower().replace("_", " ")
+
+
+def card_status(status: str | None) -> str:
+    """Write the status of a card with what it means."""
+    meaning = CARD_STATUSES.get(status or "")
+    return f"{status or 'unknown'}{f': {meaning}' if meaning else ''}"
+
+
 def print_json(value: Any, *, show_activation: bool = False) -> None:
     """Print models, or lists and dicts of them, as one JSON document.
 
@@ -87,9 +111,21 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
             them. If False, each code or link is null, a field such as ``activation_hidden`` says
             whether there is one, and ``extra`` is left out.
     """
-    data = to_dict(value)
+    data = _with_words(to_dict(value))
     text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
     print(UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
+def _with_words(data: Any) -> Any:
+    """Write the statuses of orders as words, with their codes beside them."""
+    if isinstance(data, list):
+        return [_with_words(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    worded = {name: _with_words(value) for name, value in data.items() if name != "extra"}
+    if type(code := data.get("status")) is int:
+        worded |= {"status": order_status(code), "status_code": code}
+    return worded | ({"extra": data["extra"]} if "extra" in data else {})
 
 
 def print_text(text: str, *, file: IO[str] | None = None) -> None:

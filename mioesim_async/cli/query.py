@@ -396,8 +396,8 @@ def _tell(run: Run, ended: str, part: Path | None, status: int) -> None:
         _print_summary(Console(stderr=not on_stdout), run, ended, summary)
     if part is not None:
         say(
-            f"what was done is in {part}; {options.output} is as it was. Go on with the same "
-            "command and --resume"
+            f"what was done is in {part}, and {options.output} was not touched; the same command "
+            "with --resume goes on from there"
         )
 
 

@@ -12,7 +12,16 @@ from typing import IO, Any, Generic, Protocol, TypeVar
 import orjson
 from attrs import frozen
 
-from mioesim_async.cli.printing import fixed, moment, number, print_table, printable
+from mioesim_async.cli.printing import (
+    CARD_STATUSES,
+    card_status,
+    fixed,
+    moment,
+    number,
+    print_table,
+    print_text,
+    printable,
+)
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.models.cards import CardOutcome
 
@@ -302,6 +311,10 @@ class TableWriter:
         if self._more or not self._rows:
             return
         print_table(COLUMNS, map(_cells, self._rows), file=self._file)
+        self._file.write("\n")
+        shown = {row.card.dp_status for row in self._rows if row.card is not None}
+        for status in filter(shown.__contains__, CARD_STATUSES):
+            print_text(card_status(status), file=self._file)
         self._file.write("\n")
 
 

@@ -42,7 +42,7 @@ def test_a_card_is_shown_with_its_code_hidden(server: Sandbox, columns: str) -> 
     assert (done.status, done.err) == (0, "")
     rows = rows_of(done.out)
     assert rows["ICCID"] == server.iccids[0]
-    assert (rows["Status"], rows["Data used"]) == ("ACTIVE", "4.26 GB")
+    assert (rows["Status"], rows["Data used"]) == ("ACTIVE: the plan is running", "4.26 GB")
     assert rows["Activation code"] == "hidden; --show-activation shows it"
     assert "LPA" not in done.out
 
@@ -92,7 +92,7 @@ def test_the_history_of_a_card_has_whole_orders_and_times(server: Sandbox, colum
     assert len(row[0]) == 16
     assert row[-5] == "ended"
     (plan,) = json.loads(mioesim("history", server.iccids[0], "--json", sandbox=server).out)
-    assert (plan["order_num"], plan["status"]) == (row[0], 5)
+    assert (plan["order_num"], plan["status"], plan["status_code"]) == (row[0], "ended", 5)
     assert plan["starts_at"].endswith("+08:00")
 
 

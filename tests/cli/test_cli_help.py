@@ -31,7 +31,7 @@ HARMFUL = "\x1b[31m\u202e\u2066evil\x07"
 
 @pytest.mark.parametrize("name", ["", *NAMES])
 def test_help_fits_80_columns(name: str) -> None:
-    done = mioesim(*name.split(), "--help")
+    done = mioesim(*name.split(), "--help", COLUMNS="80")
     assert done.status == 0
     assert max(map(len, done.out.splitlines())) <= 80
 

@@ -36,7 +36,7 @@ def test_an_order_is_shown_with_its_cards_and_usage_and_without_activation_codes
     asked_for = mioesim("orders", "show", order.order_num, "--show-activation", sandbox=server)
 
     assert (shown.status, shown.err) == (0, "")
-    for text in (order.order_num, "PAID", "24.20", "Japan 1GB 7 days", "1 GB", *order.iccids):
+    for text in (order.order_num, "paid", "24.20", "Japan 1GB 7 days", "1 GB", *order.iccids):
         assert text in shown.out
     told = json.loads(as_json.out)
     assert told["order"]["order_num"] == order.order_num
