@@ -361,8 +361,11 @@ async def _copy(run: Run) -> None:
     total = None if source.total is None else max(0, source.total - run.earlier.rows)
     count = 0
     with progress("Querying cards", total, quiet=mixed or options.quiet) as move:
+        write, has_others = None, bool(source.columns)
         async for outcome in run.stream:
-            run.writer.write(outcome, source.others(outcome.iccid) if source.columns else ())
+            if write is None:
+                write = run.writer.write
+            write(outcome, source.others(outcome.iccid) if has_others else ())
             totals.add(outcome)
             count += 1
             if count % 100 == 0:

@@ -120,7 +120,7 @@ class CsvWriter:
         self._status = _LastCell[str](self._cell)
         self._starts = _LastCell[datetime](str)
         self._ends = _LastCell[datetime](str)
-        self._second, self._time = 0, ""
+        self._second, self._end = 0, ""
 
     def write(self, outcome: CardOutcome, others: Sequence[str]) -> None:
         """Write one row."""
@@ -130,11 +130,12 @@ class CsvWriter:
         else:
             shown = iccid if self._plain else f'"=""{iccid}"""'
         if (second := int(time.time())) != self._second:
-            self._second, self._time = second, str(datetime.fromtimestamp(second, UTC))
-        rest = f"{self._time}{''.join([f',{self._own_cell(other)}' for other in others])}\n"
+            self._second = second
+            self._end = f"{datetime.fromtimestamp(second, UTC)}\n"
+        end = self._end if not others else self._with(others)
         if card is None:
             why = "" if error is None else self._cell(str(error))
-            self._write(f"{shown},{_result(outcome)}{',' * len(FIELDS)},{why},{rest}")
+            self._write(f"{shown},{_result(outcome)}{',' * len(FIELDS)},{why},{end}")
             return
         status, starts, ends = card.dp_status, card.starts_at, card.ends_at
         if status is not self._status.value:
@@ -150,8 +151,12 @@ class CsvWriter:
             f"{'' if left is None else left},{'' if total is None else total},"
             f"{self._starts.cell},{self._ends.cell},"
             f"{order if order and order.isascii() and order.isalnum() else self._cell(order)},"
-            f"{'' if sku is None else sku},,{rest}"
+            f"{'' if sku is None else sku},,{end}"
         )
+
+    def _with(self, others: Sequence[str]) -> str:
+        cells = "".join([f",{self._own_cell(other)}" for other in others])
+        return f"{self._end[:-1]}{cells}\n"
 
     def close(self) -> None:
         """Do nothing: each row is whole."""
