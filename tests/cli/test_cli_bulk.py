@@ -289,3 +289,10 @@ def test_the_result_never_overwrites_the_file(server: Sandbox, file: Path) -> No
     assert done.status == 2
     assert file.read_text() == before
     assert server.orders == []
+
+
+def test_a_file_in_another_encoding_is_refused_with_the_line(server: Sandbox, file: Path) -> None:
+    file.write_bytes(f"{HEADER}45,441,1,x\n45,441,1,Jos\xe9\n".encode("cp1252"))
+    done = mioesim("order", "--file", file, "--max-spend", "100", "--yes", sandbox=server)
+    assert (done.status, done.err.count("\n"), server.orders) == (2, 1, [])
+    assert "orders.csv, line 3: not UTF-8 text; save the file as UTF-8" in done.err

@@ -121,12 +121,17 @@ def read_lines(path: Path, kind: type[Line], batch: str) -> list[tuple[int, Line
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank, with the number of its first line."""
+    raw = path.read_bytes()
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        text = None
-    if text is None:
-        raise errors.InvalidRequest(f"{path.name} is not UTF-8 text; save it as UTF-8")
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        wrong = raw.count(b"\n", 0, error.start) + 1
+    else:
+        wrong = 0
+    if wrong:
+        raise errors.InvalidRequest(
+            f"{path.name}, line {wrong}: not UTF-8 text; save the file as UTF-8"
+        )
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
     reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
     number = 1
