@@ -179,6 +179,9 @@ class _LastCell(Generic[V]):
 
 def _cell(text: str | None) -> str:
     """Write a cell of the vendor's text, for people."""
+    if text and text.isascii() and text.isalnum():
+        # Most cells are one word, and nothing has to be done for it.
+        return text
     return _quoted(without_formula(printable(text)) or "")
 
 
@@ -193,7 +196,7 @@ def _own_cell(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    if any(char in text for char in ',"\n\r'):
+    if "," in text or '"' in text or "\n" in text or "\r" in text:
         doubled = text.replace('"', '""')
         return f'"{doubled}"'
     return text
