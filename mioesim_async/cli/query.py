@@ -145,9 +145,13 @@ class QueryOptions:
             raise errors.InvalidRequest("--resume needs -o FILE.csv or -o FILE.jsonl")
         if writes == "parquet" and target is None:
             raise errors.InvalidRequest("a Parquet file needs its name: -o FILE.parquet")
-        if target is not None and not self.wanted.iccids:
-            file = self.wanted.file
-            refuse_same(target, None if file == Path("-") else file, "--output")
+        summary = None if self.summary is None else target_of(self.summary, "--summary")
+        if summary is not None and summary == target:
+            raise errors.InvalidRequest("--summary and --output are one file; name another")
+        file = None if self.wanted.file == Path("-") else self.wanted.file
+        for option, written in (("--output", target), ("--summary", summary)):
+            if written is not None and not self.wanted.iccids:
+                refuse_same(written, file, option)
         if self.sandbox is not None and self.wanted.column is not None and not self.wanted.file:
             raise errors.InvalidRequest("--column needs a CSV file or standard input")
 

@@ -150,6 +150,20 @@ def test_the_input_is_never_taken_for_the_output(server: Sandbox, tmp_path: Path
     assert not server.requests
 
 
+@pytest.mark.parametrize("other", ["input", "output"])
+def test_a_summary_is_never_written_over_another_file(
+    server: Sandbox, tmp_path: Path, other: str
+) -> None:
+    source, output = tmp_path / "cards.txt", tmp_path / "result.json"
+    source.write_text(lines_of(server.iccids[:3]))
+    output.write_text(YESTERDAY)
+    files = ("query", "-f", source, "-o", output)
+    summary = source if other == "input" else output
+    done = mioesim(*files, "--summary", summary, sandbox=server)
+    assert (done.status, done.err.count("\n"), server.requests) == (2, 1, [])
+    assert (source.read_text(), output.read_text()) == (lines_of(server.iccids[:3]), YESTERDAY)
+
+
 def test_the_hint_to_write_a_file_names_none_that_is_read(server: Sandbox, tmp_path: Path) -> None:
     source = tmp_path / "cards.csv"
     source.write_text("iccid\n" + lines_of(server.iccids[:60]))
