@@ -121,13 +121,11 @@ def read_lines(path: Path, kind: type[Line], batch: str) -> list[tuple[int, Line
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank, with the number of its first line."""
-    raw = path.read_bytes()
+    raw, text, wrong = path.read_bytes(), "", 0
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         wrong = raw.count(b"\n", 0, error.start) + 1
-    else:
-        wrong = 0
     if wrong:
         raise errors.InvalidRequest(
             f"{path.name}, line {wrong}: not UTF-8 text; save the file as UTF-8"
