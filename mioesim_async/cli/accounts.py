@@ -300,6 +300,8 @@ def _from_environment(name: str, at: str) -> str:
 
 
 def _from_command(command: str, at: str) -> str:
+    if not command.strip():
+        raise ConfigurationError(f"{at} names no command")
     try:
         done = subprocess.run(  # noqa: S603 - running what the user's own file says is the feature
             shlex.split(command),

@@ -130,7 +130,7 @@ def test_nothing_of_the_vendor_s_moves_the_cursor_or_turns_the_text(debug: bool)
     assert not re.search("[\x1b\x07\u202e\u2066]", done.out + done.err)
 
 
-def test_a_reconciled_order_prints_nothing_harmful(tmp_path: Path) -> None:
+def test_a_row_of_the_vendor_s_prints_nothing_harmful() -> None:
     row = f'{{"iccid": "8985000000000000001", "orderNum": "EP{HARMFUL}"}}'
     body = '{"code": 0, "data": [%s]}' % row.replace("\x1b", "\\u001b").replace("\x07", "\\u0007")
     with Sandbox(5) as server:

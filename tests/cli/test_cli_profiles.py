@@ -147,6 +147,7 @@ def test_a_command_that_fails_is_an_error_without_its_output(
         ({"password": None, "password_env": SECRET}, "variable that is not set"),
         ({"password": None, "password_command": f"/no/such/{SECRET}"}, "can't be run"),
         ({"password": None, "password_command": f"'{SECRET}"}, "quotes"),
+        ({"password": None, "password_command": " "}, "names no command"),
         ({"pasword": SECRET, "colour": "x"}, "unknown keys: pasword, colour"),
         ({"phone_number": None}, "has no phone_number"),
         ({"phone_number": ""}, "phone_number must be text and not empty"),

@@ -78,3 +78,14 @@ def test_csv_files_hold_what_the_csv_module_writes(outcomes: list[CardOutcome]) 
         writer.write(outcome, ())
         reference.writerow([*row(outcome), NOW])
     assert written.getvalue() == expected.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("cell", "written"),
+    [
+        ("=1+1", "'=1+1"), ("\uff1d1+1", "'\uff1d1+1"), ("@SUM(1)", "'@SUM(1)"), ("-1", "'-1"),
+        ("a;=1+1", "a;'=1+1"), ("a;b", "a;b"), ("a=b", "a=b"), ("", ""), (None, None),
+    ],
+)  # fmt: skip
+def test_no_cell_is_a_formula_in_any_spreadsheet(cell: str | None, written: str | None) -> None:
+    assert without_formula(cell) == written
