@@ -87,6 +87,19 @@ class Source:
             del self._others[iccid]
         return found
 
+    def newest(self, iccid: str) -> list[str]:
+        """Return the cells that were kept last for an ICCID."""
+        rows = self._others.get(iccid)
+        return rows[-1] if rows else []
+
+    def forget_newest(self, iccid: str) -> None:
+        """Forget the cells that were kept last for an ICCID: no outcome will come."""
+        rows = self._others.get(iccid)
+        if rows:
+            rows.pop()
+            if not rows:
+                del self._others[iccid]
+
 
 async def open_source(wanted: Wanted) -> Source:
     """Open the source: arguments, a file, or standard input; the header of a CSV file is read.

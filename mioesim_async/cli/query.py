@@ -23,9 +23,9 @@ from mioesim_async.cli.accounts import ACCOUNT, AccountOptions, client_for, logg
 from mioesim_async.cli.examples import examples
 from mioesim_async.cli.exit_status import ENDED_EARLY, FAILED, INTERRUPTED, OK, USAGE, EndedEarly
 from mioesim_async.cli.iccid_sources import Source, Wanted, open_source
-from mioesim_async.cli.output_files import OutputFile, refuse_same, write_whole
+from mioesim_async.cli.output_files import OutputFile, refuse_one_target, refuse_same
 from mioesim_async.cli.printing import amount, printable, progress
-from mioesim_async.cli.resume import READERS, Earlier, leave_out, take_over
+from mioesim_async.cli.resume import READERS, Earlier, drop_unasked, leave_out, take_over
 from mioesim_async.cli.running import (
     AboveZero,
     Flag,
@@ -35,9 +35,10 @@ from mioesim_async.cli.running import (
     guarded,
     one_line,
     say,
+    status_of,
 )
 from mioesim_async.cli.targets import target_of
-from mioesim_async.cli.writers import WRITERS, Layout, Writer, columns_of
+from mioesim_async.cli.writers import WRITERS, Layout, Writer
 from mioesim_async.models.cards import CardOutcome
 from mioesim_async.transport.failures import meaning_of
 
@@ -129,6 +130,11 @@ class QueryOptions:
             return None
         return target_of(self.output, "--output")
 
+    @property
+    def summary_target(self) -> Path | None:
+        """The file for the counts, or None."""
+        return None if self.summary is None else target_of(self.summary, "--summary")
+
     def check(self) -> None:
         """Refuse wrong usage, before anything is opened.
 
@@ -145,9 +151,9 @@ class QueryOptions:
             raise errors.InvalidRequest("--resume needs -o FILE.csv or -o FILE.jsonl")
         if writes == "parquet" and target is None:
             raise errors.InvalidRequest("a Parquet file needs its name: -o FILE.parquet")
-        summary = None if self.summary is None else target_of(self.summary, "--summary")
-        if summary is not None and summary == target:
-            raise errors.InvalidRequest("--summary and --output are one file; name another")
+        summary = self.summary_target
+        if summary is not None and target is not None:
+            refuse_one_target(target, summary)
         file = None if self.wanted.file == Path("-") else self.wanted.file
         for option, written in (("--output", target), ("--summary", summary)):
             if written is not None and not self.wanted.iccids:
@@ -184,6 +190,14 @@ class Totals:
         self.used_mb += earlier.used_mb
         self.remaining_mb += earlier.remaining_mb
 
+    def drop(self, earlier: Earlier) -> None:
+        """Count rows of an earlier run no longer."""
+        self.found -= earlier.found
+        self.missing -= earlier.rows - earlier.found
+        self.statuses -= earlier.statuses
+        self.used_mb -= earlier.used_mb
+        self.remaining_mb -= earlier.remaining_mb
+
     def add(self, outcome: CardOutcome) -> None:
         """Count one outcome."""
         card = outcome.card
@@ -212,6 +226,7 @@ class Run:
     client: MioEsimClient
     stream: CardStream
     output: OutputFile | None
+    summary: OutputFile | None
     earlier: Earlier
     started: float = Factory(time.monotonic)
     started_at: datetime = Factory(lambda: datetime.now(UTC))
@@ -227,7 +242,7 @@ class Run:
         return Layout(
             plain=self.options.plain,
             columns=tuple(self.source.columns),
-            has_header=self.earlier.file is None,
+            has_header=not self.earlier.rows,
             to_file=self.output is not None,
         )
 
@@ -236,37 +251,47 @@ class Run:
         """What writes the rows; a file is opened with the first of them."""
         if self._writer is None:
             writes = self.options.writes
-            self._file = (
-                self._stdout
-                if self.output is None
-                else self.output.open(
-                    binary=writes == "parquet", append=self.earlier.file is not None
-                )
-            )
+            if self.output is None:
+                self._file = self._stdout
+            elif self._file is None:
+                self._file = self.output.begin(binary=writes == "parquet")
             self._writer = WRITERS[writes](self._file, self.layout)
         return self._writer
+
+    async def take_over(self) -> None:
+        """Begin with what an earlier run wrote."""
+        if self.output is not None:
+            self._file = await asyncio.to_thread(
+                take_over, self.output, self.options.writes, self.layout, self.earlier
+            )
+            self.totals.take_over(self.earlier)
 
     def flush(self) -> None:
         """Bring what was written to the file."""
         if self._file is not None and self.options.writes != "parquet":
             self._file.flush()
 
-    def finish(self) -> None:
-        """Write what comes last, and give the file its name."""
+    async def finish(self) -> None:
+        """Write what comes last, drop what the input doesn't have, and give the file its name."""
         self.writer.close()
         self.flush()
-        if self.output is not None:
-            self.output.commit()
+        if self.output is None:
+            return
+        if self.earlier.rows > self.earlier.asked:
+            self._file, dropped = await asyncio.to_thread(
+                drop_unasked, self.output, self.options.writes, self.layout, self.earlier
+            )
+            self.totals.drop(dropped)
+            self.earlier.rows -= dropped.rows
+        self.output.commit()
 
     def abandon(self) -> Path | None:
         """Leave what was written; return where it is, or None if that is nowhere."""
-        if self._writer is None:
-            has_part = self.output is not None and self.earlier.file is not None
-            return self.output.part if self.output is not None and has_part else None
         is_readable = self.options.writes != "parquet"
-        with suppress(OSError):
-            self._writer.close()
-            self.flush()
+        if self._writer is not None:
+            with suppress(OSError):
+                self._writer.close()
+                self.flush()
         return None if self.output is None else self.output.close(keep=is_readable)
 
 
@@ -300,7 +325,7 @@ async def query_cards(options: QueryOptions) -> int:
             )
         stack.callback(source.close)
         earlier, sweep = Earlier(), options.sweep
-        items = leave_out(source, earlier.times) if options.resume else source.items
+        items = leave_out(source, earlier) if options.resume else source.items
         # Entering it checks what was given, before the login sends a byte.
         stream = await stack.enter_async_context(
             client.cards.query_many(
@@ -310,18 +335,27 @@ async def query_cards(options: QueryOptions) -> int:
                 max_outage=sweep.max_outage,
             )
         )
-        output = None if options.target is None else OutputFile(options.target)
-        run = Run(options, source, client, stream, output, earlier)
+        output, summary = [
+            None if target is None else _claimed(target, stack)
+            for target in (options.target, options.summary_target)
+        ]
+        run = Run(options, source, client, stream, output, summary, earlier)
         try:
             await logged_in(client)
         except asyncio.CancelledError:
             say("interrupted during the login; nothing was asked")
             raise
-        if options.resume and output is not None:
-            names = columns_of(run.layout)
-            await asyncio.to_thread(take_over, output, options.writes, names, earlier)
-            run.totals.take_over(earlier)
+        if options.resume:
+            await run.take_over()
         return await _sweep(run)
+
+
+def _claimed(target: Path, stack: AsyncExitStack) -> OutputFile:
+    """Claim a file, so that one that can't be written is refused before anything is asked."""
+    output = OutputFile(target)
+    output.claim()
+    stack.callback(output.close)
+    return output
 
 
 async def _sweep(run: Run) -> int:
@@ -330,12 +364,13 @@ async def _sweep(run: Run) -> int:
     try:
         async with run.stream:
             await _copy(run)
-        if not run.totals.rows and not run.options.allow_empty:
+        asked = run.totals.rows - run.earlier.rows + run.earlier.asked
+        if not asked and not run.options.allow_empty:
             raise errors.InvalidRequest(
                 "there are no ICCIDs in the input, so nothing was asked or written; "
                 "--allow-empty takes that as it is"
             )
-        run.finish()
+        await run.finish()
         totals = run.totals
         ended, status = "", OK if totals.found == totals.rows else FAILED
     except asyncio.CancelledError:
@@ -347,7 +382,7 @@ async def _sweep(run: Run) -> int:
             status = ENDED_EARLY
         raise EndedEarly(status, one_line(error)) from None
     except OSError as error:
-        status = FAILED
+        status = status_of(error)
         if error.filename is None and run.output is not None:
             # What fails to write a file doesn't name it.
             error.filename = str(run.output.part)
@@ -395,9 +430,9 @@ def _tell(run: Run, ended: str, part: Path | None, status: int) -> None:
     """Tell what the rows add up to: on the terminal, and in the file of ``--summary``."""
     options = run.options
     summary = _summary(run, ended, status)
-    if options.summary is not None:
-        text = json.dumps(summary, ensure_ascii=False, indent=2) + "\n"
-        write_whole(target_of(options.summary, "--summary"), text)
+    if run.summary is not None:
+        run.summary.begin().write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
+        run.summary.commit()
     if not options.quiet:
         on_stdout = options.writes == "table" and run.output is None
         _print_summary(Console(stderr=not on_stdout), run, ended, summary)

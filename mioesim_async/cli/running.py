@@ -34,6 +34,7 @@ __all__ = [
     "one_line",
     "run",
     "say",
+    "status_of",
 ]
 
 app = App(
@@ -121,7 +122,7 @@ def guarded(work: Callable[[], Coroutine[Any, Any, int]], *, debug: bool) -> int
                 print_text(line, file=sys.stderr)
         else:
             say(one_line(error))
-        return _status_of(error)
+        return status_of(error)
     finally:
         _discard_unwritten_output()
 
@@ -154,7 +155,8 @@ def _discard_unwritten_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _status_of(error: errors.MioEsimError | OSError) -> int:
+def status_of(error: errors.MioEsimError | OSError) -> int:
+    """Return the exit status that an error means."""
     if isinstance(error, Interrupted):
         return INTERRUPTED
     if isinstance(error, EndedEarly):
@@ -204,7 +206,7 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         # From installing the completion, the only command that runs without guarded().
         say(one_line(error))
-        return _status_of(error)
+        return status_of(error)
     finally:
         _discard_unwritten_output()
     return result if isinstance(result, int) else OK

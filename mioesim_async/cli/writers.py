@@ -25,7 +25,7 @@ from mioesim_async.cli.printing import (
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.models.cards import CardOutcome
 
-__all__ = ["WRITERS", "Layout", "Writer", "columns_of", "without_formula"]
+__all__ = ["NAMES", "WRITERS", "Layout", "Writer", "columns_of", "without_formula"]
 
 FIELDS = (
     "dp_status",
@@ -38,6 +38,8 @@ FIELDS = (
     "sku_id",
 )
 NAMES = ("iccid", "result", *FIELDS, "error", "queried_at")
+"""The columns that are the command's own."""
+
 COLUMNS = (fixed("ICCID"), "Status", number("Used MB"), number("Left MB"), "Ends (GMT+8)")
 V = TypeVar("V")
 MAX_TABLE_ROWS = 50
@@ -116,7 +118,7 @@ class CsvWriter:
         self._own_cell = _quoted if layout.plain else _own_cell
         self._plain = layout.plain
         if layout.has_header:
-            self._write(",".join(map(_quoted, columns_of(layout))) + "\n")
+            self._write(",".join(map(self._own_cell, columns_of(layout))) + "\n")
         self._status = _LastCell[str](self._cell)
         self._starts = _LastCell[datetime](str)
         self._ends = _LastCell[datetime](str)

@@ -183,7 +183,7 @@ def test_a_file_that_only_its_owner_may_read_stays_so(server: Sandbox, tmp_path:
 def test_two_runs_never_write_one_file_at_once(server: Sandbox, tmp_path: Path) -> None:
     output = tmp_path / "result.csv"
     other = OutputFile(output)
-    other.open().write("the other run's")
+    other.begin().write("the other run's")
     done = mioesim("query", server.iccids[0], "-o", output, sandbox=server)
     other.commit()
     assert (done.status, output.read_text()) == (2, "the other run's")
@@ -196,16 +196,16 @@ def test_a_disk_that_is_full_is_named_and_the_file_stays(
 ) -> None:
     output = tmp_path / f"result.{ending}"
     output.write_text(YESTERDAY)
-    opened = OutputFile.open
+    begun = OutputFile.begin
 
     def full(self: OutputFile, **options: bool) -> Any:
-        file = opened(self, **options)
+        file = begun(self, **options)
         device = os.open("/dev/full", os.O_WRONLY)
         os.dup2(device, file.fileno())
         os.close(device)
         return file
 
-    monkeypatch.setattr(OutputFile, "open", full)
+    monkeypatch.setattr(OutputFile, "begin", full)
     done = mioesim("query", *server.iccids[:3], "-o", output, sandbox=server)
     assert (done.status, output.read_text()) == (1, YESTERDAY)
     assert "No space left" in done.err
