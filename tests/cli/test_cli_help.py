@@ -138,3 +138,14 @@ def test_a_row_of_the_vendor_s_prints_nothing_harmful() -> None:
         done = mioesim("history", "8985000000000000001", sandbox=server)
     assert "evil" in done.out
     assert not re.search("[\x1b\x07\u202e\u2066]", done.out + done.err)
+
+
+def test_reconcile_prints_nothing_harmful() -> None:
+    with Sandbox(5) as server:
+        server.faults.add(Fault.lose_request(), "addEsimOrder")
+        lost = mioesim("order", "45", "441", "--yes", "--reference", "gone-1", sandbox=server)
+        assert lost.status == 4
+        server.faults.add(Fault.refuse(-8, HARMFUL), "queryOrder", times=None)
+        done = mioesim("orders", "reconcile", sandbox=server)
+    assert "evil" in done.out + done.err
+    assert not re.search("[\x1b\x07\u202e\u2066]", done.out + done.err)
