@@ -137,9 +137,15 @@ def customer_sheets(source: CardDetail | OrderCard | Order) -> list[CustomerShee
             and so does a code that is too long for a QR code.
 
     Raises:
-        InvalidRequest: If no card has an activation code; it names the ICCIDs.
+        InvalidRequest: If no card has an activation code; it names the ICCIDs. Also if the order
+            comes from the order journal; it says how to read the order.
     """
     cards = source.cards if isinstance(source, Order) else [source]
+    if isinstance(source, Order) and source.is_recorded:
+        raise InvalidRequest(
+            f"order {source.order_num} comes from the order journal, which keeps no activation "
+            f"codes; read it first: await client.orders.get({source.order_num!r})"
+        )
     if not cards:
         raise InvalidRequest("the order names no cards yet; read it again later")
     if not any(card.activation for card in cards):

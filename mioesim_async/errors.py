@@ -207,6 +207,8 @@ class OutcomeUnknown(MioEsimError):
         order_num: The vendor's order number, or None.
         data: What the vendor answered, or None. Left out of the message.
         last_error: The error that made the outcome unknown, or None.
+        is_under_way: Whether it is still under way: in this client, or, as a guess, elsewhere,
+            because the order journal has its intent since a short time and no outcome.
     """
 
     def __init__(
@@ -217,6 +219,7 @@ class OutcomeUnknown(MioEsimError):
         order_num: str | None = None,
         data: Any = None,
         last_error: MioEsimError | None = None,
+        is_under_way: bool = False,
     ) -> None:
         """Keep what helps to find out the outcome."""
         super().__init__(message)
@@ -224,6 +227,7 @@ class OutcomeUnknown(MioEsimError):
         self.order_num = order_num
         self.data = data
         self.last_error = last_error
+        self.is_under_way = is_under_way
 
 
 class JournalUnavailable(MioEsimError):

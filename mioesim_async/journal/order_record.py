@@ -36,4 +36,5 @@ def order_of(kept: dict[str, Any]) -> Order:
         price=None if price is None else Decimal(price),
         purchased_at=None if moment is None else datetime.fromisoformat(moment),
         cards=[OrderCard(iccid) for iccid in kept.get("iccids", ())],
+        is_recorded=True,
     )

@@ -93,6 +93,8 @@ class Order:
         price_id: The package (vendor-documented), or None.
         cards: All its cards; empty if the reply has none.
         extra: All other fields, as they came.
+        is_recorded: Whether it comes from the order journal, which keeps no activation codes;
+            ``client.orders.get`` reads it with them.
     """
 
     order_num: str = ""
@@ -107,6 +109,7 @@ class Order:
     price_id: int | None = None
     cards: list[OrderCard] = field(factory=list)
     extra: dict[str, Any] = field(factory=dict, repr=False)
+    is_recorded: bool = field(default=False, eq=False)
 
 
 @define

@@ -153,10 +153,12 @@ def signature_error(
 
 
 def unfinished_error(call: Call) -> errors.MioEsimError:
-    """Make the error for a purchase that was sent before the caller's deadline passed."""
+    """Make the error for a purchase that goes on after its caller's deadline."""
     late = deadline_exceeded(call)
     if call.order_num is None:
-        return outcome_unknown(call, late)
+        unknown = outcome_unknown(call, late)
+        unknown.is_under_way = True
+        return unknown
     return errors.OrderIncomplete(
         f"order {call.order_num} was placed, but the deadline passed before it was read; "
         f"{worded('read it with orders.get()')}",

@@ -17,7 +17,7 @@ from mioesim_async.tokens.keeper import TokenKeeper, contention_error
 from mioesim_async.tokens.store import StoredToken, TokenStore
 from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, deadline_exceeded, outcome_unknown, signature_error
-from mioesim_async.transport.detached import Detached, LateAnswer
+from mioesim_async.transport.detached import Detached, Exchange, LateAnswer
 from mioesim_async.transport.failures import Action, classify
 from mioesim_async.transport.metrics import ClientStats, Hook, Meter
 from mioesim_async.transport.pace import Pace, limiter, sweep_slots
@@ -74,6 +74,7 @@ class Caller:
         self._slots_of_sweeps = asyncio.Semaphore(self.sweep_slots)
         self._slots_of_purchases = asyncio.Semaphore(max_in_flight)
         self._limiter = None if rate_limit is None else limiter(rate_limit)
+        self._longest_purchase = timeouts.money
         self._reads_lock = asyncio.Lock()
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
@@ -109,6 +110,11 @@ class Caller:
     def clock_ahead(self) -> float | None:
         """By how many seconds this machine's clock is ahead of the host's; None if not known."""
         return self._sender.clock_ahead
+
+    @property
+    def longest_purchase(self) -> float:
+        """Seconds that a purchase may take, from the moment when it has its connection."""
+        return self._longest_purchase
 
     @property
     def sweep_slots(self) -> int:
@@ -187,7 +193,7 @@ class Caller:
         """
         call = self.prepare(endpoint, params, deadline=deadline, items=items)
         if endpoint.safety in (Safety.MONEY, Safety.WRITE):
-            return await self.detached(call, self.send(call))
+            return await self.wait_for(self.start(call, self.send(call)), deadline)
         call.among = self._reads.under_way
         if probe:
             call.policy = self._probe_policy
@@ -239,25 +245,30 @@ class Caller:
         self._budget.count_call()
         return call
 
-    async def detached(self, call: Call, work: Coroutine[Any, Any, R]) -> R:
+    def start(self, call: Call, work: Coroutine[Any, Any, R]) -> Exchange[R]:
         """Run the work of a call that must not be repeated, in a task of its own.
-
-        If the caller is cancelled or its deadline passes, a call that was sent goes on until its
-        own time-out. A call that was not sent is stopped.
 
         Args:
             call: The call.
             work: Sends the call, and does what comes before and after.
+        """
+        return self._detached.start(call, work)
+
+    async def wait_for(self, exchange: Exchange[R], deadline: float | None) -> R:
+        """Wait for the result of ``start``.
+
+        If all callers are cancelled or their deadlines pass, a call that was sent goes on until
+        its own time-out. A call that was not sent is stopped.
 
         Raises:
-            OutcomeUnknown: If the deadline passed after the call was sent.
+            OutcomeUnknown: If the deadline passed, and the call was sent or goes on for others.
             OrderIncomplete: If the deadline passed when the order number was known.
             MioEsimError: If the work raises it.
         """
-        return await self._detached.run(call, work)
+        return await self._detached.wait_for(exchange, deadline)
 
     async def send(self, call: Call) -> Envelope:
-        """Wait for a slot and send a call; used in the work of ``detached``.
+        """Wait for a slot and send a call; used in the work of ``start``.
 
         Raises:
             MioEsimError: If the call fails.

@@ -6,13 +6,16 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+from attrs import define, field
+
+from mioesim_async.clock import TimeLimit
 from mioesim_async.transport.call import Call, deadline_exceeded, order_num_of, unfinished_error
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
 
-__all__ = ["Detached", "LateAnswer"]
+__all__ = ["Detached", "Exchange", "LateAnswer", "exchange_ended"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -23,6 +26,44 @@ LONGEST_STOP = 1.0
 """Seconds that a caller waits for a call to end that was stopped before it was sent."""
 
 
+@define(eq=False)
+class Exchange(Generic[R]):
+    """A call that must not be repeated, in a task that outlives its callers.
+
+    Attributes:
+        call: The call.
+        task: Sends it, and does what comes before and after.
+        waiting: The time limits of the callers that wait for its result.
+        is_stopped: Whether it was stopped before it was sent, since no caller was left.
+        is_answered: Whether a caller got its result.
+        is_logged: Whether it was logged that a caller had left.
+        is_told: Whether ``on_late_order`` was called.
+    """
+
+    call: Call
+    task: asyncio.Task[R]
+    waiting: set[TimeLimit] = field(factory=set)
+    is_stopped: bool = False
+    is_answered: bool = False
+    is_logged: bool = False
+    is_told: bool = False
+
+    def add(self, limit: TimeLimit) -> None:
+        """Let one more caller wait."""
+        self.waiting.add(limit)
+        self._move_deadline()
+
+    def remove(self, limit: TimeLimit) -> None:
+        """Let a caller wait no longer."""
+        self.waiting.discard(limit)
+        self._move_deadline()
+
+    def _move_deadline(self) -> None:
+        # An attempt is worth making as long as any caller waits.
+        if self.waiting:
+            self.call.expires = max(limit.expires for limit in self.waiting)
+
+
 class Detached:
     """The tasks of calls that must not be repeated. They go on if their callers are cancelled."""
 
@@ -30,30 +71,50 @@ class Detached:
         """Start without tasks.
 
         Args:
-            on_late: Called with the order or the error of a purchase whose caller didn't wait.
+            on_late: Called with the order or the error of a purchase for which no caller waited.
         """
         self._on_late = on_late
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def run(self, call: Call, work: Coroutine[Any, Any, R]) -> R:
-        """Do the work of a call in a task of its own, and wait for it.
+    def start(self, call: Call, work: Coroutine[Any, Any, R]) -> Exchange[R]:
+        """Do the work of a call in a task of its own."""
+        task = self._keep(asyncio.create_task(work, name="mioesim_async purchase"))
+        return Exchange(call, task)
+
+    async def wait_for(self, exchange: Exchange[R], deadline: float | None) -> R:
+        """Wait for the result; several callers may.
+
+        Args:
+            exchange: The exchange.
+            deadline: Seconds that this caller waits.
 
         Raises:
-            OutcomeUnknown: If the deadline passed after the call was sent.
+            OutcomeUnknown: If the deadline passed, and the call was sent or goes on for others.
             OrderIncomplete: If the deadline passed when the order number was known.
+            DeadlineExceeded: If the deadline passed before the call was sent.
             MioEsimError: If the work raises it.
         """
-        task = self._keep(asyncio.create_task(work, name="mioesim_async purchase"))
-        with call:
+        call, task = exchange.call, exchange.task
+        limit = TimeLimit(call.clock, deadline)
+        with limit:
+            exchange.add(limit)
             try:
-                return await asyncio.shield(task)
+                result = await asyncio.shield(task)
             except asyncio.CancelledError:
-                self._on_cancelled_caller(call, task)
+                self._on_leaving(exchange, limit)
                 raise
-        if call.was_sent or call.order_num is not None:
+            except BaseException:
+                exchange.is_answered = True
+                raise
+            else:
+                exchange.is_answered = True
+                return result
+            finally:
+                exchange.remove(limit)
+        if call.was_sent or call.order_num is not None or exchange.waiting:
             raise unfinished_error(call)
         # The call was stopped. Wait for its end, so that the caller may try again at once.
-        await asyncio.wait([task], timeout=LONGEST_STOP)
+        await exchange_ended(exchange)
         raise deadline_exceeded(call)
 
     def _keep(self, task: asyncio.Task[R]) -> asyncio.Task[R]:
@@ -75,23 +136,32 @@ class Detached:
         # ``on_late_order`` may close the client, and its task must not wait for itself.
         return {task for task in self._tasks if task is not asyncio.current_task()}
 
-    def _on_cancelled_caller(self, call: Call, task: asyncio.Task[Any]) -> None:
-        if task.done() or call.was_sent:
-            task.add_done_callback(lambda done: self._report(call, done))
+    def _on_leaving(self, exchange: Exchange[Any], limit: TimeLimit) -> None:
+        exchange.remove(limit)
+        task = exchange.task
+        if exchange.waiting or task.done() or exchange.call.was_sent:
+            task.add_done_callback(lambda _: self._report(exchange))
         else:
+            exchange.is_stopped = True
             task.cancel()
 
-    def _report(self, call: Call, task: asyncio.Task[Any]) -> None:
+    def _report(self, exchange: Exchange[Any]) -> None:
+        call, task = exchange.call, exchange.task
         if task.cancelled():
             return
         error = task.exception()
-        logger.warning(
-            "%s ended after its caller had stopped waiting: %s (otherOrderId %s, orderNum %s)",
-            call.endpoint.path,
-            "success" if error is None else f"{type(error).__name__}: {error}",
-            call.texts.get("otherOrderId"),
-            call.order_num or order_num_of(call),
-        )
+        if not exchange.is_logged:
+            exchange.is_logged = True
+            logger.warning(
+                "%s ended after its caller had stopped waiting: %s (otherOrderId %s, orderNum %s)",
+                call.endpoint.path,
+                "success" if error is None else f"{type(error).__name__}: {error}",
+                call.texts.get("otherOrderId"),
+                call.order_num or order_num_of(call),
+            )
+        if exchange.waiting or exchange.is_answered or exchange.is_told:
+            return
+        exchange.is_told = True
         if self._on_late is not None and call.endpoint.safety is Safety.MONEY:
             telling = self._call_on_late(self._on_late, task.result() if error is None else error)
             self._keep(asyncio.create_task(telling, name="mioesim_async on_late_order"))
@@ -103,3 +173,8 @@ class Detached:
                 await told
         except Exception:
             logger.exception("on_late_order raised")
+
+
+async def exchange_ended(exchange: Exchange[Any]) -> None:
+    """Wait a short time for the end of an exchange that was stopped."""
+    await asyncio.wait([exchange.task], timeout=LONGEST_STOP)

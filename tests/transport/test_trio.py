@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[MioEsimClient], Any]] = {
             max_spend=None,
         )
     ),
+    "orders.resolve": lambda client: client.orders.resolve("one"),
     "orders.get": lambda client: client.orders.get("EP1"),
     "orders.plan": lambda client: client.orders.plan(
         [OrderLine(sku_id=45, price_id=441, count=1, other_order_id="one")]

@@ -302,7 +302,7 @@ class OrderStream(Closing):
         try:
             if purchase is not None and self._dry_run:
                 if one.is_open and one.entry is not None:
-                    raise open_error(one.entry, purchase.endpoint)
+                    raise open_error(one.entry, self._purchaser.caller)
                 await ask_stock(self._check_stock, [one] if one.is_new else [])
                 outcome.in_stock = one.in_stock
             elif purchase is not None:

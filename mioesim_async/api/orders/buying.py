@@ -83,6 +83,7 @@ class Buying:
         send_email: bool = False,
         pdf_language: str | None = None,
         remark: str | None = None,
+        whole: bool = False,
         deadline: float | None = None,
     ) -> Order:
         """Order eSIMs or physical SIMs.
@@ -105,19 +106,23 @@ class Buying:
             send_email: Whether the vendor sends an e-mail to the customer.
             pdf_language: Language of the PDF, as the vendor names it.
             remark: A text for yourself.
+            whole: If the reference was placed before, read the order from the vendor with its
+                activation codes, instead of returning the recorded one.
             deadline: Seconds for the whole call. If it passes after the order was sent, the
                 order goes on, and this call raises ``OutcomeUnknown``.
 
         Returns:
-            The order with all its cards. If the reference was placed before, and there is a
-            journal: the recorded order. Its cards have no activation codes, since a journal
-            keeps none; read them with ``get``.
+            The order with all its cards. If this client is buying the same reference already, it
+            waits for that purchase, and both calls return the same order. If the reference was
+            placed before, and there is a journal: the recorded order (``is_recorded``). Its cards
+            have no activation codes, since a journal keeps none; ``whole=True`` reads them.
 
         Raises:
             InvalidRequest: If arguments can't be used; it lists all faults. Nothing was sent.
             OutcomeUnknown: If the order may or may not have been placed. It is not sent again.
             OrderIncomplete: If the order was placed, but reading it failed; has its number.
-            DuplicateOrder: If the reference was used before with other parameters.
+            DuplicateOrder: If the reference was used before, or is under way in this client,
+                with other parameters.
             JournalUnavailable: If the journal can't be used now. Nothing was sent; try later.
             ApiError: If the vendor refused the order.
             MioEsimError: If the order was not sent. The ``was_placed`` of all these errors says
@@ -139,7 +144,7 @@ class Buying:
             pdf_language=pdf_language,
             remark=remark,
         )
-        return await self._buy(line, deadline)
+        return await self._buy(line, deadline, whole=whole)
 
     async def place_by_api_code(
         self,
@@ -157,6 +162,7 @@ class Buying:
         send_email: bool = False,
         pdf_language: str | None = None,
         remark: str | None = None,
+        whole: bool = False,
         deadline: float | None = None,
     ) -> Order:
         """Order a plan by its API code, which is unique only within a SKU (observed).
@@ -181,7 +187,7 @@ class Buying:
             pdf_language=pdf_language,
             remark=remark,
         )
-        return await self._buy(line, deadline)
+        return await self._buy(line, deadline, whole=whole)
 
     async def renew(
         self,
@@ -196,6 +202,7 @@ class Buying:
         daypass_days: int | None = None,
         pdf_language: str | None = None,
         remark: str | None = None,
+        whole: bool = False,
         deadline: float | None = None,
     ) -> Order:
         """Renew a card, which you name by its order or by its ICCID.
@@ -221,7 +228,7 @@ class Buying:
             pdf_language=pdf_language,
             remark=remark,
         )
-        return await self._buy(line, deadline)
+        return await self._buy(line, deadline, whole=whole)
 
     async def renew_by_api_code(
         self,
@@ -235,6 +242,7 @@ class Buying:
         daypass_days: int | None = None,
         pdf_language: str | None = None,
         remark: str | None = None,
+        whole: bool = False,
         deadline: float | None = None,
     ) -> Order:
         """Renew a card with a plan that you name by its API code.
@@ -255,9 +263,9 @@ class Buying:
             pdf_language=pdf_language,
             remark=remark,
         )
-        return await self._buy(line, deadline)
+        return await self._buy(line, deadline, whole=whole)
 
-    async def _buy(self, line: Line, deadline: float | None) -> Order:
+    async def _buy(self, line: Line, deadline: float | None, *, whole: bool) -> Order:
         try:
             self._caller.check_usable()
             today = day_in_gmt8(self._caller.clock.time())
@@ -265,7 +273,7 @@ class Buying:
         except errors.MioEsimError as error:
             await self._purchaser.tell_of(error, line.other_order_id)
             raise
-        return await self._purchaser.buy(purchase, deadline)
+        return await self._purchaser.buy(purchase, deadline, whole=whole)
 
 
 def _code(given: str | None) -> str:

@@ -25,7 +25,6 @@ from mioesim_async.journal.order_record import recorded
 from mioesim_async.models.orders import Order
 from mioesim_async.transport.caller import Caller
 from mioesim_async.wire.account import other_labels
-from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.signing import canonical
 from mioesim_async.wording import worded
 
@@ -229,15 +228,37 @@ def duplicate_error(existing: JournalEntry, fingerprint: str) -> errors.Duplicat
     return error
 
 
-def open_error(existing: JournalEntry, endpoint: Endpoint) -> errors.OutcomeUnknown:
-    """Make the error for a reference whose entry in the journal is open."""
+def open_error(existing: JournalEntry, caller: Caller) -> errors.OutcomeUnknown:
+    """Make the error for a reference whose entry in the journal is open.
+
+    Args:
+        existing: The entry.
+        caller: Whose limit for a purchase tells whether it may still be under way. Whoever wrote
+            the entry may have another limit.
+    """
+    age = caller.clock.time() - existing.created_at.timestamp()
+    is_under_way = existing.state is EntryState.OPEN and age < caller.longest_purchase
+    if is_under_way:
+        state = (
+            f"was recorded in the order journal {max(0, age):.0f} s ago and has no outcome yet, so "
+            f"it is probably under way (a guess: here a purchase takes at most "
+            f"{caller.longest_purchase:g} s)"
+        )
+    else:
+        state = (
+            f"is {existing.state.value} in the order journal: it may be under way or may have been "
+            "placed"
+        )
+    text = (
+        f"{state}, and was not sent again; {worded('call orders.reconcile()')} "
+        f"({existing.reason or 'no answer was recorded'})"
+    )
     return errors.OutcomeUnknown(
-        f"reference {existing.other_order_id} is {existing.state.value} in the order journal: it "
-        "may be under way or may have been placed, and was not sent again; "
-        f"{worded('call orders.reconcile()')} ({existing.reason or 'no answer was recorded'})",
+        f"reference {existing.other_order_id} {text}",
         other_order_id=existing.other_order_id,
         order_num=existing.order_num,
-    ).at(endpoint.path)
+        is_under_way=is_under_way,
+    ).at(existing.endpoint)
 
 
 def reason_of(error: BaseException) -> str:

@@ -24,9 +24,12 @@ from mioesim_async.api.orders.line_checks import (
     run_checks,
 )
 from mioesim_async.api.orders.planning import PackageFinder, PlannedLine, plan_lines
+from mioesim_async.api.orders.purchase import set_reference
 from mioesim_async.api.orders.reconcile import ReconcileReport, reconcile
+from mioesim_async.api.orders.resolving import resolve
 from mioesim_async.api.orders.search import OrderSearch
 from mioesim_async.api.partners import Partners
+from mioesim_async.clock import TimeLimit
 from mioesim_async.closing import running_loop
 from mioesim_async.errors import ClientClosed
 from mioesim_async.fanout import BatchStream
@@ -156,6 +159,51 @@ class Orders(Buying):
             check_stock=self.check_stock if stock else None,
             now=self._caller.clock.time(),
         )
+
+    async def resolve(
+        self, other_order_id: str, *, whole: bool = False, deadline: float | None = None
+    ) -> Order:
+        """Find out what became of one reference; buys nothing.
+
+        If this client is buying it, wait for that. Otherwise look into the journal, and if that
+        doesn't know the outcome, ask the vendor, as ``reconcile`` does for all open entries.
+        Without a journal, only the vendor is asked.
+
+        Args:
+            other_order_id: The reference.
+            whole: Read a recorded order from the vendor, with its activation codes.
+            deadline: Seconds for everything.
+
+        Returns:
+            The order, if it was placed. One that the journal has is ``is_recorded``, and its
+            cards have no activation codes, unless ``whole`` is true.
+
+        Raises:
+            OutcomeUnknown: If it is still not known whether it was placed. ``is_under_way`` says
+                whether it is probably being bought at this moment; ``report`` has the orders that
+                may be it.
+            OrderIncomplete: If it was placed, and reading it failed.
+            JournalUnavailable: If the journal can't be used now.
+            MioEsimError: If a call fails, or the order was not placed. ``was_placed`` says so:
+                False, or None if not known.
+        """
+        check_deadline(deadline)
+        self._caller.check_usable()
+        reference = check_text("other_order_id", other_order_id)
+        purchaser = self._purchaser
+        try:
+            with TimeLimit(self._caller.clock, deadline):
+                order = await resolve(purchaser, self.entry_of, self.get, reference)
+                if whole and order.is_recorded:
+                    return await purchaser.read_whole(order, reference, None)
+                set_reference(order, reference)
+                return order
+            raise errors.DeadlineExceeded(
+                f"the deadline passed before it was known what became of reference {reference}"
+            )
+        except errors.MioEsimError as error:
+            error.other_order_id = reference
+            raise
 
     async def get(self, order_num: str, *, deadline: float | None = None) -> Order:
         """Return one order with all its cards, activation codes included.

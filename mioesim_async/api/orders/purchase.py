@@ -7,7 +7,7 @@ import asyncio
 from mioesim_async import errors
 from mioesim_async.api.orders.journalling import Journalling, duplicate_error, open_error, reason_of
 from mioesim_async.api.orders.line_checks import Purchase
-from mioesim_async.journal.entry import EntryState, Journal, JournalEntry
+from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, fingerprint
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
 from mioesim_async.rows.orders import (
@@ -20,6 +20,7 @@ from mioesim_async.rows.orders import (
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.call import Call
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.detached import Exchange, exchange_ended
 from mioesim_async.transport.failures import Bought, meaning_of, was_placed
 from mioesim_async.wire.endpoints import GET_ORDER_INFO
 from mioesim_async.wire.envelope import Envelope
@@ -40,27 +41,89 @@ class Purchaser:
         """Buy through a caller, with a journal or without."""
         self.caller = caller
         self.journalling = None if journal is None else Journalling(caller, journal)
+        self._under_way: dict[str, Exchange[Order]] = {}
 
     async def aclose(self) -> None:
         """Write to the journal what could not be written so far. All purchases have ended."""
         if self.journalling is not None:
             await self.journalling.settlements.aclose()
 
-    async def buy(self, purchase: Purchase, deadline: float | None) -> Order:
+    async def buy(
+        self, purchase: Purchase, deadline: float | None, *, whole: bool = False
+    ) -> Order:
         """Place an order or a renewal, and return it with its cards.
+
+        If the same reference is under way in this client, wait for that purchase instead.
+
+        Args:
+            purchase: What to buy.
+            deadline: Seconds for the whole call.
+            whole: Read a recorded order back from the vendor, with its activation codes.
 
         Raises:
             MioEsimError: As ``Orders.place``, with ``other_order_id`` and ``was_placed``.
         """
+        clock, reference = self.caller.clock, purchase.other_order_id
+        began = clock.monotonic()
         try:
             call = self.caller.prepare(
                 purchase.endpoint, purchase.params, deadline=deadline, items=max(1, purchase.cards)
             )
-            return await self.caller.detached(call, self._buy(purchase, call))
+            exchange = await self.under_way(reference)
+            if exchange is None:
+                exchange = self._start(purchase, call)
+            elif fingerprint(exchange.call.endpoint.path, exchange.call.texts) != fingerprint(
+                call.endpoint.path, call.texts
+            ):
+                raise _other_parameters(reference).at(call.endpoint.path)
+            order = await self.caller.wait_for(exchange, deadline)
+            if whole and order.is_recorded:
+                left = None if deadline is None else deadline - (clock.monotonic() - began)
+                return await self.read_whole(order, reference, left)
         except errors.MioEsimError as error:
             if error.other_order_id is None or error.was_placed is None:
-                await self.tell_of(error, purchase.other_order_id)
+                await self.tell_of(error, reference)
             raise
+        return order
+
+    async def under_way(self, reference: str) -> Exchange[Order] | None:
+        """Return the purchase of a reference that is under way in this client, or None."""
+        while (exchange := self._under_way.get(reference)) is not None and exchange.is_stopped:
+            # It will not be sent any more. Wait until the journal says so.
+            await exchange_ended(exchange)
+            self._forget(reference, exchange)
+        return exchange
+
+    async def read_whole(self, order: Order, reference: str, deadline: float | None) -> Order:
+        """Read a recorded order from the vendor, with its activation codes.
+
+        Raises:
+            OrderIncomplete: If it can't be read.
+        """
+        number, path = order.order_num, GET_ORDER_INFO.path
+        try:
+            if deadline is not None and deadline <= 0:
+                raise errors.DeadlineExceeded("the deadline passed before it was asked for")
+            params = {"orderNum": number}
+            reply = await self.caller.call(GET_ORDER_INFO, params, deadline=deadline)
+            read = await in_slices(read_order(reply.data, number))
+        except errors.MioEsimError as error:
+            failed = error
+        else:
+            set_reference(read, reference)
+            return read
+        why = f"but reading it failed ({failed})"
+        raise _incomplete_error(path, reference, number, why, None, failed)
+
+    def _start(self, purchase: Purchase, call: Call) -> Exchange[Order]:
+        reference = purchase.other_order_id
+        exchange = self._under_way[reference] = self.caller.start(call, self._buy(purchase, call))
+        exchange.task.add_done_callback(lambda _: self._forget(reference, exchange))
+        return exchange
+
+    def _forget(self, reference: str, exchange: Exchange[Order]) -> None:
+        if self._under_way.get(reference) is exchange:
+            del self._under_way[reference]
 
     async def tell_of(self, error: errors.MioEsimError, reference: object) -> None:
         """Set ``other_order_id`` and ``was_placed`` of a purchase's error."""
@@ -118,7 +181,7 @@ class Purchaser:
                 return whole
             if placed.is_odd:
                 why = f"but the reply has an unknown form{worded(' (see .data)')}"
-                raise _incomplete_error(purchase, number, why, envelope)
+                raise _incomplete_error(purchase.endpoint.path, reference, number, why, envelope)
             return await self._read_back(purchase, entry, call, number, order, envelope)
         except errors.MioEsimError as error:
             # Set this here too, since on_late_order gets this error without `buy`.
@@ -161,7 +224,7 @@ class Purchaser:
     async def _answer_again(self, purchase: Purchase, existing: JournalEntry, call: Call) -> Order:
         """Return the order of a reference that was used before, without buying again."""
         if existing.state is not EntryState.PLACED or existing.order_num is None:
-            raise open_error(existing, purchase.endpoint)
+            raise open_error(existing, self.caller)
         if existing.order is not None:
             return order_of(existing.order)
         number = call.order_num = existing.order_num
@@ -188,7 +251,8 @@ class Purchaser:
                 await self._settle(entry, EntryState.PLACED, order_num=number, order=order)
             return order
         why = f"but reading it failed ({failed})"
-        raise _incomplete_error(purchase, number, why, envelope, failed)
+        path, reference = purchase.endpoint.path, purchase.other_order_id
+        raise _incomplete_error(path, reference, number, why, envelope, failed)
 
 
 def _is_whole(order: Order, purchase: Purchase) -> bool:
@@ -249,8 +313,17 @@ def _unclear_order_error(purchase: Purchase, envelope: Envelope) -> errors.Outco
     ).at(purchase.endpoint.path)
 
 
+def _other_parameters(reference: str) -> errors.DuplicateOrder:
+    return errors.DuplicateOrder(
+        f"reference {reference} is under way in this client with other parameters; "
+        f"{worded('take orders.new_reference() for')} another order",
+        other_order_id=reference,
+    )
+
+
 def _incomplete_error(
-    purchase: Purchase,
+    path: str,
+    reference: str,
     number: str,
     why: str,
     envelope: Envelope | None,
@@ -260,7 +333,7 @@ def _incomplete_error(
         f"order {number} was placed, {why}; {worded('read it with orders.get()')}, and don't "
         "place it again",
         order_num=number,
-        other_order_id=purchase.other_order_id,
+        other_order_id=reference,
         data=None if envelope is None else envelope.raw(),
         last_error=last_error,
-    ).at(purchase.endpoint.path)
+    ).at(path)

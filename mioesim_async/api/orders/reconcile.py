@@ -24,7 +24,7 @@ from mioesim_async.transport.failures import is_fatal
 from mioesim_async.wire.endpoints import RENEW_CARD, RENEW_CARD_BY_API_CODE
 from mioesim_async.wording import worded
 
-__all__ = ["Candidate", "ReconcileReport", "reconcile"]
+__all__ = ["Candidate", "Get", "ReconcileReport", "reconcile", "reconcile_one"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -114,6 +114,13 @@ async def reconcile(
         return lookup.report
     fatal.report = lookup.report
     raise fatal
+
+
+async def reconcile_one(journalling: Journalling, get: Get, entry: JournalEntry) -> ReconcileReport:
+    """Find out what became of one open entry."""
+    lookup = _Lookup(journalling, get, None, None)
+    await lookup.resolve(entry)
+    return lookup.report
 
 
 @define
