@@ -73,6 +73,7 @@ class TimeLimit:
         expires: When ``seconds`` will have passed, on the monotonic clock.
         cut_short: Whether the block was ended early, by its limit or by ``stop``.
         stopped: Whether ``stop`` was called.
+        pending: The timer that will end the block, or None.
     """
 
     clock: Clock
@@ -81,10 +82,10 @@ class TimeLimit:
     expires: float = field(default=math.inf, init=False)
     cut_short: bool = field(default=False, init=False)
     stopped: bool = field(default=False, init=False)
+    pending: Timer | None = field(default=None, init=False)
     _task: asyncio.Task[Any] | None = field(default=None, init=False)
     _cancelling: int = field(default=0, init=False)
     _expired: bool = field(default=False, init=False)
-    _timer: Timer | None = field(default=None, init=False)
     _ended: asyncio.Future[None] | None = field(default=None, init=False)
 
     def stop(self) -> asyncio.Future[None]:
@@ -101,10 +102,10 @@ class TimeLimit:
 
     def set(self, seconds: float) -> None:
         """Limit the block to so many seconds from now."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.pending is not None:
+            self.pending.cancel()
         if seconds != math.inf:
-            self._timer = self.clock.call_later(max(seconds, 0.0), self.expire)
+            self.pending = self.clock.call_later(max(seconds, 0.0), self.expire)
 
     def expire(self) -> None:
         """End the block now, as if its time had passed."""
@@ -133,8 +134,8 @@ class TimeLimit:
         traceback: TracebackType | None,
     ) -> bool:
         """Stop the limit; suppress the cancellation if the limit caused it."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self.pending is not None:
+            self.pending.cancel()
         if self.among is not None:
             self.among.discard(self)
         if self._ended is not None:

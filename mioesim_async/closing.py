@@ -1,4 +1,4 @@
-"""The base class of what must be closed, and the check for a running asyncio loop."""
+"""The base class of what must be closed, and the check for a cancelled task."""
 
 from __future__ import annotations
 
@@ -7,26 +7,7 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from mioesim_async.errors import WrongLoop
-
-__all__ = ["Closing", "is_being_cancelled", "running_loop"]
-
-
-def running_loop() -> asyncio.AbstractEventLoop:
-    """Return the event loop of the running task.
-
-    Raises:
-        WrongLoop: If no asyncio task runs, as under trio.
-    """
-    try:
-        if asyncio.current_task() is not None:
-            return asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    raise WrongLoop(
-        "mioesim_async works on asyncio only, and no asyncio task is running (trio?); call it "
-        "from asyncio.run(), or from a thread that runs an asyncio event loop"
-    )
+__all__ = ["Closing", "is_being_cancelled"]
 
 
 def is_being_cancelled() -> bool:

@@ -142,7 +142,7 @@ def at_once(steps: Steps[T]) -> T:
             return result
 
 
-async def in_slices(steps: Steps[T]) -> T:
+async def in_slices(steps: Generator[object, None, T]) -> T:
     """Run work to its end, let other tasks run in between, and return its result."""
     shared = shared_slice()
     try:

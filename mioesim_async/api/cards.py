@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterable, Iterable, Sized
 from functools import partial
+from itertools import chain, islice
 
-from mioesim_async.api.checks import Iccids, checked_iccids, distinct_iccids, one_iccid
+from attrs import define
+
 from mioesim_async.api.group import Group, refused_all
 from mioesim_async.api.sweep import (
     BatchQuery,
     CardStream,
     Outcomes,
-    ParameterCheck,
     SweepStats,
     outcome_of_input,
-    query_cards,
 )
 from mioesim_async.errors import InvalidRequest, MioEsimError, NotFound, ProtocolError
 from mioesim_async.fanout import BatchStream
+from mioesim_async.fanout.source import Checked
 from mioesim_async.models.cards import CardDetail, CardReport, CardStatus, PastPlan
 from mioesim_async.models.catalogue import Sku, SkuPackages
-from mioesim_async.rows.cards import read_detail
-from mioesim_async.slices import in_slices
+from mioesim_async.models.iccid import check_iccids, check_in_steps, is_clean
+from mioesim_async.rows.cards import BatchReply, read_any_batch, read_clean_batch, read_detail
+from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.pace import Pace
+from mioesim_async.wire.dialect import setting
 from mioesim_async.wire.endpoints import (
     GET_ESIM_DETAIL,
     GET_HISTORY_DETAIL,
@@ -35,12 +38,48 @@ from mioesim_async.wire.endpoints import (
     QUERY_ICCID_INFORMATION,
 )
 
-__all__ = ["Cards", "Iccids"]
+__all__ = ["Cards", "Iccids", "ParameterCheck", "query_cards"]
 
 logger = logging.getLogger("mioesim_async")
 
+Iccids = str | Iterable[str] | AsyncIterable[str]
+
+PIECE = 1000
+"""Items that are counted in one step."""
+
+WARN_AFTER_CARDS = 10
+"""Cards without any found, after which a warning says that the host may ignore the ICCIDs."""
+
 OUTCOMES_PER_TURN = 100
 """Outcomes that are added to a report in one turn of the event loop."""
+
+
+@define
+class ParameterCheck:
+    """Warns if the host seems to ignore the parameter with the ICCIDs.
+
+    Attributes:
+        asked: How many cards were asked for so far, none of which was found.
+        is_done: Whether a card was found, or the warning was logged.
+    """
+
+    asked: int = 0
+    is_done: bool = False
+
+    def note(self, asked: int, reply: BatchReply, parameter: str) -> None:
+        """Note a reply, and warn once if every card is missing."""
+        self.asked += asked
+        if reply.cards or reply.bad:
+            self.is_done = True
+        elif self.asked >= WARN_AFTER_CARDS:
+            self.is_done = True
+            logger.warning(
+                "none of the first %d cards that were asked for was found; if the vendor should "
+                "know them, the host may ignore the parameter %r: set %s",
+                self.asked,
+                parameter,
+                setting("batch_parameter"),
+            )
 
 
 class Cards(Group):
@@ -80,10 +119,16 @@ class Cards(Group):
         """
         if not isinstance(iccids, Iterable):
             raise InvalidRequest(f"iccids must be ICCIDs, not {type(iccids).__name__}")
-        asked = await distinct_iccids(iccids, MAX_ICCIDS_PER_QUERY)
+        if isinstance(iccids, str):
+            iccids = [iccids]
+        asked = (
+            dict.fromkeys(check_iccids(iccids))
+            if isinstance(iccids, Sized) and len(iccids) <= MAX_ICCIDS_PER_QUERY
+            else await _distinct_iccids(iccids, MAX_ICCIDS_PER_QUERY)
+        )
         if not asked:
             return []
-        reply = await query_cards(self._caller, asked, self._parameter_check, deadline=deadline)
+        reply = await query_cards(self._caller, self._parameter_check, asked, deadline=deadline)
         unread = len(reply.bad) + reply.without_iccid
         if unread:
             without_iccid = ProtocolError("no row of the reply has an ICCID")
@@ -136,14 +181,14 @@ class Cards(Group):
                 f"batch_size={batch_size} is more than one request takes ({MAX_ICCIDS_PER_QUERY})"
             )
         check_deadline(deadline)
-        checked = checked_iccids(iccids)
+        checked = _checked_iccids(iccids)
         stats = SweepStats()
-        pace = self._pace(concurrency)
+        pace = self._caller.sweep_pace(concurrency)
         query = BatchQuery(
-            self._caller,
+            partial(query_cards, self._caller, self._parameter_check),
             stats,
             pace,
-            self._parameter_check,
+            self._caller.clock,
             clean=checked is not None,
             deadline=deadline,
         )
@@ -229,7 +274,7 @@ class Cards(Group):
             NotFound: If the vendor doesn't know the card.
             MioEsimError: If the call fails.
         """
-        card = await self._detail(one_iccid(iccid), deadline)
+        card = await self._detail(_one_iccid(iccid), deadline)
         if card is None:
             raise NotFound(GET_ESIM_DETAIL.path, 0, "", None, "the vendor returned no such card")
         return card
@@ -267,9 +312,9 @@ class Cards(Group):
             InvalidRequest: As for ``query_many``.
         """
         check_deadline(deadline)
-        checked = checked_iccids(iccids)
+        checked = _checked_iccids(iccids)
         stats = SweepStats()
-        pace = self._pace(concurrency)
+        pace = self._caller.sweep_pace(concurrency)
 
         async def ask(batch: list[str], *, probe: bool = False) -> Outcomes[CardDetail]:
             outcome = outcome_of_input(batch[0])
@@ -308,7 +353,9 @@ class Cards(Group):
             InvalidRequest: If ``iccid`` is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._list(GET_HISTORY_DETAIL, {"iccid": one_iccid(iccid)}, PastPlan, deadline)
+        return await self._list(
+            GET_HISTORY_DETAIL, {"iccid": _one_iccid(iccid)}, PastPlan, deadline
+        )
 
     async def renewal_skus(self, iccid: str, *, deadline: float | None = None) -> list[Sku]:
         """Return the SKUs that a card can be renewed with.
@@ -319,7 +366,7 @@ class Cards(Group):
             InvalidRequest: If ``iccid`` is no ICCID.
             MioEsimError: If the call fails.
         """
-        return await self._list(GET_ICCID_SUPPORT_SKU, {"iccid": one_iccid(iccid)}, Sku, deadline)
+        return await self._list(GET_ICCID_SUPPORT_SKU, {"iccid": _one_iccid(iccid)}, Sku, deadline)
 
     async def renewal_packages(
         self, iccid: str, *, deadline: float | None = None
@@ -334,5 +381,109 @@ class Cards(Group):
             MioEsimError: If the call fails.
         """
         return await self._list(
-            GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": one_iccid(iccid)}, SkuPackages, deadline
+            GET_ICCID_SUPPORT_PACKAGE_INFO, {"iccid": _one_iccid(iccid)}, SkuPackages, deadline
         )
+
+
+async def query_cards(
+    caller: Caller,
+    parameter_check: ParameterCheck,
+    iccids: dict[str, None],
+    *,
+    deadline: float | None,
+    pace: Pace | None = None,
+    probe: bool = False,
+) -> BatchReply:
+    """Ask for up to 100 clean ICCIDs in one call.
+
+    Raises:
+        MioEsimError: If the call fails, or its reply can't be read.
+    """
+    envelope = await caller.call(
+        QUERY_ICCID_INFORMATION,
+        {caller.dialect.batch_parameter: ",".join(iccids)},
+        deadline=deadline,
+        pace=pace,
+        probe=probe,
+        items=len(iccids),
+    )
+    try:
+        reply = read_clean_batch(envelope, iccids)
+        if reply is None:
+            reply = await in_slices(read_any_batch(envelope, iccids))
+            _check_about(reply, caller.dialect.batch_parameter)
+    except ProtocolError as error:
+        raise error.at(QUERY_ICCID_INFORMATION.path)
+    if not parameter_check.is_done:
+        parameter_check.note(len(iccids), reply, caller.dialect.batch_parameter)
+    if reply.unasked:
+        logger.warning("a reply held %d cards that were not asked for", reply.unasked)
+    return reply
+
+
+def _check_about(reply: BatchReply, parameter: str) -> None:
+    """Refuse a reply that is only about other cards: it doesn't say that a card is missing.
+
+    Raises:
+        ProtocolError: If the reply is one.
+    """
+    if reply.unasked and not (reply.cards or reply.bad or reply.without_iccid):
+        raise ProtocolError(
+            f"the reply is about {reply.unasked} other cards, and about none that was asked for; "
+            f"if this happens always, the host ignores the parameter {parameter!r}: set "
+            f"{setting('batch_parameter')}"
+        )
+
+
+def _checked_iccids(iccids: Iccids) -> Checked[str] | None:
+    """Return an input that can be checked before a sweep starts; None if it has no length."""
+    check = partial(check_in_steps, lenient_way="Pass iter(...)")
+    if isinstance(iccids, str):
+        return Checked([iccids], check)
+    if isinstance(iccids, Iterable) and isinstance(iccids, Sized):
+        return Checked(iccids, check)
+    return None
+
+
+def _one_iccid(iccid: str) -> str:
+    """Return one ICCID, cleaned.
+
+    Raises:
+        InvalidRequest: If it is no ICCID.
+    """
+    return iccid if is_clean(iccid) else check_iccids([iccid])[0]
+
+
+async def _distinct_iccids(iccids: Iterable[str], most: int) -> dict[str, None]:
+    """Clean any number of ICCIDs and return each once, in the order of the input.
+
+    Args:
+        iccids: The ICCIDs.
+        most: How many distinct ICCIDs there may be.
+
+    Raises:
+        InvalidRequest: With a fault for each item that is no ICCID, or if there are too many.
+    """
+    if isinstance(iccids, Sized):
+        checked = Checked(iccids, check_in_steps)
+        await checked.check()
+        return await in_slices(_distinct(checked, most))
+    pieces = await in_slices(check_in_steps(iccids))
+    return await in_slices(_distinct(chain.from_iterable(pieces), most))
+
+
+def _distinct(iccids: Iterable[str], most: int) -> Steps[dict[str, None]]:
+    distinct: dict[str, None] = {}
+    count = 0
+    left = iter(iccids)
+    while piece := list(islice(left, PIECE)):
+        count += len(piece)
+        if len(distinct) <= most:
+            distinct.update(dict.fromkeys(piece))
+        yield
+    if len(distinct) > most:
+        raise InvalidRequest(
+            f"{count:,} ICCIDs are more than one request takes ({most}); use query_many() or "
+            "query_all()"
+        )
+    return distinct

@@ -120,7 +120,7 @@ class Catalogue(Group):
         """
         check_deadline(deadline)
         stats = CrawlStats()
-        pace = self._pace(concurrency)
+        pace = self._caller.sweep_pace(concurrency)
 
         async def ask(batch: list[Sku], *, probe: bool = False) -> SkuPackages:
             return await self._packages(batch[0].sku_id or 0, deadline, pace=pace, probe=probe)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -20,13 +19,10 @@ from mioesim_async.rows.layout import read_rows_in_steps, rows_of
 from mioesim_async.rows.subject import cards_named, check_about
 from mioesim_async.slices import Steps, in_slices
 from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.endpoints import Endpoint
 from mioesim_async.wire.signing import Value
 
 __all__ = ["Group", "check_id", "refused_all"]
-
-logger = logging.getLogger("mioesim_async")
 
 T = TypeVar("T")
 
@@ -62,14 +58,6 @@ class Group:
         except ProtocolError as error:
             raise error.at(endpoint.path)
         return models
-
-    def _pace(self, concurrency: int) -> Pace:
-        """Cap a sweep's concurrency, so that a slot is always free for other calls."""
-        cap = self._caller.sweep_slots
-        if type(concurrency) is not int or concurrency <= cap:
-            return Pace(concurrency)
-        logger.info("concurrency %d is capped at %d", concurrency, cap)
-        return Pace(cap)
 
 
 def _rows_about(data: Any, iccid: Value) -> Steps[list[Any]]:

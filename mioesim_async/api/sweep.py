@@ -1,28 +1,27 @@
-"""Batches of cards: clean the ICCIDs, call, match the reply, and split a refused batch."""
+"""Sweeps over batches of cards: clean the ICCIDs, split a refused batch, stream the outcomes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import nullcontext
-from typing import Generic, Self
+from types import TracebackType
+from typing import Generic, Protocol, Self
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define, evolve, field
 
 from mioesim_async import errors
-from mioesim_async.closing import Closing
+from mioesim_async.clock import Clock
 from mioesim_async.fanout import BatchOutcome, BatchStream
 from mioesim_async.models.cards import C, CardOutcome, CardStatus
 from mioesim_async.models.iccid import are_clean, clean_iccid
-from mioesim_async.rows.cards import BatchReply, read_any_batch, read_clean_batch
+from mioesim_async.rows.cards import BatchReply
 from mioesim_async.slices import Steps, in_slices
-from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace
-from mioesim_async.wire.dialect import setting
-from mioesim_async.wire.endpoints import QUERY_ICCID_INFORMATION, REFUSED_FOR_DATA
+from mioesim_async.wire.endpoints import REFUSED_FOR_DATA
 
 __all__ = ["BatchQuery", "CardStream", "Outcomes", "SweepStats"]
 
@@ -32,9 +31,6 @@ MAX_CALLS_PER_BATCH = 40
 
 MAX_FRUITLESS = 3
 """Splits in a row that find no card. After them, no batch is split until a card is found."""
-
-WARN_AFTER_CARDS = 10
-"""Cards without any found, after which a warning says that the host may ignore the ICCIDs."""
 
 
 @define
@@ -110,67 +106,44 @@ class SweepStats:
     unasked: int = 0
 
 
-@define
-class ParameterCheck:
-    """Warns if the host seems to ignore the parameter with the ICCIDs.
+class QueryCards(Protocol):
+    """Asks for up to 100 clean ICCIDs in one call; ``api.cards.query_cards`` does."""
+
+    def __call__(
+        self,
+        iccids: dict[str, None],
+        *,
+        deadline: float | None,
+        pace: Pace | None = None,
+        probe: bool = False,
+    ) -> Awaitable[BatchReply]:
+        """Ask for the cards."""
+        ...
+
+
+@define(eq=False)
+class BatchQuery:
+    """Asks for the batches of one sweep.
 
     Attributes:
-        asked: How many cards were asked for so far, none of which was found.
-        is_done: Whether a card was found, or the warning was logged.
+        query_cards: Makes one call.
+        stats: Counts calls and cards that nobody asked for.
+        pace: The sweep's pace.
+        clock: The source of time.
+        clean: Whether all items are known to be clean ICCIDs.
+        deadline: Seconds for each batch, from the moment it has its slot.
     """
 
-    asked: int = 0
-    is_done: bool = False
-
-    def note(self, asked: int, reply: BatchReply, parameter: str) -> None:
-        """Note a reply, and warn once if every card is missing."""
-        self.asked += asked
-        if reply.cards or reply.bad:
-            self.is_done = True
-        elif self.asked >= WARN_AFTER_CARDS:
-            self.is_done = True
-            logger.warning(
-                "none of the first %d cards that were asked for was found; if the vendor should "
-                "know them, the host may ignore the parameter %r: set %s",
-                self.asked,
-                parameter,
-                setting("batch_parameter"),
-            )
-
-
-class BatchQuery:
-    """Calls for the batches of one sweep."""
-
-    def __init__(
-        self,
-        caller: Caller,
-        stats: SweepStats,
-        pace: Pace,
-        parameter_check: ParameterCheck,
-        *,
-        clean: bool,
-        deadline: float | None,
-    ) -> None:
-        """Prepare the calls.
-
-        Args:
-            caller: Makes the calls.
-            stats: Counts calls and cards that nobody asked for.
-            pace: The sweep's pace.
-            parameter_check: The client's check; all its sweeps share it.
-            clean: Whether all items are known to be clean ICCIDs.
-            deadline: Seconds for each batch, from the moment it has its slot.
-        """
-        self._caller = caller
-        self._stats = stats
-        self._pace = pace
-        self._parameter_check = parameter_check
-        self._clean = clean
-        self._deadline = deadline
-        self._answered = False
-        self._card_found = False
-        self._fruitless = 0
-        self._split_turn = asyncio.Lock()
+    query_cards: QueryCards
+    stats: SweepStats
+    pace: Pace
+    clock: Clock
+    clean: bool = field(kw_only=True)
+    deadline: float | None = field(kw_only=True)
+    _answered: bool = field(default=False, init=False)
+    _card_found: bool = field(default=False, init=False)
+    _fruitless: int = field(default=0, init=False)
+    _split_turn: asyncio.Lock = field(factory=asyncio.Lock, init=False)
 
     async def ask(self, items: list[str], *, probe: bool = False) -> Outcomes[CardStatus]:
         """Clean the items and ask for them.
@@ -186,23 +159,18 @@ class BatchQuery:
             MioEsimError: If the whole batch failed.
         """
         invalid: dict[int, errors.MioEsimError] = {}
-        if not self._clean and not are_clean(items):
+        if not self.clean and not are_clean(items):
             items, invalid = await in_slices(_cleaned(items))
         asked = dict.fromkeys(
             [one for place, one in enumerate(items) if place not in invalid] if invalid else items
         )
         if not asked:
             return Outcomes(items, {}, failed_at=invalid)
-        began = self._caller.clock.monotonic()
-        self._stats.requests += 1
+        began = self.clock.monotonic()
+        self.stats.requests += 1
         try:
-            reply = await query_cards(
-                self._caller,
-                asked,
-                self._parameter_check,
-                deadline=self._deadline,
-                pace=self._pace,
-                probe=probe,
+            reply = await self.query_cards(
+                asked, deadline=self.deadline, pace=self.pace, probe=probe
             )
         except errors.ApiError as error:
             if len(asked) == 1 or self._fruitless >= MAX_FRUITLESS or not self._may_be_iccid(error):
@@ -223,7 +191,7 @@ class BatchQuery:
     ) -> Mapping[str, errors.MioEsimError]:
         """Note a reply, and return its errors by ICCID."""
         self._answered = True
-        self._stats.unasked += reply.unasked
+        self.stats.unasked += reply.unasked
         if reply.cards:
             self._card_found = True
             self._fruitless = 0
@@ -244,26 +212,24 @@ class BatchQuery:
         Returns:
             Cards and errors, by ICCID.
         """
-        clock, left = self._caller.clock, self._deadline
+        left = self.deadline
         cards: dict[str, CardStatus] = {}
         failed: dict[str, errors.MioEsimError] = {}
         parts = deque(_halves(iccids))
         calls = 1
         while parts:
             part = parts.popleft()
-            if self._deadline is not None:
-                left = began + self._deadline - clock.monotonic()
+            if self.deadline is not None:
+                left = began + self.deadline - self.clock.monotonic()
             over = left is not None and left <= 0
             if over or calls == MAX_CALLS_PER_BATCH or self._fruitless >= MAX_FRUITLESS:
                 failed |= dict.fromkeys(part, refusal)
                 continue
             calls += 1
-            self._stats.requests += 1
+            self.stats.requests += 1
             asked = dict.fromkeys(part)
             try:
-                reply = await query_cards(
-                    self._caller, asked, self._parameter_check, deadline=left, pace=self._pace
-                )
+                reply = await self.query_cards(asked, deadline=left, pace=self.pace)
             except errors.MioEsimError as error:
                 if is_fatal(error) or is_outage(error):
                     raise
@@ -280,56 +246,6 @@ class BatchQuery:
         if not cards:
             self._fruitless += 1
         return cards, failed
-
-
-async def query_cards(
-    caller: Caller,
-    iccids: dict[str, None],
-    parameter_check: ParameterCheck,
-    *,
-    deadline: float | None,
-    pace: Pace | None = None,
-    probe: bool = False,
-) -> BatchReply:
-    """Ask for up to 100 clean ICCIDs in one call.
-
-    Raises:
-        MioEsimError: If the call fails, or its reply can't be read.
-    """
-    envelope = await caller.call(
-        QUERY_ICCID_INFORMATION,
-        {caller.dialect.batch_parameter: ",".join(iccids)},
-        deadline=deadline,
-        pace=pace,
-        probe=probe,
-        items=len(iccids),
-    )
-    try:
-        reply = read_clean_batch(envelope, iccids)
-        if reply is None:
-            reply = await in_slices(read_any_batch(envelope, iccids))
-            _check_about(reply, caller.dialect.batch_parameter)
-    except errors.ProtocolError as error:
-        raise error.at(QUERY_ICCID_INFORMATION.path)
-    if not parameter_check.is_done:
-        parameter_check.note(len(iccids), reply, caller.dialect.batch_parameter)
-    if reply.unasked:
-        logger.warning("a reply held %d cards that were not asked for", reply.unasked)
-    return reply
-
-
-def _check_about(reply: BatchReply, parameter: str) -> None:
-    """Refuse a reply that is only about other cards: it doesn't say that a card is missing.
-
-    Raises:
-        ProtocolError: If the reply is one.
-    """
-    if reply.unasked and not (reply.cards or reply.bad or reply.without_iccid):
-        raise errors.ProtocolError(
-            f"the reply is about {reply.unasked} other cards, and about none that was asked for; "
-            f"if this happens always, the host ignores the parameter {parameter!r}: set "
-            f"{setting('batch_parameter')}"
-        )
 
 
 def outcome_of_input(item: object) -> CardOutcome:
@@ -360,7 +276,8 @@ def _halves(iccids: list[str]) -> tuple[list[str], list[str]]:
     return iccids[:middle], iccids[middle:]
 
 
-class CardStream(Closing, Generic[C]):
+@define(eq=False)
+class CardStream(AsyncIterator[CardOutcome[C]], Generic[C]):
     """One ``CardOutcome`` for each input item; an async iterator and context manager.
 
     No task or connection is left after ``async with``, the last outcome, or ``client.aclose()``.
@@ -371,11 +288,9 @@ class CardStream(Closing, Generic[C]):
             ``failed``, ``unasked``).
     """
 
-    def __init__(self, batches: BatchStream[str, Outcomes[C]], stats: SweepStats) -> None:
-        """Stream the outcomes of the cards in these batches."""
-        self.stats = stats
-        self._batches = batches
-        self._ready: Iterator[CardOutcome[C]] = iter(())
+    _batches: BatchStream[str, Outcomes[C]] = field(repr=False)
+    stats: SweepStats
+    _ready: Iterator[CardOutcome[C]] = field(default=iter(()), init=False, repr=False)
 
     async def __aenter__(self) -> Self:
         """Check an input with a length, and return the stream itself.
@@ -386,9 +301,14 @@ class CardStream(Closing, Generic[C]):
         await self._batches.check()
         return self
 
-    def __aiter__(self) -> Self:
-        """Return the stream itself."""
-        return self
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the stream."""
+        await self.aclose()
 
     async def aclose(self) -> None:
         """Stop the sweep and wait for its end; may be called again."""
@@ -417,21 +337,21 @@ class CardStream(Closing, Generic[C]):
                     f"{tally.failed} failed, {tally.requests} calls."
                 )
                 raise
-            self._unpack(batch)
+            outcomes = batch.result or self._failed(batch)
+            stats, (found, failed) = self.stats, outcomes.counts
+            stats.input += len(outcomes.iccids)
+            stats.failed += failed
+            stats.found += found
+            stats.missing += len(outcomes.iccids) - failed - found
+            self._ready = iter(outcomes)
 
-    def _unpack(self, batch: BatchOutcome[str, Outcomes[C]]) -> None:
-        outcomes = batch.result
-        if outcomes is None:
-            error = as_mioesim_error(batch.error)
-            checked = [outcome_of_input(item) for item in batch.items]
-            failed_at = {place: one.error or error for place, one in enumerate(checked)}
-            outcomes = Outcomes[C]([one.iccid for one in checked], {}, failed_at=failed_at)
-        stats, (found, failed) = self.stats, outcomes.counts
-        stats.input += len(outcomes.iccids)
-        stats.failed += failed
-        stats.found += found
-        stats.missing += len(outcomes.iccids) - failed - found
-        self._ready = iter(outcomes)
+    @staticmethod
+    def _failed(batch: BatchOutcome[str, Outcomes[C]]) -> Outcomes[C]:
+        """Return the outcomes of a batch that failed as a whole."""
+        error = as_mioesim_error(batch.error)
+        checked = [outcome_of_input(item) for item in batch.items]
+        failed_at = {place: one.error or error for place, one in enumerate(checked)}
+        return Outcomes([one.iccid for one in checked], {}, failed_at=failed_at)
 
 
 def as_mioesim_error(error: BaseException | None) -> errors.MioEsimError:

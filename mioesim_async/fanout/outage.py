@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
+from attrs import define, field
+
 from mioesim_async import errors
 from mioesim_async.clock import Clock, TimeLimit
 from mioesim_async.waits import doubling, half_jitter
@@ -42,30 +44,25 @@ def _kind_of_refusal(error: errors.MioEsimError) -> tuple[str, int] | None:
             return None
 
 
+@define(eq=False)
 class HostHealth:
     """Whether the host answers one sweep.
 
     Attributes:
-        answers: How many calls were answered.
+        clock: The source of time.
         max_outage: Seconds that the host may be down.
+        answers: How many calls were answered.
         has_succeeded: Whether any batch was answered with success.
     """
 
-    def __init__(self, clock: Clock, max_outage: float) -> None:
-        """Start with no answers and no failures.
-
-        Args:
-            clock: The source of time.
-            max_outage: Seconds that the host may be down.
-        """
-        self.answers = 0
-        self.max_outage = max_outage
-        self._clock = clock
-        self._failures = 0
-        self._last_failure: errors.MioEsimError | None = None
-        self.has_succeeded = False
-        self._last_refusal: tuple[str, int] | None = None
-        self._refusals = 0
+    clock: Clock
+    max_outage: float
+    answers: int = field(default=0, init=False)
+    has_succeeded: bool = field(default=False, init=False)
+    _failures: int = field(default=0, init=False)
+    _last_failure: errors.MioEsimError | None = field(default=None, init=False)
+    _last_refusal: tuple[str, int] | None = field(default=None, init=False)
+    _refusals: int = field(default=0, init=False)
 
     def succeeded(self) -> None:
         """Note that a batch was answered with success."""
@@ -111,20 +108,20 @@ class HostHealth:
         Raises:
             MioEsimError: The last failure, when ``max_outage`` has passed.
         """
-        answers_before, since = self.answers, self._clock.monotonic()
+        answers_before, since = self.answers, self.clock.monotonic()
         logger.warning(
             "the host doesn't answer; pausing, and trying again for up to %g s",
             self.max_outage,
         )
         for wait in doubling(longest=LONGEST_PAUSE):
-            left = self.max_outage - (self._clock.monotonic() - since)
+            left = self.max_outage - (self.clock.monotonic() - since)
             if left <= 0 and self._last_failure is not None:
                 raise self._last_failure
             retry_after = getattr(self._last_failure, "retry_after", None) or 0.0
             pause = max(half_jitter(wait), retry_after)
-            await self._clock.sleep(min(pause, left))
+            await self.clock.sleep(min(pause, left))
             if self.answers == answers_before:
-                with TimeLimit(self._clock, max(left - pause, SHORTEST_PROBE)):
+                with TimeLimit(self.clock, max(left - pause, SHORTEST_PROBE)):
                     await probe()
             if self.answers > answers_before:
                 logger.warning("the host answers again; continuing")

@@ -8,6 +8,8 @@ import logging
 from collections import abc, deque
 from typing import Generic, Protocol, TypeVar
 
+from attrs import define, field
+
 from mioesim_async.closing import is_being_cancelled
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.slices import Steps, in_slices
@@ -33,25 +35,21 @@ class SizedIterable(Protocol[T_co]):
         ...
 
 
+@define(eq=False)
 class Checked(Generic[T]):
     """A sized input that is checked and copied as a whole before it is read.
 
     Iteration removes the items, so that their memory is freed while a sweep runs.
+
+    Args:
+        given: The input.
+        check: Checks the input in steps, and returns a copy in pieces.
     """
 
-    def __init__(
-        self, given: SizedIterable[T], check: abc.Callable[[abc.Iterable[T]], Steps[Pieces[T]]]
-    ) -> None:
-        """Take an input; ``check`` will read it.
-
-        Args:
-            given: The input.
-            check: Checks the input in steps, and returns a copy in pieces.
-        """
-        self._given: SizedIterable[T] | None = given
-        self._check = check
-        self._pieces: Pieces[T] = deque()
-        self._checking = asyncio.Lock()
+    _given: SizedIterable[T] | None
+    _check: abc.Callable[[abc.Iterable[T]], Steps[Pieces[T]]]
+    _pieces: Pieces[T] = field(factory=deque, init=False)
+    _checking: asyncio.Lock = field(factory=asyncio.Lock, init=False)
 
     async def check(self) -> None:
         """Check and copy the input, unless that was done before.
@@ -84,21 +82,19 @@ class Checked(Generic[T]):
 
     async def drop(self) -> None:
         """Free the items that were not read."""
-        await in_slices(self._dropped())
+        await in_slices(self._taken())
 
-    def _taken(self) -> abc.Iterator[list[T]]:
+    def _taken(self) -> abc.Generator[list[T], None, None]:
         while self._pieces:
             yield self._pieces.popleft()
-
-    def _dropped(self) -> Steps[None]:
-        for _ in self._taken():
-            yield
 
 
 class Source(Generic[T]):
     """Splits an iterable or async iterable into lists.
 
     Attributes:
+        ready: The list that was read, or an empty list; whoever uses it puts an empty one here.
+        reading: The task that reads from an async iterable, while it runs; else None.
         exhausted: Whether the last item was read.
         error: The error that the iterable itself raised, or None.
     """
@@ -121,30 +117,20 @@ class Source(Generic[T]):
         self._size = size
         self._wake = wake
         self._items = aiter(items) if isinstance(items, abc.AsyncIterable) else iter(items)
-        self._ready: list[T] = []
-        self._reading: asyncio.Task[None] | None = None
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a read from an async iterable is running."""
-        return self._reading is not None
+        self.ready: list[T] = []
+        self.reading: asyncio.Task[None] | None = None
 
     def read(self) -> None:
         """Read the next list: now, or in a task if the iterable is async."""
         if isinstance(self._items, abc.Iterator):
             try:
-                self._ready.extend(itertools.islice(self._items, self._size))
+                self.ready.extend(itertools.islice(self._items, self._size))
             except Exception as error:
                 self.error = error
-            self.exhausted = self.error is not None or len(self._ready) < self._size
+            self.exhausted = self.error is not None or len(self.ready) < self._size
         else:
-            self._reading = asyncio.create_task(self._read(), name="mioesim_async source")
-            self._reading.add_done_callback(lambda _: self._was_read())
-
-    def take(self) -> list[T]:
-        """Return the list that was read, or an empty list."""
-        ready, self._ready = self._ready, []
-        return ready
+            self.reading = asyncio.create_task(self._read(), name="mioesim_async source")
+            self.reading.add_done_callback(lambda _: self._was_read())
 
     async def _read(self) -> None:
         items: list[T] = []
@@ -157,17 +143,17 @@ class Source(Generic[T]):
             if is_being_cancelled():
                 raise
             self.error, self.exhausted = error, True
-        self._ready = items
+        self.ready = items
 
     def _was_read(self) -> None:
-        self._reading = None
+        self.reading = None
         self._wake()
 
     async def aclose(self) -> None:
         """Stop reading and close a generator."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.wait([self._reading])
+        if self.reading is not None:
+            self.reading.cancel()
+            await asyncio.wait([self.reading])
         try:
             if isinstance(self._items, abc.AsyncGenerator):
                 await self._items.aclose()

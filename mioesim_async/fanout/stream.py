@@ -14,12 +14,13 @@ from attrs import define
 
 from mioesim_async import errors
 from mioesim_async.clock import Clock, SystemClock
-from mioesim_async.closing import Closing, is_being_cancelled, running_loop
+from mioesim_async.closing import Closing, is_being_cancelled
 from mioesim_async.fanout.outage import HostHealth
 from mioesim_async.fanout.source import Checked, Source
 from mioesim_async.slices import shared_slice
 from mioesim_async.transport.failures import is_fatal, is_outage
 from mioesim_async.transport.pace import Pace
+from mioesim_async.transport.pool import running_loop
 
 __all__ = ["BatchOutcome", "BatchStream", "fan_out"]
 
@@ -125,7 +126,8 @@ class BatchStream(Closing, Generic[T, R]):
         self._health = HostHealth(clock or SystemClock(), max_outage or 0.0)
         self._answer_of = answer_of or (lambda _: (True, None))
         self._registry = set() if registry is None else registry
-        self._checked = self._unchecked = checked
+        self._checked = checked
+        self.is_unchecked = checked is not None
         self._to_stop_error = stop_error
         self._source: Source[T] | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -149,11 +151,6 @@ class BatchStream(Closing, Generic[T, R]):
         await self.check()
         return self
 
-    @property
-    def is_unchecked(self) -> bool:
-        """Whether the input must still be checked."""
-        return self._unchecked is not None
-
     async def check(self) -> None:
         """Check the input, if it must still be checked.
 
@@ -162,13 +159,13 @@ class BatchStream(Closing, Generic[T, R]):
             WrongLoop: If this is not called from an asyncio task.
         """
         running_loop()
-        if self._unchecked is not None:
+        if self.is_unchecked and self._checked is not None:
             try:
-                await self._unchecked.check()
+                await self._checked.check()
             except errors.InvalidRequest:
                 await self.aclose()
                 raise
-            self._unchecked = None
+            self.is_unchecked = False
 
     def __aiter__(self) -> Self:
         """Return the stream itself."""
@@ -182,7 +179,7 @@ class BatchStream(Closing, Generic[T, R]):
             MioEsimError: If an error ends the whole fan-out.
         """
         running_loop()
-        if self._unchecked is not None:
+        if self.is_unchecked:
             await self.check()
         shared = shared_slice()
         if shared.is_used_up():
@@ -244,7 +241,7 @@ class BatchStream(Closing, Generic[T, R]):
         if source is not None:
             await source.aclose()
         checked, self._checked = self._checked, None
-        self._unchecked = None
+        self.is_unchecked = False
         if checked is not None:
             await checked.drop()
 
@@ -273,13 +270,13 @@ class BatchStream(Closing, Generic[T, R]):
         while True:
             if self._stop_error is not None and not await self._may_continue(self._stop_error):
                 continue
-            if self._health.seems_down and self._deferred:
+            if self._deferred and self._health.seems_down:
                 await self._wait_out()
-            if (batch := self._startable(source)) is not None:
-                self._start(batch)
-            elif self._deferred and not self._running and self._needs_deferred(source):
+            if self._start_next(source):
+                continue
+            if self._deferred and not self._running and self._needs_deferred(source):
                 await self._settle_deferred(source)
-            elif not source.exhausted and not source.is_waiting and self._has_room():
+            elif not source.exhausted and source.reading is None and self._has_room():
                 if shared.is_used_up():
                     await shared.wait_for_next()
                 source.read()
@@ -311,33 +308,32 @@ class BatchStream(Closing, Generic[T, R]):
 
     def _needs_deferred(self, source: Source[T]) -> bool:
         """Tell whether the stream can't continue without the deferred batches."""
-        if source.exhausted or source.is_waiting:
+        if source.exhausted or source.reading is not None:
             return True
         blocked = not self._finished or (self._ordered and self._next not in self._finished)
         return blocked and not self._has_room()
 
-    def _startable(self, source: Source[T]) -> _Batch[T] | None:
-        """Return the next batch that may be started now, or None."""
+    def _start_next(self, source: Source[T]) -> bool:
+        """Start the next batch, if one may be started now; tell whether it was."""
         if len(self._running) >= self._pace.limit:
-            return None
+            return False
         for batch in self._deferred:
             if self._health.answers > batch.answers_before:
                 self._deferred.remove(batch)
-                return batch
-        items = source.take()
-        if not items:
-            return None
-        batch = _Batch(self._started, items)
-        self._started += 1
-        self._untaken += 1
-        return batch
-
-    def _start(self, batch: _Batch[T]) -> None:
+                break
+        else:
+            if not source.ready:
+                return False
+            batch = _Batch(self._started, source.ready)
+            source.ready = []
+            self._started += 1
+            self._untaken += 1
         batch.calls += 1
         batch.answers_before = self._health.answers
         task = asyncio.create_task(self._run_batch(batch))
         self._running.add(task)
         task.add_done_callback(self._batch_ended)
+        return True
 
     def _batch_ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -10,6 +10,7 @@ from typing import TypeGuard, cast
 
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.slices import Steps, at_once
+from mioesim_async.wording import worded
 
 __all__ = [
     "are_clean", "check_iccids", "check_in_steps", "clean_iccid", "iccid_or_none",
@@ -121,8 +122,13 @@ def check_iccids(items: Iterable[object]) -> list[str]:
     return list(chain.from_iterable(at_once(check_in_steps(items))))
 
 
-def check_in_steps(items: Iterable[object]) -> Steps[deque[list[str]]]:
+def check_in_steps(items: Iterable[object], *, lenient_way: str = "") -> Steps[deque[list[str]]]:
     """Clean every ICCID in steps, and return them in pieces.
+
+    Args:
+        items: The ICCIDs.
+        lenient_way: What to do to get a failed outcome for each bad item, in Python's words; it
+            is added to the error as a note.
 
     Raises:
         InvalidRequest: With a fault for each item that is no ICCID, and its position from 0.
@@ -144,7 +150,11 @@ def check_in_steps(items: Iterable[object]) -> Steps[deque[list[str]]]:
         position += len(piece)
         yield
     if faults:
-        raise InvalidRequest(*faults)
+        error = InvalidRequest(*faults)
+        if lenient_way:
+            way = worded(lenient_way)
+            error.add_note(f"{way} to get a failed outcome for each bad item instead.")
+        raise error
     return pieces
 
 

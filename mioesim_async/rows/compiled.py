@@ -57,6 +57,8 @@ class ShapeReaders(dict[tuple[str, ...], ManyReader | None]):
 
     def read(self, rows: list[Any]) -> list[Any] | None:
         """Read rows, and return their models in any order; None if any row is unusual."""
+        if not rows:
+            return []
         if {*map(type, rows)} != {dict}:
             return None
         try:

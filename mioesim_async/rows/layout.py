@@ -15,7 +15,7 @@ import attrs
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.iccid import iccid_or_none
-from mioesim_async.rows.compiled import Reader, ShapeReaders
+from mioesim_async.rows.compiled import Reader
 from mioesim_async.slices import Steps, at_once
 from mioesim_async.wire.depth import CONTAINERS, MAX_DEPTH, is_too_deep
 
@@ -26,7 +26,6 @@ __all__ = [
     "Rule",
     "is_wrapper",
     "normalised",
-    "read_clean_rows",
     "read_good_rows",
     "read_row",
     "read_row_in_steps",
@@ -239,25 +238,6 @@ def reader_of(cls: type) -> RowReader:
     if cls not in _readers:
         _readers[cls] = RowReader(cls)
     return _readers[cls]
-
-
-_shape_readers: dict[type, ShapeReaders] = {}
-
-
-def read_clean_rows(rows: list[Any], cls: type[T]) -> list[T] | None:
-    """Read many rows fast, if all of them have only usual fields and values.
-
-    Returns:
-        The models, in any order; None if any row needs ``read_row``.
-    """
-    if not rows:
-        return []
-    if cls not in _shape_readers:
-        layout = LAYOUTS[cls]
-        if layout.read_nested is not None or layout.read_extra is not None:
-            return None
-        _shape_readers[cls] = ShapeReaders(cls, Spellings(layout.fields))
-    return _shape_readers[cls].read(rows)
 
 
 def read_row(row: Any, cls: type[T]) -> T:

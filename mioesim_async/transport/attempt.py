@@ -83,8 +83,18 @@ class Sender:
         """
         texts = {**call.texts, "token": token.token}
         text, signature = signed_query(texts, self._secret_key, dialect.signature or "plain")
-        return self._request(
-            call.endpoint, method, text, signature, items=call.items, reserved=call.reserved
+        endpoint = call.endpoint
+        url, is_get = self._base_url + endpoint.path, method == "GET"
+        return Request(
+            method,
+            f"{url}?{text}" if is_get else url,
+            None if is_get else text.encode(),
+            "" if is_get else FORM,
+            self._sockets,
+            signature,
+            1024 * (endpoint.max_kib + call.items * endpoint.kib_per_item),
+            is_purchase=endpoint.safety is Safety.MONEY,
+            reserved=call.reserved,
         )
 
     def prepare_login(self, dialect: Dialect) -> Request:
@@ -94,35 +104,13 @@ class Sender:
             "password": self._credentials.password,
         }
         text, signature = signed_query(texts, self._secret_key, dialect.signature or "plain")
+        url, limit = self._base_url + LOGIN.path, 1024 * LOGIN.max_kib
+        if dialect.login_encoding == "query":
+            return Request("GET", f"{url}?{text}", None, "", self._sockets, signature, limit)
+        body, content_type = text.encode(), FORM
         if dialect.login_encoding == "json":
-            text = orjson.dumps(texts | {"sign": signature}).decode()
-            return self._request(LOGIN, "POST", text, signature, content_type=JSON)
-        method = "GET" if dialect.login_encoding == "query" else "POST"
-        return self._request(LOGIN, method, text, signature)
-
-    def _request(
-        self,
-        endpoint: Endpoint,
-        method: str,
-        text: str,
-        signature: str,
-        *,
-        content_type: str = FORM,
-        items: int = 1,
-        reserved: bool = False,
-    ) -> Request:
-        url, is_get = self._base_url + endpoint.path, method == "GET"
-        return Request(
-            method,
-            f"{url}?{text}" if is_get else url,
-            None if is_get else text.encode(),
-            "" if is_get else content_type,
-            self._sockets,
-            signature,
-            endpoint.max_bytes(items),
-            is_purchase=endpoint.safety is Safety.MONEY,
-            reserved=reserved,
-        )
+            body, content_type = orjson.dumps(texts | {"sign": signature}), JSON
+        return Request("POST", url, body, content_type, self._sockets, signature, limit)
 
     async def send(
         self, call: Call, request: Request, token: StoredToken | None = None
@@ -149,7 +137,11 @@ class Sender:
             if reply is None:
                 raise self._too_slow(path, progress, is_money=is_money)
             progress.status, progress.size = reply.status, len(reply.body)
-            self._note_date(reply.date)
+            if reply.date != self._last_date:
+                # Parsed once: many replies come within one second, with the same date.
+                self._last_date, self._their_time = reply.date, parse_http_date(reply.date)
+            if self._their_time is not None:
+                self.clock_ahead = self._clock.time() - self._their_time
             if not 200 <= reply.status < 300:
                 raise self._refused_status(call.endpoint, reply)
             envelope = await _read(call, request, reply)
@@ -167,7 +159,7 @@ class Sender:
             failed = error
             raise
         finally:
-            timer.remove(progress)
+            timer.attempts.pop(progress, None)
             self._meter.measure(call, progress, began, self._clock.monotonic(), failed)
 
     def _too_slow(self, path: str, progress: Progress, *, is_money: bool) -> errors.MioEsimError:
@@ -210,13 +202,6 @@ class Sender:
                 "limit; call less often, or lower max_in_flight"
             )
         return endpoint.refusal(code, message, cut(envelope.data))
-
-    def _note_date(self, date: str | None) -> None:
-        # Parse each date once: many replies come within one second.
-        if date != self._last_date:
-            self._last_date, self._their_time = date, parse_http_date(date)
-        if self._their_time is not None:
-            self.clock_ahead = self._clock.time() - self._their_time
 
     def _refused_status(self, endpoint: Endpoint, reply: RawReply) -> errors.MioEsimError:
         status, wait = reply.status, parse_retry_after(reply.retry_after, self._clock.time())

@@ -52,17 +52,10 @@ class Progress(TimeLimit):
     received_before: int = field(default=0, init=False)
     silent_for: float = field(default=0.0, init=False)
 
-    def mark_connected(self) -> None:
-        """Note that the attempt has a connection, so that bytes may be sent from now on."""
-        self.sent = True
-        if self._timer is not None:
-            self.set(math.inf)
-        self.sent_at = self.timer.add(self)
-
     def mark_connecting(self) -> None:
         """Note that the attempt waits for a new connection, so that nothing was sent."""
         self.sent = False
-        self.timer.remove(self)
+        self.timer.attempts.pop(self, None)
         self.set(self.connect)
 
     @property
@@ -72,7 +65,12 @@ class Progress(TimeLimit):
 
 
 class AttemptTimer:
-    """Ends attempts that exceed the limits that they share."""
+    """Ends attempts that exceed the limits that they share.
+
+    Attributes:
+        attempts: The attempts that are timed, in the order in which their time will be over.
+            Whoever starts one removes it when it has ended.
+    """
 
     def __init__(self, clock: Clock, *, whole: float, silence: float) -> None:
         """Start without attempts.
@@ -86,30 +84,30 @@ class AttemptTimer:
         self.silence = silence
         self._clock = clock
         self._pause = min(whole, silence / CHECKS_PER_SILENCE)
-        # Ordered by ends_at.
-        self._attempts: dict[Progress, None] = {}
+        self.attempts: dict[Progress, None] = {}
         self._timer: Timer | None = None
         self._checked_at = 0.0
 
-    def add(self, attempt: Progress) -> float:
-        """Start timing an attempt, or start again; return the time on the monotonic clock."""
-        now = self._clock.monotonic()
+    def start(self, attempt: Progress) -> None:
+        """Note that an attempt has a connection, so that bytes may be sent, and time it from now.
+
+        An attempt that is timed already starts again.
+        """
+        attempt.sent = True
+        if attempt.pending is not None:
+            attempt.set(math.inf)
+        now = attempt.sent_at = self._clock.monotonic()
         attempt.ends_at = now + self.whole
-        self._attempts.pop(attempt, None)
-        self._attempts[attempt] = None
+        self.attempts.pop(attempt, None)
+        self.attempts[attempt] = None
         if self._timer is None and self._pause != math.inf:
             self._timer = self._clock.call_later(self._pause, self._check)
             self._checked_at = now
         attempt.silent_for = self._checked_at - now
-        return now
-
-    def remove(self, attempt: Progress) -> None:
-        """Stop timing an attempt, if it is timed."""
-        self._attempts.pop(attempt, None)
 
     def close(self) -> None:
         """Stop timing all attempts."""
-        self._attempts.clear()
+        self.attempts.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -119,7 +117,7 @@ class AttemptTimer:
         # While the loop was blocked nothing was read, so that time doesn't count as silence.
         passed = min(now - self._checked_at, self._pause)
         self._checked_at = now
-        for attempt in [*self._attempts]:
+        for attempt in [*self.attempts]:
             received = attempt.received
             more = received > attempt.received_before
             attempt.silent_for = 0.0 if more else attempt.silent_for + passed
@@ -127,9 +125,9 @@ class AttemptTimer:
             is_over = now >= attempt.ends_at
             attempt.was_silent = attempt.silent_for >= self.silence and not is_over
             if is_over or attempt.was_silent:
-                del self._attempts[attempt]
+                del self.attempts[attempt]
                 attempt.expire()
-        first = next(iter(self._attempts), None)
+        first = next(iter(self.attempts), None)
         if first is None:
             self._timer = None
         else:

@@ -19,12 +19,12 @@ from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, deadline_exceeded, outcome_unknown, signature_error
 from mioesim_async.transport.detached import Detached, Exchange, LateAnswer
 from mioesim_async.transport.failures import Action, classify
-from mioesim_async.transport.metrics import ClientStats, Hook, Meter
+from mioesim_async.transport.metrics import ClientStats, Hook, Meter, RetryBudget
 from mioesim_async.transport.pace import Pace, limiter, sweep_slots
 from mioesim_async.transport.pool import SessionManager
 from mioesim_async.transport.read_method import MethodTrial
 from mioesim_async.transport.reads import Reads
-from mioesim_async.transport.retry import RetryBudget, decide
+from mioesim_async.transport.retry import decide
 from mioesim_async.wire.account import account_key, check_label, label_of_host
 from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
@@ -45,7 +45,15 @@ MAX_REPLAYS = {Safety.READ: 3, Safety.AUTH: 0, Safety.WRITE: 1, Safety.MONEY: 1}
 
 
 class Caller:
-    """Makes calls for one account over a session manager."""
+    """Makes calls for one account over a session manager.
+
+    Attributes:
+        manager: The session manager.
+        clock: The source of time.
+        sweep_slots: How many slots sweeps may use, so that other calls find a free one.
+        account: The account's key in the token store and in the journal.
+        is_account_named: Whether the user gave the account a label.
+    """
 
     def __init__(
         self,
@@ -69,7 +77,7 @@ class Caller:
         self.clock = clock
         self._policy = retry
         self._probe_policy = evolve(retry, max_attempts=1)
-        self._max_in_flight = max_in_flight
+        self.sweep_slots = sweep_slots(max_in_flight, manager.pool_size)
         self._slots = asyncio.Semaphore(max_in_flight)
         self._slots_of_sweeps = asyncio.Semaphore(self.sweep_slots)
         self._slots_of_purchases = asyncio.Semaphore(max_in_flight)
@@ -116,10 +124,12 @@ class Caller:
         """Seconds that a purchase may take, from the moment when it has its connection."""
         return self._longest_purchase
 
-    @property
-    def sweep_slots(self) -> int:
-        """How many slots sweeps may use, so that other calls find a free one."""
-        return sweep_slots(self._max_in_flight, self.manager.pool_size)
+    def sweep_pace(self, concurrency: int) -> Pace:
+        """Cap a sweep's concurrency, so that a slot is always free for other calls."""
+        if type(concurrency) is not int or concurrency <= self.sweep_slots:
+            return Pace(concurrency)
+        logger.info("concurrency %d is capped at %d", concurrency, self.sweep_slots)
+        return Pace(self.sweep_slots)
 
     def stats(self) -> ClientStats:
         """Return counters of what was done so far."""
@@ -204,7 +214,8 @@ class Caller:
         else:
             call.pace = pace
             async with self._slots_of_sweeps, self._slots:
-                self._reads.check_open()
+                if self._reads.closed:
+                    raise self._reads.was_closed()
                 with call:
                     return await self._run(call)
         raise self._reads.was_closed() if call.stopped else deadline_exceeded(call)
@@ -242,7 +253,7 @@ class Caller:
             items=items,
             reserved=endpoint.safety is Safety.MONEY,
         )
-        self._budget.count_call()
+        self._budget.count(calls=1)
         return call
 
     def start(self, call: Call, work: Coroutine[Any, Any, R]) -> Exchange[R]:
@@ -316,7 +327,7 @@ class Caller:
             except errors.MioEsimError as error:
                 failed = error
             else:
-                if pace is not None:
+                if pace is not None and pace.limit < pace.cap:
                     pace.answered()
                 if trial is not None:
                     trial.answered(method)
@@ -363,7 +374,7 @@ class Caller:
                 return
             if trial.is_trying_post:
                 # POST failed too. Count it, so that the budget limits such tries.
-                self._budget.charge()
+                self._budget.count(retries=1)
             failed = call.last_error = trial.settle(method, failed)
         await self._wait_or_raise(call, failed)
 
@@ -415,7 +426,7 @@ class Caller:
         """Log in by one dialect; network errors and 5xx are tried again as for a read."""
         call = Call(self.clock, endpoint=LOGIN, texts={}, policy=self._policy)
         request = self._sender.prepare_login(dialect)
-        self._budget.count_call()
+        self._budget.count(calls=1)
         while True:
             call.attempt += 1
             if self._limiter is not None:

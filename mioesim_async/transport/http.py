@@ -1,10 +1,9 @@
-"""HTTP requests and replies: size limits, and errors that contain no URLs."""
+"""HTTP requests and replies, what is kept of unreadable ones, and errors that contain no URLs."""
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import suppress
 from typing import TypeGuard
 
 import aiohttp
@@ -17,25 +16,20 @@ from mioesim_async.errors import (
     ConnectionLost,
     MioEsimError,
 )
-from mioesim_async.slices import Steps, at_once, in_slices
-from mioesim_async.wire.envelope import too_large
+from mioesim_async.slices import Steps, at_once
 
 __all__ = [
     "FORM",
+    "Excerpts",
     "RawReply",
     "Request",
     "excerpts_of",
     "explain",
-    "read_body",
     "unusable_url",
 ]
 
-MAX_ERROR_BODY_BYTES = 64 * 1024
 MAX_KEPT_BYTES = 64 * 1024
 """How many bytes from the start of an unreadable reply to a purchase its error keeps."""
-
-MAX_PURCHASE_BYTES = 32 * 1024 * 1024
-"""How many bytes of a reply to a purchase are searched for the order number."""
 
 ORDER_NUM = re.compile(rb"rder_?[nN]um")
 MAX_EXCERPTS = 500
@@ -44,51 +38,6 @@ EXCERPT_BYTES = (16, 96)
 """How many bytes an excerpt has before and after the start of the name ``orderNum``."""
 
 FORM = "application/x-www-form-urlencoded"
-
-
-async def read_body(response: aiohttp.ClientResponse, request: Request) -> bytes:
-    """Read the body of a reply up to its limit; the body of an error status is dropped.
-
-    Raises:
-        ProtocolError: If the body is larger. If it answers a purchase, ``data`` has its start
-            and the parts of it that may contain the order number.
-    """
-    length, headers = response.content_length, response.headers
-    if not 200 <= response.status < 300:
-        small = length is not None and length <= MAX_ERROR_BODY_BYTES
-        if small and "Content-Encoding" not in headers:
-            # Read it so that the connection can be used again; the content is not needed.
-            with suppress(aiohttp.ClientError):
-                await response.read()
-        else:
-            response.close()
-        return b""
-    limit = request.max_bytes
-    if length is not None and length <= limit and "Content-Encoding" not in headers:
-        return await response.read()
-    pieces: list[bytes] = []
-    size = 0
-    too_long = length is not None and length > limit
-    if not too_long or request.is_purchase:
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            pieces.append(piece)
-            if size > limit:
-                break
-        else:
-            return b"".join(pieces)
-    fault = too_large(limit)
-    if request.is_purchase:
-        excerpts = Excerpts()
-        for piece in pieces:
-            await in_slices(excerpts.feed(piece))
-        with suppress(aiohttp.ClientError):
-            while size < MAX_PURCHASE_BYTES and (piece := await response.content.readany()):
-                size += len(piece)
-                await in_slices(excerpts.feed(piece))
-        fault.data = excerpts.text()
-    response.close()
-    raise fault
 
 
 def excerpts_of(body: bytes) -> str:

@@ -1,9 +1,10 @@
-"""Metrics: a record of each attempt for the hooks, and the sums of a client."""
+"""What a client counts: attempts, for its hooks and sums, and calls, for its budget of retries."""
 
 from __future__ import annotations
 
 import inspect
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import CoroutineType
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, frozen
 
+from mioesim_async.clock import Clock
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.wire.endpoints import Safety
 
@@ -18,9 +20,15 @@ if TYPE_CHECKING:
     from mioesim_async.transport.attempt_timer import Progress
     from mioesim_async.transport.call import Call
 
-__all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter", "check_hooks"]
+__all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter", "RetryBudget", "check_hooks"]
 
 logger = logging.getLogger("mioesim_async")
+
+MINUTE = 60.0
+
+FREE_RETRIES = 10
+
+RETRIES_PER_CALL = 0.2
 
 
 @frozen
@@ -168,3 +176,46 @@ class Meter:
                 if isinstance(told, CoroutineType):
                     told.close()
                     logger.error("%s returned a coroutine; %s", hook, NOT_AWAITED)
+
+
+class RetryBudget:
+    """Limits a client's retries in a minute to 10, plus a fifth of its calls in that minute.
+
+    So a host that fails every call gets only a few more requests.
+    """
+
+    __slots__ = ("_calls", "_clock", "_retries", "_seconds")
+
+    def __init__(self, clock: Clock) -> None:
+        """Start without calls and retries."""
+        self._clock = clock
+        self._calls = 0
+        self._retries = 0
+        self._seconds: deque[list[int]] = deque()
+
+    def count(self, *, calls: int = 0, retries: int = 0) -> None:
+        """Count calls or retries, and forget those that are a minute old."""
+        seconds, second = self._seconds, int(self._clock.monotonic())
+        if not seconds or seconds[-1][0] != second:
+            while seconds and seconds[0][0] <= second - MINUTE:
+                _, old_calls, old_retries = seconds.popleft()
+                self._calls -= old_calls
+                self._retries -= old_retries
+            seconds.append([second, 0, 0])
+        seconds[-1][1] += calls
+        seconds[-1][2] += retries
+        self._calls += calls
+        self._retries += retries
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the budget allows a retry now."""
+        self.count()
+        return self._retries + 1 <= FREE_RETRIES + RETRIES_PER_CALL * self._calls
+
+    def take_retry(self) -> bool:
+        """Count a retry if the budget allows one; tell whether it does."""
+        if not self.has_room:
+            return False
+        self.count(retries=1)
+        return True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
+
+from attrs import Factory, define, field
 
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
@@ -21,6 +24,7 @@ def sweep_slots(max_in_flight: int, pool_size: int) -> int:
     return max(1, slots - max(1, slots // 4))
 
 
+@define
 class Pace:
     """The concurrency of one sweep: halved when the host throttles, then raised one by one.
 
@@ -31,14 +35,10 @@ class Pace:
             halve it again, so that eight calls that are refused at once halve it once.
     """
 
-    __slots__ = ("_answers", "cap", "limit", "round")
-
-    def __init__(self, cap: int) -> None:
-        """Start with the maximum."""
-        self.cap = cap
-        self.limit = cap
-        self.round = 0
-        self._answers = 0
+    cap: int
+    limit: int = field(init=False, default=Factory(attrgetter("cap"), takes_self=True))
+    round: int = field(default=0, init=False)
+    _answers: int = field(default=0, init=False)
 
     def throttled(self, sent_in: int) -> None:
         """Halve the limit, unless the throttled call was sent before the last halving."""

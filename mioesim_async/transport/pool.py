@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from mioesim_async._version import __version__
-from mioesim_async.closing import Closing, is_being_cancelled, running_loop
+from mioesim_async.closing import Closing, is_being_cancelled
 from mioesim_async.config import PoolLimits, Timeouts
 from mioesim_async.errors import (
     ClientClosed,
@@ -26,19 +26,25 @@ from mioesim_async.errors import (
     MioEsimError,
     WrongLoop,
 )
+from mioesim_async.slices import in_slices
 from mioesim_async.transport.attempt_timer import Progress
-from mioesim_async.transport.http import RawReply, Request, explain, read_body, unusable_url
+from mioesim_async.transport.http import Excerpts, RawReply, Request, explain, unusable_url
+from mioesim_async.wire.envelope import too_large
 
 if TYPE_CHECKING:
     from aiohttp.abc import ResolveResult
     from aiohttp.connector import Connection
 
-__all__ = ["SessionManager"]
+__all__ = ["SessionManager", "running_loop"]
 
 logger = logging.getLogger("mioesim_async")
 
 HEADERS = {"User-Agent": f"mioesim-async/{__version__}", "Accept": "application/json"}
 LONGEST_KEEPALIVE = 24 * 60 * 60.0
+MAX_ERROR_BODY_BYTES = 64 * 1024
+MAX_PURCHASE_BYTES = 32 * 1024 * 1024
+"""How many bytes of a reply to a purchase are searched for the order number."""
+
 MAX_UNASKED = 20
 """How many connections in a row may hold unrequested bytes before the attempt fails."""
 
@@ -55,6 +61,23 @@ NO_REPORTS = (
 _progress: ContextVar[tuple[Progress, SessionManager] | None] = ContextVar(
     "mioesim_async_progress", default=None
 )
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """Return the event loop of the running task.
+
+    Raises:
+        WrongLoop: If no asyncio task runs, as under trio.
+    """
+    try:
+        if asyncio.current_task() is not None:
+            return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    raise WrongLoop(
+        "mioesim_async works on asyncio only, and no asyncio task is running (trio?); call it "
+        "from asyncio.run(), or from a thread that runs an asyncio event loop"
+    )
 
 
 class _UnaskedBytes(aiohttp.ClientError):
@@ -75,7 +98,7 @@ class _Request(aiohttp.ClientRequest):
             if protocol not in manager.seen:
                 manager.count(protocol)
             progress.was_reported = True
-            progress.mark_connected()
+            progress.timer.start(progress)
         return await super().send(conn)
 
 
@@ -225,7 +248,7 @@ class SessionManager(Closing):
             for _ in range(MAX_UNASKED):
                 if not self._reports_sending:
                     # Until aiohttp has reported a request, count each as sent from its start.
-                    progress.mark_connected()
+                    progress.timer.start(progress)
                 try:
                     async with session.request(
                         request.method,
@@ -240,7 +263,7 @@ class SessionManager(Closing):
                         if progress.was_reported != self._reports_sending:
                             self._note_reporting(told=progress.was_reported)
                         progress.content = response.content
-                        body = await read_body(response, request)
+                        body = await _read_body(response, request)
                         status, headers = response.status, response.headers
                         wait = None if status == 200 else headers.get("Retry-After")
                         return RawReply(status, wait, body, headers.get("Date"))
@@ -357,6 +380,51 @@ class SessionManager(Closing):
             request_class=_Request,
             trace_configs=[*lent, *self._trace_configs],
         )
+
+
+async def _read_body(response: aiohttp.ClientResponse, request: Request) -> bytes:
+    """Read the body of a reply up to its limit; the body of an error status is dropped.
+
+    Raises:
+        ProtocolError: If the body is larger. If it answers a purchase, ``data`` has its start
+            and the parts of it that may contain the order number.
+    """
+    length, headers = response.content_length, response.headers
+    if not 200 <= response.status < 300:
+        small = length is not None and length <= MAX_ERROR_BODY_BYTES
+        if small and "Content-Encoding" not in headers:
+            # Read it so that the connection can be used again; the content is not needed.
+            with suppress(aiohttp.ClientError):
+                await response.read()
+        else:
+            response.close()
+        return b""
+    limit = request.max_bytes
+    if length is not None and length <= limit and "Content-Encoding" not in headers:
+        return await response.read()
+    pieces: list[bytes] = []
+    size = 0
+    too_long = length is not None and length > limit
+    if not too_long or request.is_purchase:
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            pieces.append(piece)
+            if size > limit:
+                break
+        else:
+            return b"".join(pieces)
+    fault = too_large(limit)
+    if request.is_purchase:
+        excerpts = Excerpts()
+        for piece in pieces:
+            await in_slices(excerpts.feed(piece))
+        with suppress(aiohttp.ClientError):
+            while size < MAX_PURCHASE_BYTES and (piece := await response.content.readany()):
+                size += len(piece)
+                await in_slices(excerpts.feed(piece))
+        fault.data = excerpts.text()
+    response.close()
+    raise fault
 
 
 class _Resolver(aiohttp.ThreadedResolver):

@@ -24,15 +24,6 @@ class Reads:
         self.closed = False
         self._clock = clock
 
-    def check_open(self) -> None:
-        """Check that a read may start.
-
-        Raises:
-            ClientClosed: If the client is being closed.
-        """
-        if self.closed:
-            raise self.was_closed()
-
     def was_closed(self) -> errors.ClientClosed:
         """Make the error for a read that was stopped."""
         return errors.ClientClosed("the client was closed during the call")

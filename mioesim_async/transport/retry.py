@@ -1,11 +1,10 @@
-"""When to try again: a pure function over the table of failures, and a budget of retries."""
+"""When to try again after a failed attempt: a pure function over the table of failures."""
 
 from __future__ import annotations
 
 import email.utils
 import math
 import re
-from collections import deque
 from collections.abc import Callable
 from datetime import UTC
 from functools import lru_cache
@@ -13,26 +12,12 @@ from itertools import islice
 
 from attrs import frozen
 
-from mioesim_async.clock import Clock
 from mioesim_async.config import RetryPolicy
 from mioesim_async.transport.failures import ACTIONS, Action, Failure
 from mioesim_async.waits import doubling, full_jitter
 from mioesim_async.wire.endpoints import Safety
 
-__all__ = [
-    "Decision",
-    "RetryBudget",
-    "decide",
-    "parse_http_date",
-    "parse_retry_after",
-]
-
-
-MINUTE = 60.0
-
-FREE_RETRIES = 10
-
-RETRIES_PER_CALL = 0.2
+__all__ = ["Decision", "decide", "parse_http_date", "parse_retry_after"]
 
 
 @frozen
@@ -118,55 +103,3 @@ def parse_http_date(value: str | None) -> float | None:
         return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):
         return None
-
-
-class RetryBudget:
-    """Limits a client's retries in a minute to 10, plus a fifth of its calls in that minute.
-
-    So a host that fails every call gets only a few more requests.
-    """
-
-    __slots__ = ("_calls", "_clock", "_retries", "_seconds")
-
-    def __init__(self, clock: Clock) -> None:
-        """Start without calls and retries."""
-        self._clock = clock
-        self._calls = 0
-        self._retries = 0
-        self._seconds: deque[list[int]] = deque()
-
-    def count_call(self) -> None:
-        """Count a call, but not its retries."""
-        self._advance_to(int(self._clock.monotonic()))
-        self._seconds[-1][1] += 1
-        self._calls += 1
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the budget allows a retry now."""
-        self._advance_to(int(self._clock.monotonic()))
-        return self._retries + 1 <= FREE_RETRIES + RETRIES_PER_CALL * self._calls
-
-    def take_retry(self) -> bool:
-        """Count a retry if the budget allows one; tell whether it does."""
-        if not self.has_room:
-            return False
-        self.charge()
-        return True
-
-    def charge(self) -> None:
-        """Count a retry."""
-        self._advance_to(int(self._clock.monotonic()))
-        self._seconds[-1][2] += 1
-        self._retries += 1
-
-    def _advance_to(self, second: int) -> None:
-        """Start counting for a new second, and drop the counts that are a minute old."""
-        seconds = self._seconds
-        if seconds and seconds[-1][0] == second:
-            return
-        while seconds and seconds[0][0] <= second - MINUTE:
-            _, calls, retries = seconds.popleft()
-            self._calls -= calls
-            self._retries -= retries
-        seconds.append([second, 0, 0])

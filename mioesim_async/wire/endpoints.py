@@ -180,10 +180,6 @@ class Endpoint:
         is_read = self.safety is Safety.READ and self.method == "GET"
         object.__setattr__(self, "is_read_by_get", is_read)
 
-    def max_bytes(self, items: int) -> int:
-        """Return how many bytes a reply to a call for ``items`` things may have."""
-        return 1024 * (self.max_kib + items * self.kib_per_item)
-
     def max_values(self, items: int, size: int) -> int:
         """Return how many values a reply may have; a list or an object counts as three.
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
 from mioesim_async import CardOutcome, Dialect, SweepStats, errors
-from mioesim_async.api.sweep import MAX_CALLS_PER_BATCH, BatchQuery, ParameterCheck
+from mioesim_async.api.cards import ParameterCheck, query_cards
+from mioesim_async.api.sweep import MAX_CALLS_PER_BATCH, BatchQuery
 from mioesim_async.clock import SystemClock
 from mioesim_async.transport.pace import Pace
 from mioesim_async.wire.envelope import Envelope, parse_envelope
@@ -23,7 +25,6 @@ class Vendor:
     def __init__(self, bad: set[str], code: int = -3) -> None:
         self.bad, self.code, self.calls = bad, code, 0
         self.dialect = Dialect()
-        self.clock = SystemClock()
 
     async def call(self, _: Any, params: dict[str, str], **__: Any) -> Envelope:
         self.calls += 1
@@ -38,10 +39,10 @@ class Vendor:
 def ask(vendor: Vendor, *batches: list[str]) -> tuple[list[list[CardOutcome]], SweepStats]:
     stats = SweepStats()
     query = BatchQuery(
-        vendor,  # type: ignore[arg-type]
+        partial(query_cards, vendor, ParameterCheck()),  # type: ignore[arg-type]
         stats,
         Pace(1),
-        ParameterCheck(),
+        SystemClock(),
         clean=True,
         deadline=None,
     )

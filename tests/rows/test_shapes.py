@@ -12,8 +12,8 @@ from slow_reader import RULES, slow_card
 
 from mioesim_async.errors import ProtocolError
 from mioesim_async.models.cards import CardStatus
-from mioesim_async.rows import cards, compiled, layout
-from mioesim_async.rows.layout import read_clean_rows, read_row
+from mioesim_async.rows import cards, compiled
+from mioesim_async.rows.layout import read_row
 from mioesim_async.slices import at_once
 from mioesim_async.wire.envelope import parse_envelope
 
@@ -70,16 +70,16 @@ def plainly(row: dict[str, Any]) -> CardStatus | None:
 def test_a_row_of_any_spelling_is_read_as_the_slow_reader_does(row: dict[str, Any]) -> None:
     expected = slow_card(row)
     assert plainly(row) == expected
-    layout._shape_readers.clear()
+    cards.usual_rows.clear()
     for _ in range(2):  # the second time, what was read before is remembered
-        fast = read_clean_rows([copy.deepcopy(row)], CardStatus)
+        fast = cards.usual_rows.read([copy.deepcopy(row)])
         assert fast is None or fast == [expected]
 
 
 @given(rows=st.lists(CLEAN_ROWS, min_size=1, max_size=6))
 def test_rows_that_hold_no_surprise_are_all_read_the_fast_way(rows: list[dict[str, Any]]) -> None:
-    layout._shape_readers.clear()
-    fast = read_clean_rows(copy.deepcopy(rows), CardStatus)
+    cards.usual_rows.clear()
+    fast = cards.usual_rows.read(copy.deepcopy(rows))
 
     assert fast is not None
     for row in rows:
@@ -93,7 +93,7 @@ def test_rows_that_hold_no_surprise_are_all_read_the_fast_way(rows: list[dict[st
 @given(rows=ONE_SHAPE)
 def test_no_row_is_taken_for_the_one_before_it(rows: list[dict[str, Any]]) -> None:
     expected = [slow_card(row) for row in rows]
-    fast = read_clean_rows(copy.deepcopy(rows), CardStatus)
+    fast = cards.usual_rows.read(copy.deepcopy(rows))
     assert fast is None or fast == expected
 
 
@@ -117,7 +117,7 @@ def test_a_batch_is_sorted_alike_the_fast_and_the_plain_way(
 
 
 def test_cards_without_more_fields_share_no_extra() -> None:
-    one, other = read_clean_rows([{"iccid": ICCIDS[0]}, {"iccid": ICCIDS[1]}], CardStatus) or []
+    one, other = cards.usual_rows.read([{"iccid": ICCIDS[0]}, {"iccid": ICCIDS[1]}]) or []
     one.extra["x"] = 1
 
     assert other.extra == {}
@@ -127,7 +127,7 @@ def test_cards_without_more_fields_share_no_extra() -> None:
 def test_no_number_of_shapes_fills_memory() -> None:
     for number in range(3 * compiled.MAX_SHAPES):
         row = {"iccid": ICCIDS[0], f"odd{number}": 1}
-        fast = read_clean_rows([row], CardStatus)
+        fast = cards.usual_rows.read([row])
         assert fast in (None, [CardStatus(ICCIDS[0], extra={f"odd{number}": 1})])
     readers = compiled.ShapeReaders(CardStatus, dict.fromkeys(["a", "b"]))
     for number in range(3 * compiled.MAX_SHAPES):
@@ -138,6 +138,6 @@ def test_no_number_of_shapes_fills_memory() -> None:
 
 def test_no_word_of_the_host_gets_into_the_source() -> None:
     key = "'); raise SystemExit #\n\ud800"
-    assert read_clean_rows([{"iccid": ICCIDS[0], key: 1}], CardStatus) in (
+    assert cards.usual_rows.read([{"iccid": ICCIDS[0], key: 1}]) in (
         None, [CardStatus(ICCIDS[0], extra={key: 1})],
     )  # fmt: skip

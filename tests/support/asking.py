@@ -1,4 +1,4 @@
-"""The ``mioesim`` command on a pseudo-terminal, where it asks something."""
+"""Runs the ``mioesim`` command on a pseudo-terminal and answers its questions."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Terminal:
             self.shown += read_until(self.ours, text)
 
     def type(self, text: str) -> None:
-        """Press keys."""
+        """Type a text."""
         os.write(self.ours, text.encode())
 
     def done(self) -> Done:
-        """Wait for the end."""
+        """Wait until the command has ended, and return its result."""
         self.shown += read_to_end(self.ours)
         self.process.wait(SECONDS)
         self.out.seek(0)

@@ -9,5 +9,5 @@ __all__ = ["odd"]
 
 @pytest.fixture(params=[False, True], ids=["usual", "odd"])
 def odd(request: pytest.FixtureRequest) -> bool:
-    """Whether the sandbox mixes in all spellings and types that a client must survive."""
+    """Whether the sandbox writes all spellings and types that a client must be able to read."""
     return bool(request.param)

@@ -1,4 +1,4 @@
-"""Orders placed by the generic call, as a test of the sandbox sends them."""
+"""Places orders with ``client.call``, for tests of the sandbox."""
 
 from __future__ import annotations
 

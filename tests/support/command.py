@@ -1,7 +1,7 @@
-"""The ``mioesim`` command for the tests of the command line: as a call, and as a process.
+"""Runs the ``mioesim`` command, in the test's own process or in one of its own.
 
-A test that is about output and exit status calls it, which takes a twentieth of the time.
-One that is about signals, terminals, broken pipes or the end of a process starts it.
+Tests of output and exit status run it in their own process, which takes a twentieth of the time.
+Tests of signals, terminals, broken pipes or the end of a process start a process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from mioesim_async.sandbox import Sandbox
 PYTHON = [sys.executable, "-W", "error"]
 COMMAND = [*PYTHON, "-m", "mioesim_async.cli"]
 DEBUGS = ("PYTHONDEVMODE", "PYTHONASYNCIODEBUG")
-"""In debug mode a command on a slow machine tells of its slowness between its lines."""
+"""In debug mode, asyncio logs slow callbacks, and these lines would be among the command's."""
 
 CHOOSES_STYLE = ("COLUMNS", "LINES", "TERM", "NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE")
 
@@ -75,10 +75,10 @@ def mioesim(
     """Call the command as its process would, and leave this process as it was.
 
     Args:
-        arguments: Of the command.
-        sandbox: Whose account the environment holds.
-        typed: What comes through a pipe on standard input.
-        stdin: Standard input, where nothing is piped; None for ``/dev/null``.
+        arguments: The command's arguments.
+        sandbox: The sandbox whose account is in the environment; None for no account.
+        typed: Text that is piped to standard input.
+        stdin: Standard input if no text is piped; None for ``/dev/null``.
         more: More environment variables.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -100,7 +100,7 @@ def mioesim(
 
 @contextmanager
 def _input(typed: str | bytes | None, given: int | IO[Any] | None) -> Iterator[int]:
-    """Open what the command reads, and fill it where it is a pipe."""
+    """Open the command's standard input; if it is a pipe, write the text to it."""
     if typed is None:
         with Path(os.devnull).open("rb") as nothing:
             yield given if isinstance(given, int) else (given or nothing).fileno()
@@ -124,7 +124,7 @@ def _input(typed: str | bytes | None, given: int | IO[Any] | None) -> Iterator[i
 
 @contextmanager
 def _streams(given: int, out: IO[bytes], err: IO[bytes]) -> Iterator[None]:
-    """Put these in the places of standard input, output and error, as a shell does."""
+    """Use these as standard input, output and error within the block, as a shell does."""
     with ExitStack() as stack:
         for number, descriptor in enumerate((given, out.fileno(), err.fileno())):
             stack.callback(_move, os.dup(number), number)
@@ -160,7 +160,7 @@ def _is_no_slowness(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _logging_as_at_the_start() -> Iterator[None]:
-    """Take away what pytest adds to the loggers, and afterwards what the command added."""
+    """Remove pytest's handlers from the loggers within the block, and the command's after it."""
     root, own = logging.getLogger(), logging.getLogger("mioesim_async")
     loops = logging.getLogger("asyncio")
     before = [(logger, logger.level, logger.handlers) for logger in (root, own)]
@@ -189,7 +189,7 @@ def _handlers_put_back() -> Iterator[None]:
 
 @contextmanager
 def _limited() -> Iterator[None]:
-    """Press Ctrl-C until the command ends if it takes too long; uvloop heeds nothing else."""
+    """Press Ctrl-C until the command ends if it takes too long; uvloop reacts to nothing else."""
     ended, pressed = threading.Event(), 0
 
     def watch() -> None:
@@ -215,7 +215,7 @@ def started(
     command: Iterable[str] = COMMAND,
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run the command in a process while the test goes on; it is ended with the block."""
+    """Run the command in a process of its own, which is ended at the end of the block."""
     streams = {
         "stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
     } | streams  # fmt: skip
@@ -228,19 +228,19 @@ def started(
 
 
 def ended(process: subprocess.Popen[bytes]) -> Done:
-    """Wait for the end."""
+    """Wait until the command has ended, and return its result."""
     out, err = process.communicate(timeout=SECONDS)
     return Done(process.returncode, (out or b"").decode(), (err or b"").decode())
 
 
 def interrupted(process: subprocess.Popen[bytes]) -> Done:
-    """Press Ctrl-C and wait for the end."""
+    """Press Ctrl-C, wait until the command has ended, and return its result."""
     process.send_signal(signal.SIGINT)
     return ended(process)
 
 
 def on_terminal(*arguments: object, sandbox: Sandbox) -> Done:
-    """Run the command with a terminal for its standard error."""
+    """Run the command with a terminal as its standard error."""
     ours, theirs = pty.openpty()
     try:
         with tempfile.TemporaryFile() as out:
@@ -255,7 +255,7 @@ def on_terminal(*arguments: object, sandbox: Sandbox) -> Done:
 
 
 def rows_of(table: str) -> dict[str, str]:
-    """Read the summary's lines: what stands in the last column, by what stands before it."""
+    """Read the lines of a summary: the last column, by the text before it."""
     lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in table.splitlines()]
     return {parts[0]: parts[1] for parts in lines if len(parts) == 2}
 

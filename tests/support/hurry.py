@@ -1,4 +1,4 @@
-"""Time that runs a hundred times faster, for a sandbox and its client together."""
+"""Runs the time of a sandbox and its client a hundred times faster."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mioesim_async.sandbox import SandboxClock
 async def hurried(
     clock: SandboxClock, seconds: float = 0.1, *, watch: Callable[[], object] = lambda: None
 ) -> AsyncIterator[None]:
-    """Move a clock by so many seconds every millisecond or so, while the block runs.
+    """Move a clock forward by so many seconds about every millisecond, while the block runs.
 
-    A loop that is held up holds this time up too, so that what overlaps on a fast machine
-    overlaps on a slow one. ``watch`` is called at every step.
+    While the event loop is blocked, the clock stands still. So the same calls overlap on a slow
+    machine as on a fast one. ``watch`` is called at every step.
     """
 
     async def tick() -> None:

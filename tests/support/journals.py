@@ -1,4 +1,4 @@
-"""Entries under test, and processes of their own that write a journal."""
+"""Makes journal entries, and starts processes that write to a journal."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ asyncio.run(main())
 
 
 def intent(reference: str = "ref-1", **changes: Any) -> JournalEntry:
-    """Make an intent with an attempt of its own."""
+    """Make an intent with a new attempt."""
     entry = JournalEntry(
         account=ACCOUNT,
         other_order_id=reference,
@@ -91,7 +91,7 @@ async def placed(
 
 @contextmanager
 def write_locked(path: Path) -> Iterator[None]:
-    """Hold SQLite's write lock by a connection of one's own."""
+    """Hold SQLite's write lock on a separate connection within the block."""
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         yield

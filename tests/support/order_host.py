@@ -1,4 +1,4 @@
-"""A small server whose answers to searches for orders a test decides."""
+"""A small server that answers searches for orders as the test says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Answer = Callable[[Params], Any]
 
 
 def rows(*counts: int, references: bool = True) -> Rows:
-    """Return so many orders of the last days, newest first; the last count is of the last day."""
+    """Return orders, newest first; each count is of one day, the last count of the last day."""
     made: Rows = []
     for back, count in enumerate(reversed(counts)):
         day = DAY - dt.timedelta(days=back)
@@ -53,12 +53,12 @@ class Vendor:
 
     Attributes:
         rows: Its orders.
-        cap: Most orders that it shows, whatever it is asked for.
-        fixed: How many it shows, whatever it is asked for; None if it heeds the size.
-        heeds_days: It heeds the days.
-        total: What it says of how many there are, from their number and how many are shown; None
-            makes a bare list of the reply.
-        change: Changes what is found, in the n-th call.
+        cap: The most orders that it returns, whatever size is asked for.
+        fixed: How many orders it returns, whatever size is asked for; None if it uses the size.
+        heeds_days: Whether it uses the days that are asked for.
+        total: Returns the ``total`` of a reply, for the number of orders that were found and of
+            those that are returned; None for a reply that is only a list.
+        change: Changes the orders that were found, given the number of the call.
     """
 
     rows: Rows
@@ -86,12 +86,12 @@ class OrderHost:
     """The server.
 
     Attributes:
-        answer: Gives the data of each search; a number is a code that refuses.
-        url: Where it listens.
+        answer: Returns the ``data`` of each search, or a code as a number to refuse it.
+        url: Its URL.
         asked: The parameters of each search.
         clock: The clients' clock.
-        date: Gives the header ``Date`` of each reply; None leaves it out.
-        held: Searches wait until it is set.
+        date: Returns the header ``Date`` of each reply, or None to leave it out.
+        held: An event that searches wait for before they are answered.
     """
 
     answer: Answer
@@ -121,7 +121,7 @@ class OrderHost:
         return _json({"code": data} if type(data) is int else {"code": 0, "data": data})
 
     async def stamp(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Write the date that the test wants."""
+        """Set the header ``Date`` that the test wants."""
         date = self.date()
         del response.headers["Date"]
         if date is not None:

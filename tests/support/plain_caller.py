@@ -1,6 +1,6 @@
-"""A caller made of plain aiohttp, with the signature schemes written once more.
+"""A client of plain aiohttp with its own implementation of the signature schemes.
 
-The sandbox is tested with it, so that our client and our sandbox can't share a mistake.
+Tests of the sandbox use it, so that the package's client and sandbox can't share a mistake.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ Signer = Callable[[Params, str], str]
 
 
 def plain(params: Params, key: str) -> str:
-    """The scheme of the vendor's prose, written here once more."""
+    """Sign by the scheme that the vendor describes in prose."""
     joined = "".join(sorted(f"{name}={value}" for name, value in params.items())) + key
     return hashlib.md5(joined.encode()).hexdigest()
 
 
 def encoded(params: Params, key: str) -> str:
-    """The scheme of the vendor's Python sample."""
+    """Sign by the scheme of the vendor's Python sample."""
     joined = "".join(sorted(f"{name}={value}" for name, value in params.items())) + key
     return hashlib.md5(quote(joined, safe="").encode()).hexdigest().upper()
 
 
 @define
 class Reply:
-    """What came back."""
+    """A reply."""
 
     status: int
     headers: Any
@@ -66,7 +66,7 @@ class Reply:
 
 @define
 class Wire:
-    """Sends what a test says, signed or not."""
+    """Sends the parameters that a test gives, signed or not."""
 
     http: aiohttp.ClientSession
     sandbox: Sandbox
@@ -108,7 +108,7 @@ class Wire:
 
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that reuses no connection, so that aiohttp repeats nothing by itself."""
+    """A session that reuses no connection, so that aiohttp itself never sends a request again."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as running:
         yield running
 

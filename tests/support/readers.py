@@ -1,4 +1,4 @@
-"""Readers of QR codes that have nothing to do with what draws them."""
+"""Reads QR codes with other libraries than those that draw them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def read_image(image: bytes) -> str:
 
 
 def read_svg(svg: str, background: str = "black") -> str:
-    """Draw an SVG with librsvg on a ground of some colour, and read it."""
+    """Draw an SVG with librsvg on a background colour, and read it."""
     return read_image(
         _run("rsvg-convert", "librsvg2-bin", svg.encode(), "--background-color", background)
     )
 
 
 def read_terminal(drawn: str, *, color: bool) -> str:
-    """Read half blocks: with colours as any terminal shows them, without as a dark one does."""
+    """Read a QR code of half blocks; one without colours is read as on a dark terminal."""
     rows: list[list[int]] = []
     for line in drawn.splitlines():
         match = (COLORED if color else PLAIN).fullmatch(line)

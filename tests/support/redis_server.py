@@ -1,4 +1,4 @@
-"""A Redis server of the tests' own, that can be stopped and started again."""
+"""A Redis server for the tests, which they can stop and start again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class RedisServer:
     """Debian's ``redis-server`` on loopback, which keeps nothing on disk.
 
     Attributes:
-        url: Where it is, with its password.
+        url: Its URL, with the password.
     """
 
     def __init__(self, program: str, directory: Path) -> None:
@@ -43,7 +43,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, empty, on the port that it had before."""
+        """Start it without data, on the port that it had before."""
         self._process = subprocess.Popen(
             self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -57,7 +57,7 @@ class RedisServer:
         raise RuntimeError("redis-server doesn't answer")
 
     def stop(self) -> None:
-        """End it by its own process id, and what it held with it."""
+        """Stop it; its data is lost."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
@@ -75,7 +75,7 @@ class RedisServer:
 
 @contextmanager
 def running_redis() -> Iterator[RedisServer]:
-    """Run a server; where there is none, fail in CI, and skip with the reason elsewhere."""
+    """Run a server. If none is installed, fail in CI, and skip the test elsewhere."""
     program = shutil.which("redis-server")
     if program is None:
         reason = "redis-server is not installed"

@@ -1,4 +1,4 @@
-"""A small server with a catalogue that tests write as the vendor's own JSON."""
+"""A small server with a catalogue, which tests write in the vendor's JSON."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def plan(price_id: Any, **fields: Any) -> dict[str, Any]:
 
 @define
 class Shop:
-    """What the server answers.
+    """The server.
 
     Attributes:
-        url: Where it listens.
+        url: Its URL.
         skus: The ``data`` of ``getSkus``.
-        packages: The ``data`` of ``getPackages`` by SKU; a number is a code that refuses,
-            a ``web.Response`` is sent as it is.
+        packages: The ``data`` of ``getPackages`` by SKU; a number is a code that refuses
+            the call, and a ``web.Response`` is sent as it is.
         asked: Paths and SKUs that were asked for, in order.
-        held: SKUs that are answered once ``release`` is set; None for the list itself.
+        held: SKUs that are answered only when ``release`` is set; None stands for ``getSkus``.
         clock: The clients' clock.
         most: The most calls that were under way at once.
-        under_way: How many are now.
+        under_way: How many calls are under way now.
     """
 
     url: str = ""
@@ -49,7 +49,7 @@ class Shop:
     under_way: int = 0
 
     def stock(self, count: int, plans: int = 2) -> None:
-        """Fill the shelves with SKUs from 1 on."""
+        """Set the catalogue to so many SKUs, numbered from 1."""
         self.skus = [
             {"skuid": n, "display": f"SKU {n}", "countryCode": "392"} for n in range(1, count + 1)
         ]
@@ -89,7 +89,7 @@ def _json(reply: dict[str, Any]) -> web.Response:
 
 @pytest.fixture
 async def shop() -> AsyncIterator[Shop]:
-    """A shop with nothing in it."""
+    """A shop with an empty catalogue."""
     running = Shop()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", running.answer)

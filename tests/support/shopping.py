@@ -1,4 +1,4 @@
-"""What tests buy in the sandbox."""
+"""Buys cards in the sandbox."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.sandbox.orders import _by_ids
 
 PLAN: dict[str, int] = {"sku_id": 45, "price_id": 441}
-"""A plan of the sandbox's that has no conditions."""
+"""A plan of the sandbox without conditions, such as a first day."""
 
 
 async def buy(client: MioEsimClient, reference: str | None = None) -> Order:
@@ -32,7 +32,7 @@ async def plan(client: MioEsimClient, *, renewable: bool = False) -> Package:
 
 
 async def cancel_after(work: Coroutine[Any, Any, Order], turns: int) -> Order:
-    """Await work, and cancel it after so many turns of the loop if it isn't done by then."""
+    """Run work in a task, and cancel it if it isn't done after so many turns of the loop."""
     task = asyncio.create_task(work)
     for _ in range(turns):
         if task.done():
@@ -50,7 +50,7 @@ async def lose(sandbox: Sandbox, client: MioEsimClient, fault: Fault, reference:
 
 
 def fill(sandbox: Sandbox, count: int) -> None:
-    """Have a sandbox sell so many orders, without any call."""
+    """Add so many orders to a sandbox, without any call."""
     for place in range(count):
         params = {"skuId": "45", "priceId": "441", "count": "1", "otherOrderId": f"shop-{place}"}
         sandbox._vendor.orders.place(params, _by_ids)

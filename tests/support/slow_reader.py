@@ -1,4 +1,4 @@
-"""How a card's row is read, one sentence a line: slow, and obvious."""
+"""A slow and plain reader of a card's row, which the package's readers are compared with."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def alike(one: str, other: str) -> bool:
 
 
 def slow_card(row: dict[str, Any]) -> CardStatus | None:
-    """Read a row; None where a field that must be readable is not."""
+    """Read a row; None if a strict field can't be read."""
     card = CardStatus()
     left = dict(row)
     filled: set[str] = set()

@@ -1,4 +1,4 @@
-"""Causes that keep a real journal from being written, and processes that meet them."""
+"""Ways to make a real journal impossible to write, and processes that try to write it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def main(cause, path):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-"""Meets a cause and prints what the journal says of it."""
+"""Makes the journal impossible to write in one way, and prints the journal's error."""
 
 SELL = """
 import asyncio, atexit, logging, os, sys
@@ -131,4 +131,4 @@ async def main(cause, end, path):
 
 asyncio.run(main(*sys.argv[1:]))
 """
-"""Sells one eSIM whose answer meets a cause that ends, or doesn't, before the client does."""
+"""Buys one eSIM whose outcome can't be written; the cause ends before the client closes, or not."""

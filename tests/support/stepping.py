@@ -1,7 +1,7 @@
-"""Cancels an operation at its k-th suspension, whichever of our tasks suspends.
+"""Cancels an operation at its k-th suspension, in whichever of its tasks that is.
 
-Tasks that the SDK starts on its way count too: while the driver is active each of them runs
-inside a wrapper that sees every suspension.
+Suspensions of tasks that the SDK starts count too: each task runs in a wrapper that sees every
+suspension.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Steps", "is_locked"]
 
 
 class _Watched(Coroutine[Any, Any, Any]):
-    """A coroutine that tells of each of its suspensions."""
+    """A coroutine that calls a function at each of its suspensions."""
 
     def __init__(self, inner: Any, seen: Callable[[], None]) -> None:
         self._inner = inner
@@ -59,16 +59,16 @@ class Steps:
     """Counts the suspensions of one operation and acts at the k-th.
 
     Attributes:
-        reached: The k-th suspension came.
-        tasks: What the SDK started meanwhile.
+        reached: Whether the k-th suspension was reached.
+        tasks: The tasks that the SDK started.
     """
 
     def __init__(self, stop_at: int, act: Callable[[], object] | None = None) -> None:
-        """Act at a suspension, from 1.
+        """Do something at one suspension.
 
         Args:
-            stop_at: Its number.
-            act: What happens then; by default the caller's task is cancelled.
+            stop_at: The number of the suspension, from 1.
+            act: Called at that suspension; by default, the caller's task is cancelled.
         """
         self.reached = False
         self.tasks: list[asyncio.Task[Any]] = []

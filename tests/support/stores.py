@@ -1,4 +1,4 @@
-"""Token stores under test, and processes of their own that hold locks."""
+"""Token stores for tests, and processes that hold their locks."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ asyncio.run(main())
 
 
 class FlakyStore(MemoryTokenStore):
-    """A store in memory that can be down, and counts how often it is asked.
+    """A store in memory that can be down, and that counts calls.
 
     Attributes:
-        down: It fails, and says something that must not be logged.
-        loads: How often a token was asked for.
-        locks: How often the lock was asked for.
+        down: Whether it fails, with a message that must not be logged.
+        loads: How often a token was loaded.
+        locks: How often the lock was requested.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ def key_of(sandbox: Sandbox) -> str:
 async def spawned(
     code: str, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run Python code in a process of its own, which doesn't outlive the block."""
+    """Run Python code in a process, which is ended at the end of the block."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,

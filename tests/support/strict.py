@@ -1,4 +1,4 @@
-"""A check of parsed JSON that takes nothing but what a schema says.
+"""Checks parsed JSON strictly against a schema.
 
 A schema is a type (exactly that, so that no ``True`` passes for an int), None, a pattern that a
 text must match whole, a set of constants, a list of one schema (for each item), a tuple of
@@ -26,7 +26,7 @@ class Map:
 
 
 def faults(value: Any, schema: Any, where: str = "data") -> Iterator[str]:
-    """Tell what a schema does not allow, and where."""
+    """Return what a schema doesn't allow, with its place."""
     if isinstance(schema, tuple):
         found = [list(faults(value, one, where)) for one in schema]
         if all(found):

@@ -1,4 +1,4 @@
-"""The ``mioesim`` command with a person in front of it."""
+"""Runs the ``mioesim`` command on a terminal, and types for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mioesim_async.sandbox import Sandbox
 __all__ = ["at_terminal"]
 
 ON_ITS_TERMINAL = ["sh", "-c", 'exec "$@" < "$0"']
-"""The first terminal that a new session opens is the one whose Ctrl-C it gets."""
+"""Opens the terminal as the first one of a session, which then gets its Ctrl-C."""
 
 
 def at_terminal(
@@ -26,10 +26,10 @@ def at_terminal(
     """Run the command with one terminal for everything; ``out`` is what it shows.
 
     Args:
-        arguments: Of the command.
-        sandbox: Whose account the environment holds.
-        typed: What the person types; Ctrl-C and Ctrl-D too.
-        asked: What must be on the screen before it is typed.
+        arguments: The command's arguments.
+        sandbox: The sandbox whose account is in the environment; None for no account.
+        typed: What is typed, which may contain Ctrl-C and Ctrl-D.
+        asked: The text that must be on the screen before anything is typed.
         columns: How wide the terminal is.
     """
     ours, theirs = pty.openpty()

@@ -1,4 +1,4 @@
-"""One call or more of every endpoint, over plain HTTP, with what came back."""
+"""Calls every endpoint at least once over plain HTTP, and returns the replies."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _signed(params: dict[str, str], key: str) -> str:
 
 
 async def tour(http: aiohttp.ClientSession, sandbox: Sandbox) -> dict[str, list[Any]]:
-    """Return all replies, by the last part of the path; none of them is a refusal."""
+    """Return all replies by the last part of the path; no call is refused."""
     caller, seen = Wire(http, sandbox), defaultdict[str, list[Any]](list)
 
     async def ask(name: str, **params: str) -> Any:

@@ -1,4 +1,4 @@
-"""Counts the turns of the event loop, on a clock that every look at it moves on."""
+"""Counts the turns of the event loop, with a clock that advances each time it is read."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Counted:
     """Counts the turns of the loop while its block runs.
 
     Attributes:
-        turns: How many there were so far.
+        turns: How many turns there were so far.
     """
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start at 0."""
         self.turns = 0
         self._running = False
 
@@ -47,9 +47,9 @@ class Counted:
 
 
 def slow_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each look at the clock come 0.9 ms after the one before, as after a long step.
+    """Make the clock of the time slices advance 0.9 ms each time it is read, as in a long step.
 
-    The loop must then turn after every third step or so, however fast the machine is.
+    Then the loop must turn after about every third step, however fast the machine is.
     """
     looks = itertools.count()
     monkeypatch.setattr(slices, "now", lambda: next(looks) * 0.0009)

@@ -1,4 +1,4 @@
-"""What a user writes; never run, only checked by the type checkers."""
+"""Code as a user writes it; it is not run, only checked by the type checkers."""
 
 from __future__ import annotations
 

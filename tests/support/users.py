@@ -1,4 +1,4 @@
-"""Being a user whom permissions bind, also where the tests run as root."""
+"""Runs code as a user without root's permissions, even if the tests run as root."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOBODY = 65534
 
 @contextmanager
 def plain_user() -> Iterator[Path]:
-    """Run the block as a plain user, in a directory of that user's own."""
+    """Run the block as a plain user, with a directory that belongs to that user."""
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         is_root = os.geteuid() == 0

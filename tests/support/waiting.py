@@ -1,4 +1,4 @@
-"""Waiting with a limit, so that a test fails where it would hang."""
+"""Waits with a limit, so that a test fails instead of hanging."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import IO
 __all__ = ["SECONDS", "line_of", "read_to_end", "read_until", "until", "wait_until"]
 
 SECONDS = 60
-"""How long a test waits for one thing; pytest's own limit for a whole test is longer."""
+"""Seconds that a test waits for one thing; pytest's limit for a whole test is longer."""
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread or process is about to do."""
+    """Wait until another thread or process has made a condition true."""
     ends = time.monotonic() + SECONDS
     while not condition():
         assert time.monotonic() < ends, f"it did not happen within {SECONDS} s"
@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 async def until(condition: Callable[[], object], pause: float = 0.001) -> None:
-    """Wait for what another task, thread or process is about to do.
+    """Wait until another task, thread or process has made a condition true.
 
     Args:
         condition: Whether it has happened.
@@ -75,7 +75,7 @@ async def line_of(process: asyncio.subprocess.Process) -> str:
 
 
 def _read(source: IO[bytes] | int, size: int, ends: float) -> bytes | None:
-    """Read what there is: nothing at the end of the output, None when the time is over."""
+    """Read what was written; b"" at the end of the output, None if the time is over."""
     with selectors.DefaultSelector() as readable:
         readable.register(source, selectors.EVENT_READ)
         if not readable.select(max(0, ends - time.monotonic())):

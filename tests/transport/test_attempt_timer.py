@@ -42,7 +42,7 @@ class Slow:
 
 
 def watched(client: MioEsimClient) -> list[Progress]:
-    return [*client._caller._sender._timer._attempts]
+    return [*client._caller._sender._timer.attempts]
 
 
 @asynccontextmanager
@@ -127,9 +127,9 @@ async def test_silence_is_noticed_at_its_limit_or_up_to_an_eighth_later_and_neve
     clock = SandboxClock()
     watch = AttemptTimer(clock, whole=60, silence=8)
     first, second = Progress(clock, timer=watch), Progress(clock, timer=watch)
-    watch.add(first)
+    watch.start(first)
     await pass_time(clock, 0.8)
-    watch.add(second)
+    watch.start(second)
     await pass_time(clock, 7.1)
     assert not first.was_silent
     await pass_time(clock, 0.8)
@@ -144,9 +144,9 @@ async def test_a_limit_that_is_as_long_as_the_silence_is_what_is_told_of() -> No
     clock = SandboxClock()
     watch = AttemptTimer(clock, whole=8, silence=8)
     limit = Progress(clock, timer=watch)
-    watch.add(limit)
+    watch.start(limit)
     await pass_time(clock, 9)
-    assert not watch._attempts
+    assert not watch.attempts
     assert not limit.was_silent
     watch.close()
 

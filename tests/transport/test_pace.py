@@ -22,8 +22,8 @@ from mioesim_async import (
     errors,
 )
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+from mioesim_async.transport.metrics import RetryBudget
 from mioesim_async.transport.pace import Pace, sweep_slots
-from mioesim_async.transport.retry import RetryBudget
 
 QUERY = "queryIccidInformation"
 DETAIL = "getESIMDetail"
@@ -95,7 +95,7 @@ def test_retries_stay_within_ten_and_a_fifth_of_the_last_minute_s_calls(
     retries: list[float] = []
     for event in events:
         if event is True:
-            budget.count_call()
+            budget.count(calls=1)
             calls.append(clock.monotonic())
         elif event is False:
             if budget.take_retry():
@@ -111,7 +111,7 @@ def test_retries_stay_within_ten_and_a_fifth_of_the_last_minute_s_calls(
 def test_the_budget_forgets_after_a_minute() -> None:
     clock = SandboxClock()
     budget = RetryBudget(clock)
-    budget.count_call()
+    budget.count(calls=1)
     assert [budget.take_retry() for _ in range(11)] == [True] * 10 + [False]
     clock.advance(58)
     assert not budget.take_retry()

@@ -296,10 +296,10 @@ async def test_a_read_that_is_stopped_while_its_body_comes_shows_no_secret(
         reading.set()
         return await manager_read_body(response, request)
 
-    manager_read_body = pool.read_body
+    manager_read_body = pool._read_body
     async with sandbox.client() as client:
         await client.login()
-        monkeypatch.setattr(pool, "read_body", read_body)
+        monkeypatch.setattr(pool, "_read_body", read_body)
         sandbox.faults.add(Fault.slow_body(), times=None)
         call = asyncio.ensure_future(getattr(client.cards, name)(sandbox.iccids[0]))
         async with asyncio.timeout(SECONDS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,10 +82,10 @@ async def test_a_batch_reply_with_several_plans_a_card_and_cards_of_others_is_re
 async def test_no_row_of_a_reply_with_far_too_many_is_read(
     sandbox: Sandbox, client: MioEsimClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def read(rows: list[Any], _: type | None = None) -> None:
+    def read(rows: list[Any]) -> None:
         raise AssertionError(f"{len(rows)} rows were read")
 
-    monkeypatch.setattr(cards, "read_clean_rows", read)
+    monkeypatch.setattr(cards, "usual_rows", SimpleNamespace(read=read))
     monkeypatch.setattr(cards, "reader_of", lambda _: read)
     sandbox.faults.add(answer(rows(MOST + 1)), QUERY)
     with pytest.raises(errors.ProtocolError, match="far more rows"):

@@ -8,13 +8,13 @@ from datetime import date
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8
 from mioesim_async.api.orders.purchase import Purchaser
-from mioesim_async.closing import running_loop
 from mioesim_async.journal.entry import Journal, JournalEntry
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.pool import running_loop
 
 __all__ = ["Buying"]
 

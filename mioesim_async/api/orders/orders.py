@@ -30,7 +30,6 @@ from mioesim_async.api.orders.resolving import resolve
 from mioesim_async.api.orders.search import OrderSearch
 from mioesim_async.api.partners import Partners
 from mioesim_async.clock import TimeLimit
-from mioesim_async.closing import running_loop
 from mioesim_async.errors import ClientClosed
 from mioesim_async.fanout import BatchStream
 from mioesim_async.journal.entry import Journal
@@ -42,6 +41,7 @@ from mioesim_async.rows.subject import check_about, ids_named
 from mioesim_async.slices import in_slices
 from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.failures import Fault, meaning_of, was_placed
+from mioesim_async.transport.pool import running_loop
 from mioesim_async.wire.endpoints import (
     GET_ORDER_INFO,
     HANDLER_ESIM_PDF_EMAIL,
