@@ -33,8 +33,13 @@
         ├── NotYourOrder          the order belongs to another account
         └── PdfFailed             the PDF could not be made or sent
 
-No message, ``repr`` or cause holds a password, secret key, token, signature or
+No message, ``repr``, ``args`` or cause holds a password, secret key, token, signature or
 activation code. Errors survive ``pickle`` and ``copy``.
+
+Task queues keep an exception's class and ``args``, often as JSON. So ``args`` are the text and a
+dictionary of the error's fields, all plain values, and ``type(e)(*e.args)`` makes the error again:
+the same class, text and fields, but ``data``, ``last_error``, ``tally``, ``report`` and ``line``.
+``to_dict`` and ``from_dict`` do the same for JSON of your own.
 
 Every error of a purchase, a renewal, a cancellation or a line of ``place_many`` has
 ``was_placed``: False (it was refused, or never sent), True (it was placed, but reading the order
@@ -43,8 +48,10 @@ failed) or None (not known).
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 __all__ = [
     "ApiError",
@@ -80,13 +87,96 @@ __all__ = [
 ]
 
 
+E = TypeVar("E", bound="MioEsimError")
+
 SHOWN_FAULTS = 20
 
+NONE = type(None)
 
-class MioEsimError(Exception):
+PLAIN_FIELDS: Mapping[str, frozenset[type]] = {
+    "code": frozenset({int, str}),
+    "endpoint": frozenset({str}),
+    "faults": frozenset({tuple}),
+    "hint": frozenset({str}),
+    "max_spend": frozenset({Decimal}),
+    "message": frozenset({str}),
+    "order_num": frozenset({str, NONE}),
+    "other_order_id": frozenset({str, NONE}),
+    "reason": frozenset({str}),
+    "retry_after": frozenset({int, float, NONE}),
+    "spent": frozenset({Decimal}),
+    "status": frozenset({int}),
+    "was_placed": frozenset({bool, NONE}),
+}
+"""The fields that ``args`` and ``to_dict`` keep, and the types of their values."""
+
+
+class _Revivable(type):
+    """Lets each class be called with the ``args`` of its errors, beside its own arguments.
+
+    A class of errors may have any constructor, so this can't be one.
+    """
+
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args, **options):
+            if len(args) == 2 and type(args[0]) is str and type(args[1]) is dict and not options:
+                return _revived(cls, *args)
+            return super().__call__(*args, **options)
+
+
+def _revived(cls: type[E], text: str, fields: Mapping[str, object]) -> E:
+    """Make an error from its text and plain fields; leave out fields that can't be right."""
+    error = cls.__new__(cls, text)
+    BaseException.__init__(error, text)
+    for name, kinds in PLAIN_FIELDS.items():
+        if name in fields and hasattr(cls, name):
+            value = _from_plain(fields[name], kinds)
+            if type(value) in kinds:
+                setattr(error, name, value)
+    return error
+
+
+def _from_plain(value: object, kinds: frozenset[type]) -> object:
+    """Return the value that was made plain; None or another type if there was no such value."""
+    if Decimal in kinds and type(value) is str:
+        try:
+            number = Decimal(value)
+        except ArithmeticError:
+            return None
+        return number if number.is_finite() else None
+    if tuple in kinds and type(value) is list:
+        texts = cast("list[object]", value)
+        return tuple(texts) if all(type(text) is str for text in texts) else None
+    return None if type(value) is float and not math.isfinite(value) else value
+
+
+def _to_plain(value: object) -> object:
+    if type(value) is Decimal:
+        return str(value)
+    if type(value) is tuple:
+        return [*cast("tuple[str, ...]", value)]
+    # JSON has no infinities.
+    return None if type(value) is float and not math.isfinite(value) else value
+
+
+def _get_args(error: MioEsimError) -> tuple[Any, ...]:
+    return str(error), {
+        name: _to_plain(error.__dict__[name])
+        for name, kinds in PLAIN_FIELDS.items()
+        if type(error.__dict__.get(name, ...)) in kinds
+    }
+
+
+def _set_args(error: MioEsimError, args: tuple[Any, ...]) -> None:
+    BaseException.__init__(error, *args[:1])
+
+
+class MioEsimError(Exception, metaclass=_Revivable):
     """Base of every error of this SDK.
 
     Attributes:
+        args: The text, and a dictionary of the fields that are set, as plain values.
         endpoint: Path of the endpoint that was called; empty if none was called.
         tally: The counts (``SweepStats``) of a sweep that ended early; else None.
         report: What was read before the error: the ``CardReport`` of ``query_all``, the
@@ -103,10 +193,12 @@ class MioEsimError(Exception):
     was_placed: bool | None = None
     tally: Any = None
     report: Any = None
+    # The attributes change after an error is made, so args are made when they are asked for.
+    args: tuple[Any, ...] = cast("tuple[Any, ...]", property(_get_args, _set_args))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the attributes, since the constructors take keyword arguments."""
-        return _rebuild, (type(self), self.args, self.__dict__.copy())
+        """Pickle all attributes, which are more than ``args`` have."""
+        return _rebuild, (type(self), super().args, self.__dict__.copy())
 
     def at(self, endpoint: str) -> Self:
         """Set ``endpoint``, drop the traceback, and return this error.
@@ -120,8 +212,8 @@ class MioEsimError(Exception):
 
 def _rebuild(cls: type[MioEsimError], args: tuple[Any, ...], state: dict[str, Any]) -> MioEsimError:
     error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
+    BaseException.__init__(error, *args)
+    vars(error).update(state)
     return error
 
 
@@ -135,6 +227,8 @@ class InvalidRequest(MioEsimError, ValueError):
     Attributes:
         faults: All faults, one sentence each. The message contains the first 20.
     """
+
+    faults: tuple[str, ...] = ()
 
     def __init__(self, *faults: str) -> None:
         """Collect the faults into one message."""
@@ -160,6 +254,8 @@ class DeadlineExceeded(MioEsimError, TimeoutError):
         last_error: What the last attempt ended with, or None.
     """
 
+    last_error: MioEsimError | None = None
+
     def __init__(self, message: str, last_error: MioEsimError | None = None) -> None:
         """Keep the error of the last attempt."""
         super().__init__(message)
@@ -172,6 +268,8 @@ class RateLimited(MioEsimError):
     Attributes:
         retry_after: Seconds that the host asked to wait, or None if it did not say.
     """
+
+    retry_after: float | None = None
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         """Keep the wait that the host asked for, in seconds."""
@@ -189,6 +287,7 @@ class ProtocolError(MioEsimError):
         data: Text of the reply to a purchase; else None. Left out of ``str`` and ``repr``.
     """
 
+    reason: str = "shape"
     data: str | None = None
 
     def __init__(self, message: str, reason: str = "shape") -> None:
@@ -210,6 +309,10 @@ class OutcomeUnknown(MioEsimError):
         is_under_way: Whether it is still under way: in this client, or, as a guess, elsewhere,
             because the order journal has its intent since a short time and no outcome.
     """
+
+    order_num: str | None = None
+    data: Any = None
+    last_error: MioEsimError | None = None
 
     def __init__(
         self,
@@ -248,6 +351,10 @@ class OrderIncomplete(MioEsimError):
         last_error: Why the order could not be read, or None.
     """
 
+    order_num: str = ""
+    data: Any = None
+    last_error: MioEsimError | None = None
+
     def __init__(
         self,
         message: str,
@@ -274,6 +381,8 @@ class DuplicateOrder(MioEsimError):
         order_num: The number of the order that was placed with it, or None.
     """
 
+    order_num: str | None = None
+
     def __init__(self, message: str, *, other_order_id: str, order_num: str | None = None) -> None:
         """Keep the reference and the order."""
         super().__init__(message)
@@ -287,8 +396,12 @@ class SpendLimitReached(MioEsimError):
     Attributes:
         max_spend: The limit.
         spent: The total of the lines before; lines of unknown outcome count.
-        line: The line that was not sent.
+        line: The line that was not sent; None if the error was made again from ``args``.
     """
+
+    max_spend: Decimal = Decimal(0)
+    spent: Decimal = Decimal(0)
+    line: Any = None
 
     def __init__(self, message: str, *, max_spend: Decimal, spent: Decimal, line: Any) -> None:
         """Keep the sums and the line."""
@@ -322,6 +435,9 @@ class HttpStatusError(TransportError):
         retry_after: Seconds that the host asked to wait, or None.
     """
 
+    status: int = 0
+    retry_after: float | None = None
+
     def __init__(self, message: str, status: int, retry_after: float | None = None) -> None:
         """Keep the status."""
         super().__init__(message)
@@ -339,6 +455,11 @@ class ApiError(MioEsimError):
         data: The reply's ``data``; left out of ``str`` and ``repr``.
         hint: What to do next.
     """
+
+    code: int | str = 0
+    message: str = ""
+    data: Any = None
+    hint: str = ""
 
     def __init__(
         self, endpoint: str, code: int | str, message: str = "", data: Any = None, hint: str = ""
@@ -397,3 +518,35 @@ class NotYourOrder(ApiError):
 
 class PdfFailed(ApiError):
     """The PDF could not be made or sent."""
+
+
+_CLASSES = {name: cast("type[MioEsimError]", globals()[name]) for name in __all__}
+
+
+def to_dict(error: MioEsimError) -> dict[str, Any]:
+    """Return an error as a dictionary of plain values, which JSON can hold.
+
+    Returns:
+        ``type`` (the class's name; for a class of your own, that of its nearest base class here),
+        ``text``, ``was_placed`` and the other fields that are set, without ``data``,
+        ``last_error``, ``tally``, ``report`` and ``line``. No secret is among them.
+    """
+    kind = next(cls for cls in type(error).__mro__ if cls in _CLASSES.values())
+    text, fields = error.args
+    return {"type": kind.__name__, "text": text, "was_placed": error.was_placed, **fields}
+
+
+def from_dict(plain: Mapping[str, Any]) -> MioEsimError:
+    """Make an error again from what ``to_dict`` returned, also if that comes from a stranger.
+
+    Nothing is imported, and the only classes are those of this module. An unknown class becomes
+    ``MioEsimError``. A field that is missing or has a value of a wrong type has its default, such
+    as None for ``was_placed``.
+
+    Args:
+        plain: The dictionary. Any other value gives a ``MioEsimError`` without a text.
+    """
+    known = plain if isinstance(plain, dict) else {}
+    name, text = known.get("type"), known.get("text")
+    cls = _CLASSES.get(name, MioEsimError) if isinstance(name, str) else MioEsimError
+    return _revived(cls, text if isinstance(text, str) else "", known)
