@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from mioesim_async.transport.metrics import (
         AttemptRecord as AttemptRecord,
         ClientStats as ClientStats,
+        Health as Health,
     )
     from mioesim_async.transport.pool import SessionManager as SessionManager
     from mioesim_async.wire.dialect import Dialect as Dialect
@@ -139,7 +140,7 @@ _NAMES_OF_MODULE = {
     "tokens.file": ("FileTokenStore",),
     "tokens.redis": ("RedisTokenStore",),
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),
-    "transport.metrics": ("AttemptRecord", "ClientStats"),
+    "transport.metrics": ("AttemptRecord", "ClientStats", "Health"),
     "transport.pool": ("SessionManager",),
     "wire.dialect": ("Dialect",),
     "wire.endpoints": ("Safety",),

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
+from attrs import evolve
+
 from mioesim_async.api.cards import Cards
 from mioesim_async.api.catalogue import Catalogue
 from mioesim_async.api.orders.orders import Orders
@@ -26,7 +28,7 @@ from mioesim_async.errors import ConfigurationError
 from mioesim_async.journal.entry import Journal
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
-from mioesim_async.transport.metrics import ClientStats, Hook, check_hooks
+from mioesim_async.transport.metrics import ClientStats, Health, Hook, check_hooks
 from mioesim_async.transport.pool import SessionManager
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
@@ -198,7 +200,7 @@ class MioEsimClient(Closing):
         client._own_store = store
         return client
 
-    async def aclose(self, grace: float = 0.0) -> None:
+    async def aclose(self, grace: float = 0.0, purchases: float | None = None) -> None:
         """Stop reads, wait for purchases that were sent, and close what the client opened.
 
         New calls are refused at once. Reads and sweeps that had not finished raise
@@ -206,13 +208,16 @@ class MioEsimClient(Closing):
 
         Args:
             grace: Seconds that reads get to finish.
+            purchases: Seconds that purchases get to finish after that; None waits for the end of
+                each, which takes ``Timeouts.money`` at most. One that has not ended by then is left
+                to its journal entry, and a log line names its reference.
 
         Raises:
             WrongLoop: Under trio, after use on asyncio.
         """
         self._manager.check_closable()
         try:
-            await self._caller.aclose(grace)
+            await self._caller.aclose(grace, purchases)
         finally:
             await self.cards.aclose()
             await self.orders.aclose()
@@ -233,6 +238,17 @@ class MioEsimClient(Closing):
             MioEsimError: If the login fails otherwise.
         """
         await self._caller.login()
+
+    async def ping(self, *, deadline: float | None = None) -> None:
+        """Ask the vendor for something small (``getSkus``), to find out whether calls succeed.
+
+        Args:
+            deadline: Seconds for the whole call.
+
+        Raises:
+            MioEsimError: If the call fails, as any call would.
+        """
+        await self.catalogue.skus(deadline=deadline)
 
     async def call(
         self,
@@ -277,6 +293,21 @@ class MioEsimClient(Closing):
     def dialect(self) -> Dialect:
         """The host's dialect, as far as it is known."""
         return self._caller.dialect
+
+    def health(self) -> Health:
+        """Return how this client is doing: token, store, journal, last success, calls under way.
+
+        It asks nobody and costs nothing, so a health check of your web application may call it
+        each second; ``ping`` asks the vendor.
+        """
+        journal = self.orders.journal_uptime
+        if journal is None:
+            return self._caller.health()
+        return evolve(
+            self._caller.health(),
+            journal_is_up=journal.is_up,
+            journal_since=self._caller.moment(journal.since),
+        )
 
     def stats(self) -> ClientStats:
         """Return counters of what this client has done so far."""

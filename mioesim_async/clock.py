@@ -1,4 +1,4 @@
-"""Clocks, which tests can replace, and time limits that use them."""
+"""Clocks, which tests can replace, and what is measured with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from attrs import define, field
 
-__all__ = ["GMT8", "Clock", "SystemClock", "TimeLimit", "Timer"]
+__all__ = ["GMT8", "Clock", "SystemClock", "TimeLimit", "Timer", "Uptime"]
 
 GMT8 = dt.timezone(dt.timedelta(hours=8), "GMT+8")
 """The time zone of every time that the vendor sends (vendor-documented)."""
@@ -59,6 +59,26 @@ class SystemClock:
         return asyncio.get_running_loop().call_later(seconds, callback)
 
 
+@define(eq=False)
+class Uptime:
+    """Whether something works, such as a store, and since when that is known.
+
+    Attributes:
+        clock: The source of time.
+        is_up: Whether it worked when it was last used; None before that.
+        since: Since when that has been so, on the monotonic clock; None before the first use.
+    """
+
+    clock: Clock
+    is_up: bool | None = None
+    since: float | None = None
+
+    def mark(self, is_up: bool) -> None:
+        """Note whether it worked now."""
+        if is_up is not self.is_up:
+            self.is_up, self.since = is_up, self.clock.monotonic()
+
+
 @define(eq=False, repr=False)
 class TimeLimit:
     """A context manager that ends its block after some seconds of a replaceable clock.
@@ -93,6 +113,11 @@ class TimeLimit:
         self.stopped = True
         self.expire()
         return self.end()
+
+    @property
+    def has_expired(self) -> bool:
+        """Whether its time was over, or ``stop`` was called, before its block ended."""
+        return self._expired
 
     def end(self) -> asyncio.Future[None]:
         """Return a future that is done when the block has ended."""

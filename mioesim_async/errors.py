@@ -94,10 +94,12 @@ SHOWN_FAULTS = 20
 NONE = type(None)
 
 PLAIN_FIELDS: Mapping[str, frozenset[type]] = {
+    "call_id": frozenset({str}),
     "code": frozenset({int, str}),
     "endpoint": frozenset({str}),
     "faults": frozenset({tuple}),
     "hint": frozenset({str}),
+    "is_under_way": frozenset({bool}),
     "max_spend": frozenset({Decimal}),
     "message": frozenset({str}),
     "order_num": frozenset({str, NONE}),
@@ -178,6 +180,8 @@ class MioEsimError(Exception, metaclass=_Revivable):
     Attributes:
         args: The text, and a dictionary of the fields that are set, as plain values.
         endpoint: Path of the endpoint that was called; empty if none was called.
+        call_id: The id of the call that failed, as in its ``AttemptRecord``s and log lines; empty
+            if there was no call. If a call fails because the login did, it is the login's.
         tally: The counts (``SweepStats``) of a sweep that ended early; else None.
         report: What was read before the error: the ``CardReport`` of ``query_all``, the
             ``ReconcileReport`` of ``reconcile``, or the list of orders of a search. Else None.
@@ -189,6 +193,7 @@ class MioEsimError(Exception, metaclass=_Revivable):
     """
 
     endpoint: str = ""
+    call_id: str = ""
     other_order_id: str | None = None
     was_placed: bool | None = None
     tally: Any = None
@@ -200,13 +205,15 @@ class MioEsimError(Exception, metaclass=_Revivable):
         """Pickle all attributes, which are more than ``args`` have."""
         return _rebuild, (type(self), super().args, self.__dict__.copy())
 
-    def at(self, endpoint: str) -> Self:
-        """Set ``endpoint``, drop the traceback, and return this error.
+    def at(self, endpoint: str, call_id: str = "") -> Self:
+        """Set ``endpoint`` and ``call_id``, drop the traceback, and return this error.
 
         The traceback is dropped because its frames hold activation codes, which tools that
         record local variables would show.
         """
         self.endpoint = endpoint
+        if call_id:
+            self.call_id = call_id
         return self.with_traceback(None)
 
 
@@ -313,6 +320,7 @@ class OutcomeUnknown(MioEsimError):
     order_num: str | None = None
     data: Any = None
     last_error: MioEsimError | None = None
+    is_under_way: bool = False
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from mioesim_async.clock import Clock, TimeLimit
+from mioesim_async.clock import Clock, TimeLimit, Uptime
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.tokens.store import StoredToken, StoreUnavailable, TokenStore
 
@@ -33,12 +33,14 @@ class StoreFallback:
     Attributes:
         lacks_token: Whether the store may lack the current token, since it could not be used.
         is_down: Whether the store failed when it was last used, and may work again soon.
+        uptime: Whether the store works, and since when.
     """
 
     def __init__(self, store: TokenStore, key: str, clock: Clock) -> None:
         """Use a store for the account with this key."""
         self.lacks_token = False
         self.is_down = False
+        self.uptime = Uptime(clock)
         self._store = store
         self._key = key
         self._clock = clock
@@ -84,10 +86,12 @@ class StoreFallback:
         if self.is_down:
             return None
         try:
-            return await self._store.load(self._key)
+            stored = await self._store.load(self._key)
         except Exception as error:
             self._note(error)
             return None
+        self.uptime.mark(True)
+        return stored
 
     async def load_quickly(self) -> StoredToken | None:
         """Return the token in the store, or None, without the lock and without a long wait."""
@@ -107,6 +111,7 @@ class StoreFallback:
         except Exception as error:
             self._note(error)
             return
+        self.uptime.mark(True)
         if self.lacks_token:
             logger.info("the token store works again")
         self.lacks_token = False
@@ -117,6 +122,7 @@ class StoreFallback:
         Raises:
             ConfigurationError: If the error is one.
         """
+        self.uptime.mark(False)
         if isinstance(error, ConfigurationError):
             raise error
         # Wrong content or missing permissions won't go away soon, so they aren't waited for.

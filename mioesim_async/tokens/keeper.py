@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from attrs import evolve
 
-from mioesim_async.clock import Clock
+from mioesim_async.clock import Clock, Uptime
 from mioesim_async.errors import (
     ApiError,
     AuthenticationError,
@@ -160,6 +160,28 @@ class TokenKeeper:
     def token(self) -> str | None:
         """The current token."""
         return None if self._current is None else self._current.token
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the current token expires, in seconds since the epoch; None if there is none.
+
+        A token that was refused counts as none.
+        """
+        current = self._current
+        if current is None or current.token in self._invalid:
+            return None
+        return current.obtained_at + TOKEN_LIFETIME
+
+    @property
+    def store(self) -> Uptime:
+        """Whether the token store works, and since when."""
+        return self._fallback.uptime
+
+    @property
+    def is_contended(self) -> bool:
+        """Whether calls fail now because somebody else keeps logging in."""
+        is_remembered = self._clock.monotonic() < self._login_error_until
+        return is_remembered and isinstance(self._login_error, TokenContention)
 
     async def aclose(self) -> None:
         """Cancel a login or a save that is under way, and wait for its end."""

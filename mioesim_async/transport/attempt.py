@@ -154,9 +154,10 @@ class Sender:
             return envelope
         except errors.MioEsimError as error:
             failed = error
-            raise error.at(path)
+            raise error.at(path, call.id)
         except BaseException as error:
             failed = error
+            call.is_recorded = True
             raise
         finally:
             timer.attempts.pop(progress, None)

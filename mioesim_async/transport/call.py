@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import secrets
+from itertools import count
 
 from attrs import define, field
 
@@ -20,6 +24,7 @@ from mioesim_async.wording import worded
 
 __all__ = [
     "Call",
+    "abandoned_error",
     "deadline_exceeded",
     "order_num_of",
     "outcome_unknown",
@@ -29,6 +34,17 @@ __all__ = [
 
 ENCODED_DIFFERENTLY = re.compile("[^A-Za-z0-9._,-]")
 """Characters that the vendor's code samples encode differently, such as blanks (observed)."""
+
+_process = secrets.token_hex(4)
+
+
+def _renew_process() -> None:
+    global _process  # noqa: PLW0603 - a forked process must not use its parent's
+    _process = secrets.token_hex(4)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_process)
 
 
 @define(eq=False, repr=False)
@@ -50,6 +66,10 @@ class Call(TimeLimit):
         trial: Finds out the method of reads; None if it is known, or this is no read by GET.
         last_error: The error of the last attempt.
         order_num: The number of the order that it placed; None until it is known.
+        number: Its number within this process.
+        began: When it was made, on the monotonic clock.
+        is_late: Whether the deadlines of all its callers have passed.
+        is_recorded: Whether the record of an attempt says how the call was cut off.
     """
 
     endpoint: Endpoint = field(kw_only=True)
@@ -65,6 +85,24 @@ class Call(TimeLimit):
     trial: MethodTrial | None = field(default=None, init=False)
     last_error: errors.MioEsimError | None = field(default=None, init=False)
     order_num: str | None = field(default=None, init=False)
+    number: int = field(factory=count(1).__next__, init=False)
+    began: float = field(default=0.0, kw_only=True)
+    is_late: bool = field(default=False, init=False)
+    is_recorded: bool = field(default=False, init=False)
+
+    @property
+    def id(self) -> str:
+        """Its id, which its records, log lines and error have; unique among all processes."""
+        return f"{_process}-{self.number}"
+
+    @property
+    def cut_off_by(self) -> str:
+        """What cut it off: the name of the error that its caller gets."""
+        if self.stopped:
+            return errors.ClientClosed.__name__
+        if self.has_expired or self.is_late:
+            return errors.DeadlineExceeded.__name__
+        return asyncio.CancelledError.__name__
 
     @property
     def was_sent(self) -> bool:
@@ -76,11 +114,11 @@ def deadline_exceeded(call: Call) -> errors.DeadlineExceeded:
     """Make the error for a deadline that passed; for calls whose outcome is not in doubt."""
     path, last = call.endpoint.path, call.last_error
     if last is None and call.was_sent:
-        last = errors.AttemptTimeout("the host was silent").at(path)
+        last = errors.AttemptTimeout("the host was silent").at(path, call.id)
     message = f"{path}: the deadline passed before there was an answer"
     return errors.DeadlineExceeded(
         f"{message}; the last attempt: {last}" if last else message, last
-    ).at(path)
+    ).at(path, call.id)
 
 
 def order_num_of(call: Call) -> str | None:
@@ -115,7 +153,7 @@ def outcome_unknown(call: Call, failed: errors.MioEsimError) -> errors.OutcomeUn
         order_num=order_num,
         data=data,
         last_error=failed,
-    ).at(path)
+    ).at(path, call.id)
 
 
 def signature_error(
@@ -152,6 +190,13 @@ def signature_error(
     )
 
 
+def abandoned_error(call: Call) -> errors.MioEsimError:
+    """Make the error for a call that the client left when it was closed."""
+    closed = errors.ClientClosed("the client was closed before there was an answer")
+    closed.at(call.endpoint.path, call.id)
+    return outcome_unknown(call, closed) if call.was_sent else closed
+
+
 def unfinished_error(call: Call) -> errors.MioEsimError:
     """Make the error for a purchase that goes on after its caller's deadline."""
     late = deadline_exceeded(call)
@@ -164,4 +209,4 @@ def unfinished_error(call: Call) -> errors.MioEsimError:
         f"{worded('read it with orders.get()')}",
         order_num=call.order_num,
         other_order_id=call.texts.get("otherOrderId"),
-    ).at(call.endpoint.path)
+    ).at(call.endpoint.path, call.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from attrs import evolve
@@ -19,8 +20,8 @@ from mioesim_async.transport.attempt import Sender
 from mioesim_async.transport.call import Call, deadline_exceeded, outcome_unknown, signature_error
 from mioesim_async.transport.detached import Detached, Exchange, LateAnswer
 from mioesim_async.transport.failures import Action, classify
-from mioesim_async.transport.metrics import ClientStats, Hook, Meter, RetryBudget
-from mioesim_async.transport.pace import Pace, limiter, sweep_slots
+from mioesim_async.transport.metrics import ClientStats, Health, Hook, Meter, RetryBudget
+from mioesim_async.transport.pace import Pace, Slots, limiter, sweep_slots
 from mioesim_async.transport.pool import SessionManager
 from mioesim_async.transport.read_method import MethodTrial
 from mioesim_async.transport.reads import Reads
@@ -78,15 +79,15 @@ class Caller:
         self._policy = retry
         self._probe_policy = evolve(retry, max_attempts=1)
         self.sweep_slots = sweep_slots(max_in_flight, manager.pool_size)
-        self._slots = asyncio.Semaphore(max_in_flight)
-        self._slots_of_sweeps = asyncio.Semaphore(self.sweep_slots)
-        self._slots_of_purchases = asyncio.Semaphore(max_in_flight)
+        self._slots = Slots(max_in_flight)
+        self._slots_of_sweeps = Slots(self.sweep_slots)
+        self._slots_of_purchases = Slots(max_in_flight)
         self._limiter = None if rate_limit is None else limiter(rate_limit)
         self._longest_purchase = timeouts.money
         self._reads_lock = asyncio.Lock()
         self._budget = RetryBudget(clock)
         self._meter = Meter(hooks)
-        self._detached = Detached(on_late)
+        self._detached = Detached(on_late, self._note_cut_off)
         self._sender = Sender(
             credentials,
             base_url=base_url,
@@ -118,6 +119,32 @@ class Caller:
     def clock_ahead(self) -> float | None:
         """By how many seconds this machine's clock is ahead of the host's; None if not known."""
         return self._sender.clock_ahead
+
+    def health(self) -> Health:
+        """Return how the client is doing, but for its journal; asks nobody."""
+        keeper, meter = self._keeper, self._meter
+        expires_at = keeper.expires_at
+        return Health(
+            token_expires_at=None
+            if expires_at is None
+            else datetime.fromtimestamp(expires_at, UTC),
+            store_is_up=keeper.store.is_up,
+            store_since=self.moment(keeper.store.since),
+            is_contended=keeper.is_contended,
+            last_success_at=self.moment(meter.last_success),
+            last_failure_at=self.moment(meter.last_failure),
+            in_flight=self._slots.taken + self._slots_of_purchases.taken,
+            queued=sum(
+                one.queued for one in (self._slots, self._slots_of_sweeps, self._slots_of_purchases)
+            ),
+        )
+
+    def moment(self, seconds: float | None) -> datetime | None:
+        """Return a time of the monotonic clock in UTC; None for None."""
+        if seconds is None:
+            return None
+        ago = self.clock.monotonic() - seconds
+        return datetime.fromtimestamp(self.clock.time() - ago, UTC)
 
     @property
     def longest_purchase(self) -> float:
@@ -170,10 +197,10 @@ class Caller:
         """Whether purchases are under way."""
         return self._detached.are_under_way
 
-    async def aclose(self, grace: float = 0.0) -> None:
-        """Stop reads after ``grace`` seconds, and wait for purchases."""
+    async def aclose(self, grace: float = 0.0, purchases: float | None = None) -> None:
+        """Stop reads after ``grace`` seconds, and wait ``purchases`` seconds for purchases."""
         await self._reads.aclose(grace)
-        await self._detached.wait()
+        await self._detached.wait(purchases, self.clock)
         await self._keeper.aclose()
         self._sender.close()
 
@@ -202,23 +229,36 @@ class Caller:
             MioEsimError: If the call fails.
         """
         call = self.prepare(endpoint, params, deadline=deadline, items=items)
-        if endpoint.safety in (Safety.MONEY, Safety.WRITE):
-            return await self.wait_for(self.start(call, self.send(call)), deadline)
-        call.among = self._reads.under_way
-        if probe:
-            call.policy = self._probe_policy
-        if pace is None:
-            with call:
-                async with self._slots:
-                    return await self._run(call)
-        else:
-            call.pace = pace
-            async with self._slots_of_sweeps, self._slots:
-                if self._reads.closed:
-                    raise self._reads.was_closed()
+        try:
+            if endpoint.safety in (Safety.MONEY, Safety.WRITE):
+                return await self.wait_for(self.start(call, self.send(call)), deadline)
+            call.among = self._reads.under_way
+            if probe:
+                call.policy = self._probe_policy
+            if pace is None:
                 with call:
-                    return await self._run(call)
-        raise self._reads.was_closed() if call.stopped else deadline_exceeded(call)
+                    async with self._slots:
+                        return await self._run(call)
+            else:
+                call.pace = pace
+                async with self._slots_of_sweeps, self._slots:
+                    if self._reads.closed:
+                        raise self._reads.was_closed()
+                    with call:
+                        return await self._run(call)
+            self._note_cut_off(call)
+            raise self._reads.was_closed() if call.stopped else deadline_exceeded(call)
+        except asyncio.CancelledError:
+            if endpoint.safety not in (Safety.MONEY, Safety.WRITE):
+                self._note_cut_off(call)
+            raise
+        except errors.MioEsimError as error:
+            error.call_id = error.call_id or call.id
+            raise
+
+    def _note_cut_off(self, call: Call) -> None:
+        if not call.is_recorded:
+            self._meter.note_cut_off(call, self.clock.monotonic())
 
     def prepare(
         self,
@@ -252,6 +292,7 @@ class Caller:
             policy=self._policy,
             items=items,
             reserved=endpoint.safety is Safety.MONEY,
+            began=self.clock.monotonic(),
         )
         self._budget.count(calls=1)
         return call
@@ -407,10 +448,11 @@ class Caller:
         if decision.action is Action.RAISE or not self._budget.take_retry():
             raise self._final_error(failed)
         logger.debug(
-            "%s: %s; next attempt in %.2f s",
+            "%s: %s; next attempt in %.2f s (call %s)",
             call.endpoint.path,
             type(failed).__name__,
             decision.delay,
+            call.id,
         )
         self._meter.retries += 1
         await self.clock.sleep(decision.delay)

@@ -10,8 +10,14 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
-from mioesim_async.clock import TimeLimit
-from mioesim_async.transport.call import Call, deadline_exceeded, order_num_of, unfinished_error
+from mioesim_async.clock import Clock, TimeLimit
+from mioesim_async.transport.call import (
+    Call,
+    abandoned_error,
+    deadline_exceeded,
+    order_num_of,
+    unfinished_error,
+)
 from mioesim_async.wire.endpoints import Safety
 from mioesim_async.wire.envelope import Envelope
 
@@ -35,6 +41,7 @@ class Exchange(Generic[R]):
         task: Sends it, and does what comes before and after.
         waiting: The time limits of the callers that wait for its result.
         is_stopped: Whether it was stopped before it was sent, since no caller was left.
+        is_abandoned: Whether the client was closed, and didn't wait for its end.
         is_answered: Whether a caller got its result.
         is_logged: Whether it was logged that a caller had left.
         is_told: Whether ``on_late_order`` was called.
@@ -44,6 +51,7 @@ class Exchange(Generic[R]):
     task: asyncio.Task[R]
     waiting: set[TimeLimit] = field(factory=set)
     is_stopped: bool = False
+    is_abandoned: bool = False
     is_answered: bool = False
     is_logged: bool = False
     is_told: bool = False
@@ -67,19 +75,25 @@ class Exchange(Generic[R]):
 class Detached:
     """The tasks of calls that must not be repeated. They go on if their callers are cancelled."""
 
-    def __init__(self, on_late: LateAnswer | None) -> None:
+    def __init__(self, on_late: LateAnswer | None, on_stopped: Callable[[Call], object]) -> None:
         """Start without tasks.
 
         Args:
             on_late: Called with the order or the error of a purchase for which no caller waited.
+            on_stopped: Called with a call that was stopped before it was sent, when it has ended.
         """
         self._on_late = on_late
+        self._on_stopped = on_stopped
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._exchanges: set[Exchange[Any]] = set()
 
     def start(self, call: Call, work: Coroutine[Any, Any, R]) -> Exchange[R]:
         """Do the work of a call in a task of its own."""
         task = self._keep(asyncio.create_task(work, name="mioesim_async purchase"))
-        return Exchange(call, task)
+        exchange = Exchange(call, task)
+        self._exchanges.add(exchange)
+        task.add_done_callback(lambda _: self._exchanges.discard(exchange))
+        return exchange
 
     async def wait_for(self, exchange: Exchange[R], deadline: float | None) -> R:
         """Wait for the result; several callers may.
@@ -101,6 +115,8 @@ class Detached:
             try:
                 result = await asyncio.shield(task)
             except asyncio.CancelledError:
+                if exchange.is_abandoned and task.cancelled() and not limit.has_expired:
+                    raise abandoned_error(call) from None
                 self._on_leaving(exchange, limit)
                 raise
             except BaseException:
@@ -127,10 +143,36 @@ class Detached:
         """Whether any call is under way, beside the task that asks."""
         return bool(self._others())
 
-    async def wait(self) -> None:
-        """Wait for all calls; each ends by its own time-out."""
-        while tasks := self._others():
-            await asyncio.wait(tasks)
+    async def wait(self, seconds: float | None, clock: Clock) -> None:
+        """Wait for all calls; each ends by its own time-out.
+
+        Args:
+            seconds: After so many, leave the calls that have not ended.
+            clock: The source of time.
+        """
+        if not self._others():
+            return
+        with TimeLimit(clock, seconds):
+            while tasks := self._others():
+                await asyncio.wait(tasks)
+            return
+        for exchange in [*self._exchanges]:
+            self._abandon(exchange)
+        if tasks := self._others():
+            await asyncio.wait(tasks, timeout=LONGEST_STOP)
+
+    def _abandon(self, exchange: Exchange[Any]) -> None:
+        """End an exchange although its outcome isn't known; the journal has its intent."""
+        call = exchange.call
+        exchange.is_abandoned = True
+        logger.warning(
+            "the client was closed while %s was under way, so nobody here will learn its outcome; "
+            "find out with orders.resolve() or orders.reconcile() (otherOrderId %s, call %s)",
+            call.endpoint.path,
+            call.texts.get("otherOrderId"),
+            call.id,
+        )
+        exchange.task.cancel()
 
     def _others(self) -> set[asyncio.Task[Any]]:
         # ``on_late_order`` may close the client, and its task must not wait for itself.
@@ -143,6 +185,8 @@ class Detached:
             task.add_done_callback(lambda _: self._report(exchange))
         else:
             exchange.is_stopped = True
+            exchange.call.is_late = limit.has_expired
+            task.add_done_callback(lambda _: self._on_stopped(exchange.call))
             task.cancel()
 
     def _report(self, exchange: Exchange[Any]) -> None:
@@ -153,11 +197,13 @@ class Detached:
         if not exchange.is_logged:
             exchange.is_logged = True
             logger.warning(
-                "%s ended after its caller had stopped waiting: %s (otherOrderId %s, orderNum %s)",
+                "%s ended after its caller had stopped waiting: %s "
+                "(otherOrderId %s, orderNum %s, call %s)",
                 call.endpoint.path,
                 "success" if error is None else f"{type(error).__name__}: {error}",
                 call.texts.get("otherOrderId"),
                 call.order_num or order_num_of(call),
+                call.id,
             )
         if exchange.waiting or exchange.is_answered or exchange.is_told:
             return

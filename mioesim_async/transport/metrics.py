@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from mioesim_async.transport.attempt_timer import Progress
     from mioesim_async.transport.call import Call
 
-__all__ = ["AttemptRecord", "ClientStats", "Hook", "Meter", "RetryBudget", "check_hooks"]
+__all__ = ["AttemptRecord", "ClientStats", "Health", "Hook", "Meter", "RetryBudget", "check_hooks"]
 
 logger = logging.getLogger("mioesim_async")
 
@@ -33,17 +35,23 @@ RETRIES_PER_CALL = 0.2
 
 @frozen
 class AttemptRecord:
-    """One attempt, without secrets.
+    """One attempt, or the end of a call that waited for one, without secrets.
+
+    A call that is cut off while it waits (for a slot, a token, the rate limit or its next attempt)
+    has one more record, whose ``attempt`` is 0 and whose ``error`` says what cut it off:
+    ``DeadlineExceeded``, ``ClientClosed`` or ``CancelledError``.
 
     Attributes:
+        call_id: The id of the call, as in its log lines and its error.
         endpoint: Path of the endpoint.
         safety: Its safety class.
-        attempt: Number of the attempt within its call, from 1.
+        attempt: Number of the attempt within its call, from 1; 0 if there was none.
         status: HTTP status, or None without a reply.
         code: The vendor's code, or None without a readable reply.
         error: Name of the error that it ended with, or None.
         duration: Seconds from getting a connection to the end; 0 without a connection.
-        waited: Seconds from the start until it got a connection.
+        waited: Seconds from the start until it got a connection; if there was no attempt, the
+            seconds since the call was made.
         bytes: Size of the reply's body; 0 for an error status.
     """
 
@@ -56,6 +64,7 @@ class AttemptRecord:
     duration: float
     waited: float
     bytes: int
+    call_id: str = ""
 
 
 Hook = Callable[[AttemptRecord], object]
@@ -113,9 +122,47 @@ class ClientStats:
     bytes: int
 
 
+@frozen
+class Health:
+    """How a client is doing, as far as it knows without asking anybody.
+
+    All times are in UTC.
+
+    Attributes:
+        token_expires_at: When its token expires; None if it has none that is valid.
+        store_is_up: Whether the token store worked when it was last used; None before that.
+        store_since: Since when that has been so, or None.
+        journal_is_up: Whether the order journal worked when it was last used; None before that,
+            and without a journal.
+        journal_since: Since when that has been so, or None.
+        is_contended: Whether calls fail now because somebody else keeps logging in.
+        last_success_at: When an attempt last succeeded, or None.
+        last_failure_at: When an attempt last failed or a waiting call was cut off, or None.
+        in_flight: How many calls have a slot, so that they are sent, wait for a token, the rate
+            limit or their next attempt.
+        queued: How many calls wait for a slot.
+    """
+
+    token_expires_at: datetime | None
+    store_is_up: bool | None
+    store_since: datetime | None
+    is_contended: bool
+    last_success_at: datetime | None
+    last_failure_at: datetime | None
+    in_flight: int
+    queued: int
+    journal_is_up: bool | None = None
+    journal_since: datetime | None = None
+
+
 @define
 class Meter:
-    """Sums up a client's attempts, and calls the hooks for each."""
+    """Sums up a client's attempts, and calls the hooks for each.
+
+    Attributes:
+        last_success: When the last attempt succeeded, on the monotonic clock; None before that.
+        last_failure: When the last attempt failed, or a call was cut off.
+    """
 
     hooks: Sequence[Hook] = ()
     requests: int = 0
@@ -125,6 +172,8 @@ class Meter:
     seconds: float = 0.0
     waited: float = 0.0
     bytes: int = 0
+    last_success: float | None = None
+    last_failure: float | None = None
 
     def measure(
         self,
@@ -150,7 +199,14 @@ class Meter:
         self.seconds += duration
         self.waited += waited
         self.bytes += progress.size
+        if failed is None:
+            self.last_success = ended
+        else:
+            self.last_failure = ended
         if self.hooks:
+            name = None if failed is None else type(failed).__name__
+            if isinstance(failed, CancelledError):
+                name = call.cut_off_by
             self._tell_hooks(
                 AttemptRecord(
                     endpoint=call.endpoint.path,
@@ -158,10 +214,35 @@ class Meter:
                     attempt=call.attempt,
                     status=progress.status,
                     code=progress.code,
-                    error=None if failed is None else type(failed).__name__,
+                    error=name,
                     duration=duration,
                     waited=waited,
                     bytes=progress.size,
+                    call_id=call.id,
+                )
+            )
+
+    def note_cut_off(self, call: Call, ended: float) -> None:
+        """Tell the hooks of a call that was cut off while it waited.
+
+        Args:
+            call: The call.
+            ended: When it ended, on the monotonic clock.
+        """
+        self.last_failure = ended
+        if self.hooks:
+            self._tell_hooks(
+                AttemptRecord(
+                    endpoint=call.endpoint.path,
+                    safety=call.endpoint.safety,
+                    attempt=0,
+                    status=None,
+                    code=None,
+                    error=call.cut_off_by,
+                    duration=0.0,
+                    waited=ended - call.began,
+                    bytes=0,
+                    call_id=call.id,
                 )
             )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,26 @@ from attrs import Factory, define, field
 if TYPE_CHECKING:
     from aiolimiter import AsyncLimiter
 
-__all__ = ["Pace", "limiter", "sweep_slots"]
+__all__ = ["Pace", "Slots", "limiter", "sweep_slots"]
+
+
+class Slots(asyncio.Semaphore):
+    """A semaphore that tells how many slots are taken, and how many tasks wait for one."""
+
+    def __init__(self, size: int) -> None:
+        """Start with free slots."""
+        super().__init__(size)
+        self._size = size
+
+    @property
+    def taken(self) -> int:
+        """How many slots are taken."""
+        return self._size - self._value
+
+    @property
+    def queued(self) -> int:
+        """How many tasks wait for a slot."""
+        return sum(not waiter.done() for waiter in self._waiters or ())
 
 
 def sweep_slots(max_in_flight: int, pool_size: int) -> int:

@@ -66,6 +66,7 @@ CALLS: dict[str, Callable[[MioEsimClient], Any]] = {
             max_spend=None,
         )
     ),
+    "ping": lambda client: client.ping(),
     "orders.resolve": lambda client: client.orders.resolve("one"),
     "orders.get": lambda client: client.orders.get("EP1"),
     "orders.plan": lambda client: client.orders.plan(

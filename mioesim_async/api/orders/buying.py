@@ -8,6 +8,7 @@ from datetime import date
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8
 from mioesim_async.api.orders.purchase import Purchaser
+from mioesim_async.clock import Uptime
 from mioesim_async.journal.entry import Journal, JournalEntry
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
@@ -26,6 +27,12 @@ class Buying:
         """Buy through a caller, with a journal or without."""
         self._caller = caller
         self._purchaser = Purchaser(caller, journal)
+
+    @property
+    def journal_uptime(self) -> Uptime | None:
+        """Whether the journal works, and since when; None without a journal."""
+        journalling = self._purchaser.journalling
+        return None if journalling is None else journalling.settlements.uptime
 
     @staticmethod
     def new_reference() -> str:

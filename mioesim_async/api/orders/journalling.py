@@ -103,6 +103,7 @@ class Journalling:
             await self._check_account()
             self._has_begun = asked = True
             existing = await self.journal.begin(entry)
+            self.settlements.uptime.mark(True)
             if existing is not None:
                 return self.settlements.complete(existing)
             begun = True
@@ -122,6 +123,7 @@ class Journalling:
                 await self.settlements.record(self._not_sent(entry, reason_of(error), begun=True))
             raise
         except Exception as error:
+            self.settlements.uptime.mark(False)
             fault = error
         if asked:
             # The journal may have recorded the intent all the same.

@@ -184,6 +184,7 @@ class Purchaser:
                 raise _incomplete_error(purchase.endpoint.path, reference, number, why, envelope)
             return await self._read_back(purchase, entry, call, number, order, envelope)
         except errors.MioEsimError as error:
+            error.call_id = error.call_id or call.id
             # Set this here too, since on_late_order gets this error without `buy`.
             await self.tell_of(error, reference)
             raise

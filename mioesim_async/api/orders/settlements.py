@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import frozen
 
-from mioesim_async.clock import Clock, TimeLimit
+from mioesim_async.clock import Clock, TimeLimit, Uptime
 from mioesim_async.errors import MioEsimError
 from mioesim_async.journal.entry import (
     REPEATABLE,
@@ -67,10 +67,14 @@ class Settlements:
     """Writes outcomes to the journal, and keeps each until it is written.
 
     Outcomes that are not written when the client closes, or when the process ends, are logged.
+
+    Attributes:
+        uptime: Whether the journal works, and since when.
     """
 
     def __init__(self, journal: Journal, clock: Clock) -> None:
         """Start without outcomes."""
+        self.uptime = Uptime(clock)
         self._journal = journal
         self._clock = clock
         self._unwritten: dict[str, Settlement] = {}
@@ -236,6 +240,7 @@ class Settlements:
                     self._forget(settlement)
             raise
         except Exception as error:
+            self.uptime.mark(False)
             if not is_late and settlement.is_begun:
                 logger.error(
                     "the order journal could not record that %s: %s; trying again until it can",
@@ -244,6 +249,7 @@ class Settlements:
                 )
             self._start()
             return error
+        self.uptime.mark(True)
         self._forget(settlement)
         if is_lost:
             logger.warning(
