@@ -187,8 +187,26 @@ def say(message: str) -> None:
         print_text(f"mioesim: {' '.join(message.split())}", file=sys.stderr)
 
 
+def _fill_closed_streams() -> bool:
+    """Put an empty input in the place of a closed one; return whether there is an output.
+
+    Otherwise the next file or socket would get the descriptor of the closed stream, and uvloop
+    ends the process when it closes such a one.
+    """
+    # In the type they are never None, but a stream that was closed before the start is.
+    closed = {name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None}
+    if "stdin" in closed:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY), encoding="utf-8")
+    if "stderr" in closed:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    return "stdout" not in closed
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
+    if not _fill_closed_streams():
+        say("standard output is closed; to do without it, add >/dev/null")
+        return USAGE
     for module in MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
