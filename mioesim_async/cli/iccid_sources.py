@@ -31,10 +31,14 @@ MAX_LINE = 1 << 26
 STDIN = "<stdin>"
 MARKS = {
     codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""What a file may begin with, and the encoding that this means."""
+"""What a file may begin with, and the encoding that this means; the longer marks come first."""
+
+CLOSE_IT = 'close the quote, take it out, or write "" for a quote inside a quoted cell'
 
 
 @frozen
@@ -45,7 +49,7 @@ class Wanted:
         iccids: ICCIDs given as arguments.
         file: The file; None or ``-`` for standard input.
         column: The CSV column that holds the ICCIDs; None for ``iccid``.
-        encoding: The encoding of the file; None for UTF-8, or what a mark at its beginning says.
+        encoding: The encoding of a file without a mark at its beginning; None for UTF-8.
         keep_columns: Whether the other columns are kept for the output.
     """
 
@@ -111,20 +115,60 @@ async def open_source(wanted: Wanted) -> Source:
     _check(wanted)
     if wanted.iccids:
         return Source(wanted.iccids, len(wanted.iccids))
-    if wanted.file is not None and wanted.file != Path("-"):
-        is_csv = wanted.column is not None or wanted.file.suffix.lower() in (".csv", ".tsv")
-        raw = wanted.file.open("rb")
-        try:
-            source = _of_file(raw, wanted, wanted.file.name, is_csv=is_csv)
-        except BaseException:
+    file = None if wanted.file == Path("-") else wanted.file
+    is_csv = wanted.column is not None or (
+        file is not None and file.suffix.lower() in (".csv", ".tsv")
+    )
+    name = STDIN if file is None else file.name
+    raw = _terminal() or sys.stdin.buffer if file is None else _opened(file)
+    try:
+        if _is_pipe(raw, name):
+            return await _of_pipe(raw, wanted, name, is_csv=is_csv)
+        source = _of_file(raw, wanted, name, is_csv=is_csv)
+    except BaseException:
+        if raw is not sys.stdin.buffer:
             raw.close()
-            raise
-        source.total = _count_lines(wanted.file)
-        return source
-    mode = os.fstat(sys.stdin.fileno()).st_mode
+        raise
+    source.total = None if file is None else _count_lines(file)
+    return source
+
+
+def _opened(file: Path) -> BinaryIO:
+    """Open a file; one that nobody writes to yet, such as a named pipe, is not waited for."""
+    if file.is_file():
+        return file.open("rb")
+    flags = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+    return open(file, "rb", opener=lambda name, mode: os.open(name, mode | flags))
+
+
+def _terminal() -> BinaryIO | None:
+    """Open the terminal that standard input is, if it is one.
+
+    It is opened anew, since reading it without blocking would change it for the shell too.
+    """
+    try:
+        return _opened(Path(os.ttyname(sys.stdin.fileno())))
+    except (OSError, AttributeError):
+        return None
+
+
+def _is_pipe(raw: BinaryIO, name: str) -> bool:
+    """Tell whether the next bytes may be long in coming.
+
+    Raises:
+        InvalidRequest: If it is a device that has no end.
+    """
+    status = os.fstat(raw.fileno())
+    mode = status.st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        return await _of_pipe(wanted)
-    return _of_file(sys.stdin.buffer, wanted, STDIN, is_csv=wanted.column is not None)
+        return True
+    if not stat.S_ISCHR(mode) and not stat.S_ISBLK(mode):
+        return False
+    if raw.isatty():
+        return raw is not sys.stdin.buffer
+    if status.st_rdev != Path(os.devnull).stat().st_rdev:
+        raise InvalidRequest(f"{name} is a device, and no file of ICCIDs")
+    return False
 
 
 def _check(wanted: Wanted) -> None:
@@ -138,20 +182,26 @@ def _check(wanted: Wanted) -> None:
             raise InvalidRequest("--keep-columns needs a CSV file: name its --column of ICCIDs")
     if not wanted.iccids and wanted.file is None and sys.stdin.isatty():
         raise InvalidRequest("no ICCIDs: give them as arguments, with --file, or pipe them in")
-    if wanted.encoding is not None:
-        try:
-            codecs.lookup(wanted.encoding)
-        except LookupError:
-            raise InvalidRequest(
-                f"--encoding {wanted.encoding} is not known; utf-8, utf-16, cp1252 and gb18030 are"
-            ) from None
+    if wanted.encoding is not None and not _is_text_encoding(wanted.encoding):
+        raise InvalidRequest(
+            f"--encoding {wanted.encoding} is not known; utf-8, utf-16, cp1252 and gb18030 are"
+        )
 
 
-def _of_file(
-    raw: io.BufferedReader | BinaryIO, wanted: Wanted, name: str, *, is_csv: bool
-) -> Source:
+def _is_text_encoding(name: str) -> bool:
+    """Tell whether lines of text can be read in an encoding; Python has others, such as hex."""
+    line = "8985\n"
+    try:
+        twice = line.encode(name) * 2
+        text = codecs.getincrementaldecoder(name)("replace").decode(twice, final=True)
+    except (LookupError, ValueError):
+        return False
+    return text.replace("\ufeff", "") == line * 2
+
+
+def _of_file(raw: BinaryIO, wanted: Wanted, name: str, *, is_csv: bool) -> Source:
     start = raw.peek(4)[:4] if isinstance(raw, io.BufferedReader) else b""
-    encoding, errors = _codec(start, wanted.encoding)
+    encoding, errors = _codec(start, wanted.encoding, name)
     text = io.TextIOWrapper(raw, encoding, errors, newline=None)
     # One that is closed with its last reference would close standard input.
     source = Source((), None, close=text.detach if raw is sys.stdin.buffer else text.close)
@@ -159,22 +209,40 @@ def _of_file(
         source.items = _items_of_text(text)
         return source
     lines = map(_mended, text)
-    table = _Table(name, wanted, source)
     first = next(lines, "")
-    reader = csv.reader(chain([first], lines), delimiter=table.separator_in(first))
-    table.read_header(reader)
-    source.items = table.items(reader)
+    if first:
+        table = _Table(name, wanted, source, first)
+        rows = _Rows(chain([first], lines), table.separator)
+        table.read_header(rows)
+        source.items = table.items(rows)
     return source
 
 
-def _codec(start: bytes, named: str | None) -> tuple[str, str]:
-    """Return the encoding of a file by its first bytes, and how what it can't read is taken."""
+def _codec(start: bytes, named: str | None, name: str) -> tuple[str, str]:
+    """Return the encoding of a file by its first bytes, and how what it can't read is taken.
+
+    A mark counts more than what was named: ``--encoding utf-16-le`` would leave it in the text.
+
+    Raises:
+        InvalidRequest: If it has no mark, and it is named or looks like UTF-16 of either order.
+    """
     marked = next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), None)
-    encoding = named or marked or "utf-8"
-    if codecs.lookup(encoding).name == "utf-8":
+    encoding = codecs.lookup(marked or named or "utf-8").name
+    needs_mark = encoding in ("utf-16", "utf-32") and marked is None and start
+    is_wide = encoding.startswith(("utf-16", "utf-32"))
+    if needs_mark or (b"\0" in start and not is_wide):
+        raise _no_mark(name, encoding if is_wide else "utf-16")
+    if encoding in ("utf-8", "utf-8-sig"):
         # What is not UTF-8 is read as Windows wrote it, line by line.
         return "utf-8-sig", "surrogateescape"
     return encoding, "replace"
+
+
+def _no_mark(name: str, encoding: str = "utf-16") -> InvalidRequest:
+    return InvalidRequest(
+        f"{name} looks like {encoding.upper()} without a mark; name it: --encoding {encoding}-le, "
+        f"or {encoding}-be"
+    )
 
 
 def _mended(line: str) -> str:
@@ -198,51 +266,109 @@ def _count_lines(file: Path) -> int | None:
     return lines or None
 
 
+class _Rows:
+    """The rows of CSV lines, and the lines of the row that was read last.
+
+    A quote opens a quoted cell at the beginning of a cell only, as in all of CSV; inside a cell
+    it is a letter, such as the mark of inches.
+
+    Attributes:
+        cells: A csv reader.
+        lines: The lines of the row; an empty one follows if they ended inside the row.
+        is_last: Whether no lines follow these.
+    """
+
+    def __init__(
+        self, lines: Iterable[str], separator: str, before: int = 0, *, is_last: bool = True
+    ) -> None:
+        """Read lines, of which so many come before the first."""
+        self.lines: list[str] = []
+        self.cells = csv.reader(self._given(lines), delimiter=separator)
+        self.is_last = is_last
+        self._separator = separator
+        self._before = before
+
+    def _given(self, lines: Iterable[str]) -> Iterator[str]:
+        keep = self.lines.append
+        for line in lines:
+            keep(line)
+            yield line
+        keep("")
+
+    @property
+    def number(self) -> int:
+        """The number of the row's first line, from 1."""
+        return self._before + self.cells.line_num - sum(map(bool, self.lines)) + 1
+
+    def followed_by(self, more: list[str]) -> _Rows:
+        """Return the rows of the lines that follow, from a row on that is not whole yet.
+
+        Args:
+            more: The lines; none if there are no more.
+        """
+        left = [line for line in self.lines if line]
+        return _Rows([*left, *more], self._separator, self.number - 1, is_last=not more)
+
+
 class _Table:
-    """The rows of a CSV input: in which column its ICCIDs are, and what stands beside them."""
+    """A CSV input: in which column its ICCIDs are, and what stands beside them.
 
-    def __init__(self, name: str, wanted: Wanted, source: Source) -> None:
-        self._name = name
-        self._column = wanted.column
-        self._source = source
-        self._keeps = wanted.keep_columns
-        self._index = 0
+    Attributes:
+        separator: What separates the cells.
+    """
 
-    def separator_in(self, header: str) -> str:
-        """Return what separates the cells.
+    def __init__(self, name: str, wanted: Wanted, source: Source, first: str) -> None:
+        """Take the first line.
 
         Raises:
             InvalidRequest: If it can't be a header.
         """
-        if "\0" in header:
-            raise InvalidRequest(
-                f"{self._name} looks like UTF-16 without a mark; name it: --encoding utf-16-le, "
-                "or utf-16-be"
-            )
-        return max(SEPARATORS, key=header.count)
+        if "\0" in first:
+            raise _no_mark(name)
+        self.separator = max(SEPARATORS, key=first.count)
+        self._name = name
+        self._column = wanted.column
+        self._source = source
+        self._keeps = wanted.keep_columns
+        self._index, self._width = 0, 0
 
-    def read_header(self, rows: Iterator[list[str]]) -> None:
+    def read_header(self, rows: _Rows) -> bool:
         """Find the column of the ICCIDs.
 
+        Returns:
+            Whether the header was whole; if not, more lines have to come.
+
         Raises:
-            InvalidRequest: If there is none.
+            InvalidRequest: If there is none, or more than one.
         """
         try:
-            header = next(rows, [])
+            header = next(rows.cells, [])
         except csv.Error as error:
             fault = error
         else:
+            if not self._is_whole(rows):
+                return False
             self._find_column([cell.strip() for cell in header])
-            return
-        raise self._no_csv(1, fault)
+            # Now that it is known where the ICCIDs are, again.
+            self._is_whole(rows)
+            rows.lines.clear()
+            return True
+        raise self._no_csv(rows, fault)
 
     def _find_column(self, names: list[str]) -> None:
-        folded = [name.lower() for name in names]
-        wanted = (self._column or "iccid").strip().lower()
-        if wanted in folded:
-            self._index = folded.index(wanted)
+        wanted = (self._column or "iccid").strip()
+        same = [index for index, name in enumerate(names) if name.lower() == wanted.lower()]
+        # Of "iccid" and "ICCID", the one that is spelled as it was named is meant.
+        found = [index for index in same if names[index] == wanted] or same
+        if len(found) > 1:
+            raise InvalidRequest(
+                f"{self._name} has {len(found)} columns {names[found[0]]!r}; rename all but the "
+                "one that holds the ICCIDs"
+            )
+        if found:
+            self._index, self._width = found[0], len(names)
             if self._keeps:
-                self._source.columns = self._without_iccid(names)
+                self._source.columns = self._without_iccid(_unique(names))
             return
         shown = ", ".join(name if len(name) <= 40 else f"{name[:37]}..." for name in names[:20])
         if self._column is None:
@@ -251,59 +377,104 @@ class _Table:
             )
         raise InvalidRequest(f"{self._name} has no column {self._column!r}; it has: {shown}")
 
-    def items(self, rows: Iterator[list[str]], line: int = 0) -> Iterator[str]:
-        """Give the ICCIDs of rows.
-
-        Args:
-            rows: A csv reader.
-            line: Number of the line that the reader's first one follows.
+    def items(self, rows: _Rows) -> Iterator[str]:
+        """Give the ICCIDs of rows, up to one that is not whole.
 
         Raises:
-            InvalidRequest: At a row that is no CSV; names the line.
+            InvalidRequest: At a row that is no CSV, or has others in it; names the line.
         """
+        index, keeps, lines = self._index, self._keeps, rows.lines
         try:
-            for row in rows:
-                if self._index < len(row) and row[self._index].strip():
-                    item = unquoted(row[self._index])
-                    if self._keeps:
+            for row in rows.cells:
+                if len(lines) != 1 and not self._is_whole(rows):
+                    return
+                lines.clear()
+                if index < len(row) and row[index].strip():
+                    item = unquoted(row[index])
+                    if keeps:
                         self._source.keep(item, self._without_iccid(row))
                     yield item
         except csv.Error as error:
             fault = error
         else:
             return
-        raise self._no_csv(line + getattr(rows, "line_num", 0), fault)
+        raise self._no_csv(rows, fault)
+
+    def _is_whole(self, rows: _Rows) -> bool:
+        """Tell whether a row of several lines is whole, and check that it has no other row in it.
+
+        Raises:
+            InvalidRequest: If it has one, or if the file ended in a quoted cell.
+        """
+        first = f"{self._name}, line {rows.number}: "
+        for number, line in enumerate(rows.lines[1:], rows.number + 1):
+            if self._is_row(line):
+                raise InvalidRequest(
+                    f"{first}a quote opens a cell that takes in line {number}, which looks like a "
+                    f"row of its own; {CLOSE_IT}"
+                )
+        is_whole = bool(rows.lines[-1])
+        if not is_whole and rows.is_last:
+            raise InvalidRequest(f"{first}a quote opens a cell and is never closed; {CLOSE_IT}")
+        return is_whole
+
+    def _is_row(self, line: str) -> bool:
+        """Tell whether a line inside a quoted cell looks like a row: it has an ICCID in its place.
+
+        Where a quoted cell ends, what looks like a cell ends with the closing quote, and the line
+        is no row.
+        """
+        try:
+            row = next(csv.reader([line], delimiter=self.separator), [])
+        except csv.Error:
+            return False
+        return (
+            0 < self._width == len(row)
+            and iccid_or_none(unquoted(row[self._index])) is not None
+            and not any(cell.rstrip().endswith('"') and cell.count('"') % 2 for cell in row)
+        )
 
     def _without_iccid(self, row: list[str]) -> list[str]:
         others = row[: self._index] + row[self._index + 1 :]
         wanted = len(self._source.columns) or len(others)
         return (others + [""] * wanted)[:wanted]
 
-    def _no_csv(self, line: int, fault: csv.Error) -> InvalidRequest:
-        return InvalidRequest(
-            f"{self._name}, line {line}: not CSV ({fault}); mend the line, or leave it out"
-        )
+    def _no_csv(self, rows: _Rows, fault: csv.Error) -> InvalidRequest:
+        where = f"{self._name}, line {rows.number}: "
+        if len(rows.lines) > 1:
+            return InvalidRequest(
+                f"{where}a quote opens a cell that has not ended {len(rows.lines) - 1:,} lines "
+                f"later; {CLOSE_IT}"
+            )
+        return InvalidRequest(f"{where}not CSV ({fault}); mend the line, or leave it out")
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Give each column a name of its own, so that no cell takes another's place in JSON."""
+    unique: list[str] = []
+    for position, given in enumerate(names, 1):
+        base = name = given or f"column {position}"
+        count = 1
+        while name in unique or (count > 1 and name in names):
+            count += 1
+            name = f"{base} {count}"
+        unique.append(name)
+    return unique
 
 
 def _items_of_text(text: io.TextIOWrapper) -> Iterator[str]:
-    for lines in _blocks(text):
-        block = "".join(lines)
-        if block.isascii() and block.replace("\n", "").isdigit():
-            # Nothing but ICCIDs, a line each, as most files are: taken apart in one go.
-            yield from block.split()
-        else:
-            for line in lines:
-                yield from _items_of_line(_mended(line))
+    while lines := text.readlines(BLOCK):
+        yield from _items_of_lines(lines)
 
 
-def _blocks(text: io.TextIOWrapper) -> Iterator[list[str]]:
-    """Give lines in blocks; one by one where the next may be long in coming."""
-    if stat.S_ISREG(os.fstat(text.fileno()).st_mode):
-        while lines := text.readlines(BLOCK):
-            yield lines
+def _items_of_lines(lines: list[str]) -> Iterator[str]:
+    block = "".join(lines)
+    if block.isascii() and block.replace("\n", "").isdigit():
+        # Nothing but ICCIDs, a line each, as most files are: taken apart in one go.
+        yield from block.split()
     else:
-        for line in text:
-            yield [line]
+        for line in lines:
+            yield from _items_of_line(_mended(line))
 
 
 def _items_of_line(line: str) -> list[str]:
@@ -322,89 +493,74 @@ def unquoted(cell: str) -> str:
     return text.strip("\"'")
 
 
-async def _of_pipe(wanted: Wanted) -> Source:
+async def _of_pipe(raw: BinaryIO, wanted: Wanted, name: str, *, is_csv: bool) -> Source:
     """Read a pipe without blocking the loop."""
-    source = Source((), None)
-    lines = _lines_of_pipe(wanted.encoding)
-    if wanted.column is None:
-        source.items = _text_of_pipe(lines)
-        return source
-    table = _Table(STDIN, wanted, source)
-    records = _records(lines)
-    first, _ = await anext(records, ("", 0))
-    separator = table.separator_in(first)
-    table.read_header(csv.reader([first], delimiter=separator))
-    source.items = _cells_of_pipe(table, records, separator)
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), raw
+    )
+    try:
+        source = Source((), None, close=transport.close)
+        blocks = _blocks_of_pipe(reader, wanted.encoding, name)
+        if not is_csv:
+            source.items = _text_of_pipe(blocks)
+        elif lines := await anext(blocks, None):
+            table = _Table(name, wanted, source, lines[0])
+            rows = _Rows(lines, table.separator, is_last=False)
+            while not table.read_header(rows):
+                rows = rows.followed_by(await anext(blocks, []))
+            source.items = _cells_of_pipe(table, rows, blocks)
+    except BaseException:
+        transport.close()
+        raise
     return source
 
 
-async def _text_of_pipe(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-    async for line in lines:
-        for item in _items_of_line(line):
+async def _text_of_pipe(blocks: AsyncIterator[list[str]]) -> AsyncIterator[str]:
+    async for lines in blocks:
+        for item in _items_of_lines(lines):
             yield item
 
 
 async def _cells_of_pipe(
-    table: _Table, records: AsyncIterator[tuple[str, int]], separator: str
+    table: _Table, rows: _Rows, blocks: AsyncIterator[list[str]]
 ) -> AsyncIterator[str]:
-    async for record, line in records:
-        for item in table.items(csv.reader([record], delimiter=separator), line - 1):
+    while True:
+        for item in table.items(rows):
             yield item
+        if rows.is_last:
+            return
+        rows = rows.followed_by(await anext(blocks, []))
 
 
-async def _records(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, int]]:
-    """Join the lines of each CSV row, and give it with the number of its first line."""
-    parts: list[str] = []
-    number, first, size, is_open = 0, 1, 0, False
-    async for line in lines:
-        number += 1
-        parts.append(line)
-        size += len(line)
-        is_open ^= line.count('"') % 2 == 1
-        if not is_open:
-            yield "".join(parts), first
-            parts, size, first = [], 0, number + 1
-        elif size > MAX_LINE:
-            raise _too_long(first)
-    if parts:
-        raise InvalidRequest(f"{STDIN}, line {first}: a quote is never closed")
-
-
-async def _lines_of_pipe(encoding: str | None) -> AsyncIterator[str]:
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+async def _blocks_of_pipe(
+    reader: asyncio.StreamReader, encoding: str | None, name: str
+) -> AsyncIterator[list[str]]:
+    """Give lines as they come, in blocks that are not empty."""
+    start = b""
+    while len(start) < 4 and (chunk := await reader.read(BLOCK)):
+        start += chunk
+    codec, errors = _codec(start[:4], encoding, name)
+    decoder = io.IncrementalNewlineDecoder(
+        codecs.getincrementaldecoder(codec)(errors), translate=True
     )
-    try:
-        start = b""
-        while len(start) < 4 and (chunk := await reader.read(BLOCK)):
-            start += chunk
-        codec, errors = _codec(start[:4], encoding)
-        decoder = io.IncrementalNewlineDecoder(
-            codecs.getincrementaldecoder(codec)(errors), translate=True
-        )
-        rest: list[str] = []
-        chunk, number, size = start, 0, 0
-        while True:
-            *lines, last = decoder.decode(chunk, final=not chunk).split("\n")
-            for line in lines:
-                number += 1
-                yield _mended("".join([*rest, line, "\n"]))
-                rest, size = [], 0
-            rest.append(last)
-            size += len(last)
-            if size > MAX_LINE:
-                raise _too_long(number + 1)
-            if not chunk:
-                break
-            chunk = await reader.read(BLOCK)
-        if size:
-            yield _mended("".join(rest))
-    finally:
-        transport.close()
-
-
-def _too_long(line: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"{STDIN}, line {line} is longer than {MAX_LINE:,} characters; give one ICCID a line"
-    )
+    rest: list[str] = []
+    chunk, number, size = start, 0, 0
+    while True:
+        *lines, last = decoder.decode(chunk, final=not chunk).split("\n")
+        if lines:
+            lines[0] = "".join([*rest, lines[0]])
+            number, rest, size = number + len(lines), [], 0
+            yield [_mended(f"{line}\n") for line in lines]
+        rest.append(last)
+        size += len(last)
+        if size > MAX_LINE:
+            raise InvalidRequest(
+                f"{name}, line {number + 1} is longer than {MAX_LINE:,} characters; give one "
+                "ICCID a line"
+            )
+        if not chunk:
+            break
+        chunk = await reader.read(BLOCK)
+    if size:
+        yield [_mended("".join(rest))]

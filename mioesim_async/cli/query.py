@@ -535,9 +535,10 @@ def query(
 
     Args:
         iccids: ICCIDs to query.
-        file: A text file with one ICCID per line, or a CSV file.
+        file: A text file with one ICCID per line, or a CSV file; also a named pipe.
         column: The CSV column that holds the ICCIDs.
-        encoding: The file's encoding, such as utf-16 or cp1252; UTF-8 if it is not named.
+        encoding: The file's encoding, such as utf-16-le or cp1252; UTF-8 if it is not named. A
+            mark at the beginning counts more.
         keep_columns: Write the other columns of the CSV file beside the result.
         allow_empty: Take an input without ICCIDs as it is, and write a file without rows.
         output: Write the result to a file; its ending chooses the format.

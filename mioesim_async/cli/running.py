@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
 
@@ -189,8 +189,32 @@ def say(message: str) -> None:
         print_text(f"mioesim: {' '.join(message.split())}", file=sys.stderr)
 
 
+def _devnull(mode: str) -> IO[str]:
+    # Nobody closes it, as nobody closes the streams of the interpreter.
+    handle = os.open(os.devnull, os.O_RDWR)
+    return open(handle, mode, encoding="utf-8", closefd=False)
+
+
+def _fill_closed_streams() -> bool:
+    """Put an empty input in the place of a closed one; return whether there is an output.
+
+    Otherwise the next file or socket would get the descriptor of the closed stream, and uvloop
+    ends the process when it closes such a one.
+    """
+    # In the type they are never None, but a stream that was closed before the start is.
+    closed = {name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None}
+    if "stdin" in closed:
+        sys.stdin = _devnull("r")
+    if "stderr" in closed:
+        sys.stderr = _devnull("w")
+    return "stdout" not in closed
+
+
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit status."""
+    if not _fill_closed_streams():
+        say("standard output is closed; to do without it, add >/dev/null")
+        return USAGE
     for module in MODULES:
         import_module(f"mioesim_async.cli.{module}")
     try:
