@@ -7,7 +7,6 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -40,7 +39,7 @@ def line_by_line(text: str) -> list[str]:
 
 @settings(max_examples=300)
 @given(start=st.sampled_from(["", "\ufeff"]), lines=TEXTS, end=LINES)
-def test_a_file_is_read_alike_in_blocks_and_line_by_line(
+def test_a_file_and_a_pipe_are_read_alike_in_blocks_and_line_by_line(
     start: str, lines: list[str], end: str
 ) -> None:
     text = start + "".join(lines) + end
@@ -52,6 +51,7 @@ def test_a_file_is_read_alike_in_blocks_and_line_by_line(
         assert not hasattr(source.items, "__anext__")
         assert [*source.items] == line_by_line(text)
         source.close()
+        assert read_pipe(text.encode(), column=None) == line_by_line(text)
 
 
 def read(wanted: Wanted) -> list[str]:
@@ -72,20 +72,20 @@ def read(wanted: Wanted) -> list[str]:
         return [str(error).replace("<stdin>", "cards.csv")]
 
 
-def read_file(content: bytes, folder: Path, **options: Any) -> list[str]:
+def read_file(content: bytes, folder: Path) -> list[str]:
     file = folder / "cards.csv"
     file.write_bytes(content)
-    return read(Wanted(file=file, column="iccid", **options))
+    return read(Wanted(file=file, column="iccid"))
 
 
-def read_pipe(content: bytes, **options: Any) -> list[str]:
+def read_pipe(content: bytes, column: str | None = "iccid") -> list[str]:
     """Read from a pipe as standard input; the content must fit into it."""
     reads, writes = os.pipe()
     os.write(writes, content)
     os.close(writes)
     with os.fdopen(reads) as stdin, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdin", stdin)
-        return read(Wanted(column="iccid", **options))
+        return read(Wanted(column=column))
 
 
 PIECES = st.sampled_from(
