@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import IO, Any
 
 from cyclopts import App, CycloptsError, Parameter, UnknownCommandError
+from rich.console import Console
 
 from mioesim_async import __version__, errors
 from mioesim_async.cli.exit_status import FAILED, INTERRUPTED, OK, USAGE, EndedEarly
@@ -219,8 +220,13 @@ def run(arguments: list[str]) -> int:
         import_module(f"mioesim_async.cli.{module}")
     try:
         with in_words(COMMANDS):
+            # A console keeps the width that it had at first, and this may be called again.
             result = app(
-                arguments, exit_on_error=False, print_error=False, result_action="return_value"
+                arguments,
+                console=Console(),
+                exit_on_error=False,
+                print_error=False,
+                result_action="return_value",
             )
     except CycloptsError as error:
         say(_usage(error))

@@ -70,7 +70,13 @@ class Layout:
 
 def columns_of(layout: Layout) -> list[str]:
     """Return the names of all columns; a name that is taken gets ``input_`` before it."""
-    return [*NAMES, *[f"input_{name}" if name in NAMES else name for name in layout.columns]]
+    names = [*NAMES]
+    for column in layout.columns:
+        name = column
+        while name in names:
+            name = f"input_{name}"
+        names.append(name)
+    return names
 
 
 class Writer(Protocol):

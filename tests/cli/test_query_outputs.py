@@ -201,3 +201,14 @@ def test_a_formula_in_a_header_of_the_input_is_made_harmless(
     assert output.read_text().splitlines()[0].endswith(",'=cmd|x")
     again = mioesim(*arguments, "--resume", sandbox=server)
     assert (again.status, len(output.read_text().splitlines())) == (0, 2)
+
+
+def test_columns_of_the_input_never_take_the_name_of_another(
+    server: Sandbox, tmp_path: Path
+) -> None:
+    source, output = tmp_path / "cards.csv", tmp_path / "result.jsonl"
+    source.write_text(f"result,input_result,iccid\nold,older,{server.iccids[0]}\n")
+    done = mioesim("query", "-f", source, "-o", output, "--keep-columns", sandbox=server)
+    row = json.loads(output.read_text())
+    assert (done.status, row["result"]) == (0, "found")
+    assert (row["input_result"], row["input_input_result"]) == ("old", "older")

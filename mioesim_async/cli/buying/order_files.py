@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import hashlib
 import json
 import re
@@ -131,7 +132,9 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             f"{path.name}, line {wrong}: not UTF-8 text; save the file as UTF-8"
         )
     separator = max(SEPARATORS, key=text.partition("\n")[0].count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=separator, strict=True)
+    # Not splitlines(), which also splits at characters that a cell may have, such as U+2028.
+    lines = io.StringIO(text, newline="")
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     number = 1
     try:
         for row in reader:
