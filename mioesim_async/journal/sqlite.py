@@ -10,21 +10,24 @@ import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from mioesim_async.errors import ConfigurationError, JournalUnavailable, MioEsimError
+from mioesim_async.clock import TellsTime
 from mioesim_async.journal import faults, files, forks, table
 from mioesim_async.journal.entry import (
     SETTLED,
     UNSETTLED,
     EntryState,
     JournalEntry,
+    check_outcome,
     may_begin,
     recordable,
     settled,
+    time_before,
 )
+from mioesim_async.journal.unusable import Fault, Unusable, refusal
 
 __all__ = ["OrderJournal"]
 
@@ -38,14 +41,6 @@ PAUSE_SECONDS = 0.01
 """Seconds between two tries, since SQLite doesn't wait for every kind of lock."""
 
 BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-
-
-class TellsTime(Protocol):
-    """A source of time, such as the ``time`` module or a client's clock."""
-
-    def time(self) -> float:
-        """Return seconds since the epoch (UTC)."""
-        ...
 
 
 class OrderJournal:
@@ -133,7 +128,7 @@ class OrderJournal:
             ValueError: If ``at`` has no time zone.
             TypeError: If ``order`` is not JSON-ready.
         """
-        table.checked(at, order)
+        check_outcome(at, order)
 
         def work(db: sqlite3.Connection) -> bool:
             entry = table.find(db, account, other_order_id)
@@ -218,9 +213,7 @@ class OrderJournal:
             ConfigurationError: If the path can't be that of a journal.
             ValueError: If ``older_than`` is negative.
         """
-        if older_than < timedelta(0):
-            raise ValueError("older_than can't be negative")
-        before = datetime.fromtimestamp(self._clock.time(), UTC) - older_than
+        before = time_before(self._clock, older_than)
         return await self._run(lambda db: table.forget(db, SETTLED, before), writes=True)
 
     async def _run(
@@ -269,9 +262,11 @@ class OrderJournal:
             left = min(STEP_SECONDS, max(0.0, until - time.monotonic()))
             try:
                 return self._transact(work, writes, left)
-            except (faults.UnusableFile, sqlite3.Error, OSError) as error:
+            except (Unusable, sqlite3.Error, OSError) as error:
                 if not (_is_busy(error) and left and not cancelled.is_set()):
-                    raise self._refusal(error, was_asked_to_settle=must_finish) from error
+                    raise refusal(
+                        f"at {self.path}", self._fault(error), was_asked_to_settle=must_finish
+                    ) from error
             cancelled.wait(PAUSE_SECONDS)
 
     def _transact(
@@ -292,7 +287,7 @@ class OrderJournal:
                 found = file, table.file_id(db)
                 if known not in (None, found):
                     # The inode alone doesn't tell: a new file may get that of the deleted one.
-                    raise faults.UnusableFile(faults.FILE_GONE)
+                    raise Unusable(faults.FILE_GONE)
                 result = work(db)
                 db.execute("COMMIT")
                 self._known = found
@@ -300,23 +295,11 @@ class OrderJournal:
                 files.check_identity(self.path, file)
             return result
 
-    def _refusal(self, error: Exception, *, was_asked_to_settle: bool) -> MioEsimError:
-        fault = self._fault(error)
-        if fault.is_lasting:
-            return ConfigurationError(
-                f"the order journal can't be at {self.path}: {fault.what}; {fault.advice}"
-            )
-        came_to = "" if was_asked_to_settle else "; nothing was sent, try later"
-        return JournalUnavailable(
-            f"the order journal at {self.path} can't be used now{came_to}: {fault.what}; "
-            f"{fault.advice}"
-        )
-
-    def _fault(self, error: Exception) -> faults.Fault:
+    def _fault(self, error: Exception) -> Fault:
         if self._known:
             try:
                 files.check_identity(self.path, self._known[0])
-            except (faults.UnusableFile, OSError) as gone:
+            except (Unusable, OSError) as gone:
                 error = gone
         fault = faults.fault_of(error, self.path)
         # The file was a journal before, so another program has overwritten it.

@@ -25,14 +25,8 @@ from waiting import until
 from mioesim_async import EntryState, JournalEntry, OrderJournal
 from mioesim_async.errors import ConfigurationError, JournalUnavailable
 from mioesim_async.journal import sqlite, table
-from mioesim_async.sandbox import SandboxClock
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
-
-
-@pytest.fixture
-def journal(tmp_path: Path, clock: SandboxClock) -> OrderJournal:
-    return OrderJournal(tmp_path / "orders.db", clock=clock)
 
 
 @posix
