@@ -15,7 +15,7 @@ from mioesim_async.journal.unusable import Fault, Unusable
 
 __all__ = ["Identity", "check_identity", "prepare_file", "restrict_access"]
 
-Identity = tuple[int, int]
+Identity = tuple[int, ...]
 """Device and inode of a file."""
 
 OTHER_KINDS = {

@@ -96,7 +96,15 @@ class Narrow(OrderJournal):
         return await super().settle(*args, reason=reason, **known)
 
 
-@pytest.mark.parametrize("kind", [Forgetful, Trusting, Tidy, Narrow])
+FOUND_BY = {
+    Forgetful: "test_a_reference_is_free_again_only_if_nothing_was_placed",
+    Trusting: "test_an_answer_to_a_replaced_attempt_changes_nothing",
+    Tidy: "test_open_entries_are_those_that_may_have_been_placed_oldest_first",
+    Narrow: "test_whatever_text_the_vendor_sends_is_recorded",
+}
+
+
+@pytest.mark.parametrize("kind", FOUND_BY)
 def test_the_contract_finds_a_journal_that_does_not_keep_it(
     kind: type[OrderJournal], tmp_path: Path
 ) -> None:
@@ -105,15 +113,8 @@ def test_the_contract_finds_a_journal_that_does_not_keep_it(
         async def open_journal(self, place: Path) -> AsyncIterator[OrderJournal]:
             yield kind(place / "orders.db")
 
-    found = []
-    for name in [name for name in dir(Checked) if name.startswith("test_")]:
-        place = tmp_path / name
-        place.mkdir()
-        try:
-            getattr(Checked(), name)(place)
-        except (AssertionError, UnicodeError):
-            found.append(name)
-    assert found
+    with pytest.raises((AssertionError, UnicodeError)):
+        getattr(Checked(), FOUND_BY[kind])(tmp_path)
 
 
 def test_the_contract_needs_no_plugin_of_pytest(pytester: pytest.Pytester) -> None:

@@ -13,8 +13,8 @@ from mioesim_async import OrderJournal, PostgresOrderJournal
 from mioesim_async.testing.journal_contract import ACCOUNT, NOW, ORDER, intent, settle as placed
 
 __all__ = [
-    "ACCOUNT", "BEGIN", "NOW", "ORDER", "STORM", "committed", "intent", "opened", "place_of",
-    "placed", "write_locked", "written",
+    "ACCOUNT", "BEGIN", "NOW", "ORDER", "STORM", "begun", "committed", "files_beside",
+    "intent", "opened", "place_of", "placed", "write_locked", "written",
 ]  # fmt: skip
 
 BEGIN = """
@@ -59,6 +59,18 @@ def write_locked(path: Path) -> Iterator[None]:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("ROLLBACK")
+
+
+async def begun(path: Path, reference: str = "ref-1") -> None:
+    """Begin an intent in a file, and close it."""
+    journal = OrderJournal(path)
+    await journal.begin(intent(reference))
+    await journal.aclose()
+
+
+def files_beside(path: Path) -> list[str]:
+    """Return the names of all files in the directory of a file."""
+    return sorted(file.name for file in path.parent.iterdir())
 
 
 def place_of(journal: OrderJournal | PostgresOrderJournal) -> str:
