@@ -145,6 +145,10 @@ class Table:
     """The tables in one schema.
 
     Methods take a connection of asyncpg.
+
+    Attributes:
+        schema: The schema's name.
+        sql: The statements, by name.
     """
 
     def __init__(self, schema: str) -> None:
@@ -168,7 +172,7 @@ class Table:
             "after": str(AFTER),
             "after_that": str(AFTER + 1),
         }
-        self._sql = {name: self._named(text) for name, text in STATEMENTS.items()}
+        self.sql = {name: self._named(text) for name, text in STATEMENTS.items()}
 
     def _named(self, statement: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda found: self._names[found[1]], statement)
@@ -182,7 +186,7 @@ class Table:
         version, mark = await self._header(db)
         if version < len(LAYOUTS):
             async with db.transaction():
-                await db.execute(self._sql["lock"], LOCK, self.schema)
+                await db.execute(self.sql["lock"], LOCK, self.schema)
                 # Again: another process may have been faster.
                 version, _ = await self._header(db)
                 await self._upgrade(db, version)
@@ -198,13 +202,13 @@ class Table:
             raise Unusable(NOT_UTF8)
         if not kind["is_there"]:
             return 0, ""
-        found = await db.fetchrow(self._sql["header"])
+        found = await db.fetchrow(self.sql["header"])
         if found is None:
             raise Unusable(GONE)
         return found["version"], found["mark"]
 
     async def _kind(self, db: Any) -> Any:
-        return await db.fetchrow(self._sql["kind"], self.schema, self._names["journal"])
+        return await db.fetchrow(self.sql["kind"], self.schema, self._names["journal"])
 
     async def _upgrade(self, db: Any, version: int) -> None:
         steps = LAYOUTS[version:]
@@ -212,11 +216,11 @@ class Table:
             return
         kind = await self._kind(db)
         if not kind["has_schema"]:
-            await db.execute(self._sql["schema"])
+            await db.execute(self.sql["schema"])
         for step in steps:
             for statement in step:
                 await db.execute(self._named(statement))
-        await db.execute(self._sql["upgraded"], len(LAYOUTS))
+        await db.execute(self.sql["upgraded"], len(LAYOUTS))
 
     async def look(self, db: Any, mark: str, account: str, other_order_id: str) -> Found:
         """Find the entry of a reference.
@@ -225,7 +229,7 @@ class Table:
             Unusable: If this is not the journal of that mark.
         """
         keys = recordable(account), recordable(other_order_id)
-        row = await db.fetchrow(self._sql["look"], *keys)
+        row = await db.fetchrow(self.sql["look"], *keys)
         if row is None or row["mark"] != mark:
             raise Unusable(GONE)
         if row["revision"] is None:
@@ -234,19 +238,19 @@ class Table:
 
     async def insert(self, db: Any, mark: str, row: tuple[Any, ...]) -> bool:
         """Insert an entry if its reference has none and the journal has this mark; tell if so."""
-        return _count(await db.execute(self._sql["insert"], *row, mark, len(LAYOUTS))) == 1
+        return _count(await db.execute(self.sql["insert"], *row, mark, len(LAYOUTS))) == 1
 
     async def replace(self, db: Any, found: Found, row: tuple[Any, ...]) -> bool:
         """Replace an entry unless it was changed since it was found; tell if so."""
         if found.entry is None:
             return False
         attempt = recordable(found.entry.attempt)
-        return _count(await db.execute(self._sql["update"], *row, attempt, found.revision)) == 1
+        return _count(await db.execute(self.sql["update"], *row, attempt, found.revision)) == 1
 
     async def find_order(self, db: Any, account: str, order_num: str) -> JournalEntry | None:
         """Return the entry that was placed as an order number, or None."""
         values = recordable(account), recordable(order_num), EntryState.PLACED.value
-        row = await db.fetchrow(self._sql["placed"], *values)
+        row = await db.fetchrow(self.sql["placed"], *values)
         return None if row is None else _decode(row)
 
     async def find_orders(
@@ -255,11 +259,11 @@ class Table:
         """Return the entries that were placed as these order numbers, or have these references."""
         numbers, known = ([*map(recordable, wanted)] for wanted in (order_nums, references))
         values = recordable(account), numbers, EntryState.PLACED.value, known
-        return [*map(_decode, await db.fetch(self._sql["many"], *values))]
+        return [*map(_decode, await db.fetch(self.sql["many"], *values))]
 
     async def accounts(self, db: Any) -> list[str]:
         """Return the accounts for which something was, or may have been, sent."""
-        rows = await db.fetch(self._sql["accounts"], EntryState.NOT_SENT.value)
+        rows = await db.fetch(self.sql["accounts"], EntryState.NOT_SENT.value)
         return sorted(row["account"] for row in rows)
 
     async def in_states(
@@ -268,12 +272,12 @@ class Table:
         """Return the entries in some states, oldest first."""
         whose = None if account is None else recordable(account)
         values = [state.value for state in states], whose
-        return [*map(_decode, await db.fetch(self._sql["in_states"], *values))]
+        return [*map(_decode, await db.fetch(self.sql["in_states"], *values))]
 
     async def forget(self, db: Any, states: Collection[EntryState], before: datetime) -> int:
         """Delete entries that have not changed since ``before``; return how many."""
         values = [state.value for state in states], before
-        return _count(await db.execute(self._sql["forget"], *values))
+        return _count(await db.execute(self.sql["forget"], *values))
 
 
 def _count(status: str) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from waiting import SECONDS
 
-__all__ = ["PASSWORD", "PostgresServer", "new_schema", "psql", "running_postgres"]
+__all__ = ["PASSWORD", "PostgresServer", "new_schema", "programs", "psql", "running_postgres"]
 
 PASSWORD = "made-up-postgres-password"
 USER = "shop"
@@ -81,12 +81,13 @@ class PostgresServer:
         url: Where it is, with its password.
     """
 
-    def __init__(self, programs: Path, directory: Path) -> None:
+    def __init__(self, programs: Path, directory: Path, **settings: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/postgres"
         self._programs, self._directory = programs, directory
+        self._settings = SETTINGS | settings
         self._as_user = _as_plain_user()
         self._process: subprocess.Popen[bytes] | None = None
         if self._as_user:
@@ -112,7 +113,7 @@ class PostgresServer:
         """Start it on the port that it had before."""
         command = [str(self._programs / "postgres"), "-D", str(self._directory / "data")]
         command += ["-p", str(self.port), "-k", str(self._directory)]
-        for name, value in SETTINGS.items():
+        for name, value in self._settings.items():
             command += ["-c", f"{name}={value}"]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -144,8 +145,8 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """Run a server; where there is none, fail in CI, and skip with the reason elsewhere."""
+def running_postgres(**settings: str) -> Iterator[PostgresServer]:
+    """Run a server, with other settings too; without one fail in CI, and skip elsewhere."""
     place = programs()
     if place is None:
         reason = "PostgreSQL is not installed"
@@ -153,7 +154,7 @@ def running_postgres() -> Iterator[PostgresServer]:
             pytest.fail(reason)
         raise pytest.skip.Exception(reason)
     with tempfile.TemporaryDirectory(prefix="mioesim-postgres-") as directory:
-        server = PostgresServer(place, Path(directory))
+        server = PostgresServer(place, Path(directory), **settings)
         try:
             server.start()
             yield server
