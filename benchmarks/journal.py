@@ -327,6 +327,8 @@ async def measure_postgres(url: str, buyers: int, orders: int, rounds: int) -> b
     for _ in range(rounds):
         names = [f"bench_{uuid.uuid4().hex}" for _ in range(2)]
         journal = PostgresOrderJournal(url, schema=names[0])
+        # Opens the connections, as is done below.
+        await asyncio.gather(*(journal.find("nobody", "nothing") for _ in range(buyers)))
         journal_rates.append(await ours(journal, buyers, orders))
         bare_rates.append(await bare_asyncpg(url, names[1], buyers, orders))
     print(f"\nPostgreSQL: {buyers} buyers, {orders} orders each")

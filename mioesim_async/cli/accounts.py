@@ -75,7 +75,7 @@ ACCOUNT = AccountOptions()
 
 
 def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
-    """Make a client that shares its token and its journal with other runs on this machine.
+    """Make a client that shares its token and its journal with other runs.
 
     The account comes from ``options.profile``, else from the profile that ``MIOESIM_PROFILE``
     names, else from the environment, else from the default profile. Token store and journal keep

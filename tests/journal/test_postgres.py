@@ -18,6 +18,7 @@ from cutting import Mode, cutter
 from journals import ACCOUNT, intent, placed
 from postgres_server import PASSWORD, PostgresServer, new_schema, psql
 from shopping import buy
+from stores import spawned
 from waiting import SECONDS, until
 
 from mioesim_async import EntryState, JournalEntry, PostgresOrderJournal
@@ -562,3 +563,30 @@ async def test_a_fork_opens_connections_of_its_own(journal: PostgresOrderJournal
     assert os.waitstatus_to_exitcode(status) == 0
     assert said == b"begun"
     assert await journal.find(ACCOUNT, "ref-2") is not None, "the parent's connection works"
+
+
+WITHOUT_ASYNCPG = """
+import os, sys
+sys.modules["asyncpg"] = None
+import mioesim_async
+from mioesim_async import *
+assert "OrderJournal" in globals() and "PostgresOrderJournal" not in globals()
+try:
+    mioesim_async.PostgresOrderJournal
+except ModuleNotFoundError as error:
+    print(error)
+os.environ |= {"MIOESIM_ORDER_JOURNAL": "postgresql://h", "MIOESIM_PHONE_NUMBER": "1",
+    "MIOESIM_PASSWORD": "made-up", "MIOESIM_SECRET_KEY": "made-up"}
+try:
+    MioEsimClient.from_env()
+except mioesim_async.errors.ConfigurationError as error:
+    print(error)
+"""
+
+
+async def test_without_the_extra_everything_else_works_and_the_message_names_it() -> None:
+    async with spawned(WITHOUT_ASYNCPG) as process, asyncio.timeout(SECONDS):
+        out, _ = await process.communicate()
+    said = "needs asyncpg; install it with: pip install 'mioesim_async[postgres]'"
+    assert process.returncode == 0
+    assert out.decode().count(said) == 2
