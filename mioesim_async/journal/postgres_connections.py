@@ -11,7 +11,15 @@ import asyncpg
 
 from mioesim_async.closing import run_to_end
 
-__all__ = ["Connections"]
+__all__ = ["ERRORS", "Connections"]
+
+ERRORS = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises; a ``TimeoutError`` is an ``OSError``."""
 
 MAX_CONNECTIONS = 5
 """Connections of one journal in one event loop; each is busy for one statement."""
@@ -87,7 +95,7 @@ class Connections:
             )
         except TimeoutError:
             fault: Exception = OSError("it doesn't answer")
-        except (ValueError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except (ValueError, *ERRORS) as error:
             fault = error
         if isinstance(fault, ValueError):
             # Raised outside the handler, since the text may repeat the URL and its password.
@@ -116,5 +124,5 @@ class Connections:
             self._timer.cancel()
             self._timer = None
         for db in these:
-            with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            with suppress(*ERRORS):
                 await db.close(timeout=CLOSE_SECONDS)

@@ -6,19 +6,14 @@ import ssl
 
 import asyncpg
 
+from mioesim_async.journal.postgres_connections import ERRORS
 from mioesim_async.journal.postgres_table import GONE
 from mioesim_async.journal.unusable import Fault, Unusable
 
 __all__ = ["EXPECTED", "MAY_PASS", "fault_of"]
 
-EXPECTED = (
-    Unusable,
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-"""What may be raised by the use of a database; a ``TimeoutError`` is an ``OSError``."""
+EXPECTED = (Unusable, *ERRORS)
+"""What may be raised by the use of a database."""
 
 MAY_PASS = (
     asyncpg.ConnectionDoesNotExistError,

@@ -9,6 +9,7 @@ import ssl
 import threading
 import traceback
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -422,6 +423,26 @@ async def test_a_database_that_has_worked_may_work_again_whatever_it_says(
     await mine.aclose()
 
 
+async def test_a_user_who_may_only_read_and_write_the_tables_is_enough_once_they_are_there(
+    journal: PostgresOrderJournal, postgres: PostgresServer
+) -> None:
+    user, schema = new_schema(), journal._table.schema
+    psql(postgres.url, f"CREATE ROLE \"{user}\" LOGIN PASSWORD '{PASSWORD}'")
+    url = postgres.url.replace("shop:", f"{user.replace(' ', '%20')}:")
+    plain = PostgresOrderJournal(url, schema=schema)
+    with pytest.raises(ConfigurationError, match="may not do there what a journal needs; let it"):
+        await plain.begin(intent())
+    await journal.begin(intent("first"))
+    psql(postgres.url, f'GRANT USAGE ON SCHEMA "{schema}" TO "{user}"')
+    rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"
+    psql(postgres.url, f'GRANT {rights} IN SCHEMA "{schema}" TO "{user}"')
+    entry = intent()
+    assert await plain.begin(entry) is None
+    assert await placed(plain, entry, EntryState.REFUSED)
+    assert await plain.prune(older_than=timedelta(0)) == 1
+    await plain.aclose()
+
+
 async def test_a_standby_is_told(journal: PostgresOrderJournal, postgres: PostgresServer) -> None:
     await journal.begin(intent())
     url = f"{postgres.url}?default_transaction_read_only=on"
@@ -478,7 +499,8 @@ def test_what_is_shown_of_a_journal_has_no_password() -> None:
 
 
 async def test_a_pool_is_used_and_left_open(postgres: PostgresServer) -> None:
-    pool = await asyncpg.create_pool(postgres.url, min_size=1, max_size=2)
+    # As PgBouncer needs it.
+    pool = await asyncpg.create_pool(postgres.url, min_size=1, max_size=2, statement_cache_size=0)
     journal = PostgresOrderJournal(pool, schema=new_schema())
     assert "of the given pool" in repr(journal)
     entries = [intent(f"ref-{number}") for number in range(10)]
