@@ -54,6 +54,7 @@ if TYPE_CHECKING:
         Journal as Journal,
         JournalEntry as JournalEntry,
     )
+    from mioesim_async.journal.postgres import PostgresOrderJournal as PostgresOrderJournal
     from mioesim_async.journal.sqlite import OrderJournal as OrderJournal
     from mioesim_async.models.activation import (
         ActivationCode as ActivationCode,
@@ -125,6 +126,7 @@ _NAMES_OF_MODULE = {
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
     "fanout": ("BatchOutcome", "BatchStream", "fan_out"),
     "journal.entry": ("EntryState", "Journal", "JournalEntry"),
+    "journal.postgres": ("PostgresOrderJournal",),
     "journal.sqlite": ("OrderJournal",),
     "models.activation": ("ActivationCode", "InstallLinks"),
     "models.api_code": ("ApiCode",),
@@ -151,12 +153,15 @@ A test compares the two.
 """
 _MODULE_OF_NAME = {name: module for module, names in _NAMES_OF_MODULE.items() for name in names}
 
+_LIBRARY_OF_EXTRA = {"journal.postgres": "asyncpg", "tokens.redis": "redis"}
+
 __all__ = ["__version__", "errors"]
 __all__ += [  # pyright: ignore[reportUnsupportedDunderAll]
     name
     for name, module in _MODULE_OF_NAME.items()
-    # `import *` must not fail if redis isn't installed.
-    if module != "tokens.redis" or importlib.util.find_spec("redis") is not None
+    # `import *` must not fail if an extra isn't installed.
+    if module not in _LIBRARY_OF_EXTRA
+    or importlib.util.find_spec(_LIBRARY_OF_EXTRA[module]) is not None
 ]
 
 

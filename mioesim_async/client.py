@@ -26,6 +26,7 @@ from mioesim_async.config import (
 )
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.journal.entry import Journal
+from mioesim_async.journal.place import journal_at
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.metrics import ClientStats, Health, Hook, check_hooks
@@ -40,6 +41,24 @@ if TYPE_CHECKING:
 __all__ = ["MioEsimClient"]
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _boolean(text: str) -> bool:
+    if text.strip().lower() not in BOOLEANS:
+        raise ConfigurationError("MIOESIM_ALLOW_INSECURE_HTTP must be 1 or 0")
+    return BOOLEANS[text.strip().lower()]
+
+
+SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "base_url": ("MIOESIM_BASE_URL", str),
+    "account": ("MIOESIM_ACCOUNT", str),
+    "allow_insecure_http": ("MIOESIM_ALLOW_INSECURE_HTTP", _boolean),
+    "order_journal": (
+        "MIOESIM_ORDER_JOURNAL",
+        lambda place: journal_at(place, "MIOESIM_ORDER_JOURNAL"),
+    ),
+}
+"""Arguments of the constructor that ``from_env`` takes from a variable, and how it reads each."""
 
 
 class MioEsimClient(Closing):
@@ -147,7 +166,9 @@ class MioEsimClient(Closing):
             on_late=on_late_order,
         )
         if order_journal is not None and not isinstance(order_journal, Journal):
-            raise ConfigurationError("order_journal takes an OrderJournal(path), or a Journal")
+            raise ConfigurationError(
+                "order_journal takes an OrderJournal, a PostgresOrderJournal or another Journal"
+            )
         self.cards = Cards(self._caller)
         self.catalogue = Catalogue(self._caller)
         self.partners = Partners(self._caller)
@@ -159,8 +180,9 @@ class MioEsimClient(Closing):
 
         Reads ``MIOESIM_PHONE_NUMBER``, ``MIOESIM_PASSWORD``, ``MIOESIM_SECRET_KEY`` and, if
         set, ``MIOESIM_BASE_URL``, ``MIOESIM_ACCOUNT``, ``MIOESIM_ALLOW_INSECURE_HTTP`` (``1``
-        allows it), ``MIOESIM_PROXY`` and ``MIOESIM_TOKEN_STORE`` (the path of a file, or a
-        ``redis://`` URL).
+        allows it), ``MIOESIM_PROXY``, ``MIOESIM_TOKEN_STORE`` (the path of a file, or a
+        ``redis://`` URL) and ``MIOESIM_ORDER_JOURNAL`` (the path of a file, or a
+        ``postgresql://`` URL).
 
         Args:
             **overrides: Arguments of the constructor; they override the environment.
@@ -175,12 +197,9 @@ class MioEsimClient(Closing):
             overrides["credentials"] = Credentials(
                 **{field: os.environ[name] for field, name in ENVIRONMENT.items()}
             )
-        if url := os.environ.get("MIOESIM_BASE_URL"):
-            overrides.setdefault("base_url", url)
-        if account := os.environ.get("MIOESIM_ACCOUNT"):
-            overrides.setdefault("account", account)
-        if allowed := os.environ.get("MIOESIM_ALLOW_INSECURE_HTTP"):
-            overrides.setdefault("allow_insecure_http", _boolean(allowed))
+        for name, (variable, read) in SETTINGS.items():
+            if (text := os.environ.get(variable)) and name not in overrides:
+                overrides[name] = read(text)
         if (proxy := os.environ.get("MIOESIM_PROXY")) and "session_manager" not in overrides:
             overrides.setdefault("proxy", proxy)
         place = os.environ.get("MIOESIM_TOKEN_STORE")
@@ -312,12 +331,6 @@ class MioEsimClient(Closing):
     def stats(self) -> ClientStats:
         """Return counters of what this client has done so far."""
         return self._caller.stats()
-
-
-def _boolean(text: str) -> bool:
-    if text.strip().lower() not in BOOLEANS:
-        raise ConfigurationError("MIOESIM_ALLOW_INSECURE_HTTP must be 1 or 0")
-    return BOOLEANS[text.strip().lower()]
 
 
 def _redis_store(url: str) -> RedisTokenStore:

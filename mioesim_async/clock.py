@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 
 from attrs import define, field
 
-__all__ = ["GMT8", "Clock", "SystemClock", "TimeLimit", "Timer", "Uptime"]
+__all__ = ["GMT8", "Clock", "SystemClock", "TellsTime", "TimeLimit", "Timer", "Uptime"]
 
 GMT8 = dt.timezone(dt.timedelta(hours=8), "GMT+8")
 """The time zone of every time that the vendor sends (vendor-documented)."""
@@ -25,15 +25,19 @@ class Timer(Protocol):
         """Cancel the callback."""
 
 
-class Clock(Protocol):
+class TellsTime(Protocol):
+    """A source of time, such as the ``time`` module or a client's clock."""
+
+    def time(self) -> float:
+        """Return seconds since the epoch (UTC)."""
+        ...
+
+
+class Clock(TellsTime, Protocol):
     """The source of time of a client."""
 
     def monotonic(self) -> float:
         """Return seconds from a clock that never goes back."""
-        ...
-
-    def time(self) -> float:
-        """Return seconds since the epoch (UTC)."""
         ...
 
     async def sleep(self, seconds: float) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from postgres_server import PostgresServer, new_schema, running_postgres
 
-from mioesim_async import MioEsimClient, OrderJournal
+from mioesim_async import MioEsimClient, OrderJournal, PostgresOrderJournal
 from mioesim_async.rows import layout
 from mioesim_async.sandbox import Sandbox, SandboxClock
 
@@ -113,10 +114,31 @@ async def client(sandbox: Sandbox) -> AsyncIterator[MioEsimClient]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server; a test that stops it starts it again."""
+    with running_postgres() as server:
+        yield server
+
+
 @pytest.fixture
-def journal(tmp_path: Path) -> OrderJournal:
-    """An order journal in a file of its own."""
-    return OrderJournal(tmp_path / "orders.db")
+def kept_in() -> str:
+    """Where ``journal`` keeps entries; modules that import the one of ``both`` test with both."""
+    return "file"
+
+
+@pytest.fixture
+async def journal(
+    kept_in: str, clock: SandboxClock, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[OrderJournal | PostgresOrderJournal]:
+    """An order journal of the test's own."""
+    if kept_in == "file":
+        yield OrderJournal(tmp_path / "orders.db", clock=clock)
+        return
+    url = request.getfixturevalue("postgres").url
+    opened = PostgresOrderJournal(url, schema=new_schema(), clock=clock)
+    yield opened
+    await opened.aclose()
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from mioesim_async.cli.exit_status import NOT_LOGGED_IN, EndedEarly
 from mioesim_async.cli.running import AboveZero, Flag
 from mioesim_async.config import DEFAULT_BASE_URL, ENVIRONMENT, Credentials, Timeouts
 from mioesim_async.errors import ConfigurationError, MioEsimError
+from mioesim_async.journal.place import journal_at
 from mioesim_async.transport.failures import meaning_of
 from mioesim_async.wire.dialect import Dialect
 
@@ -44,7 +45,7 @@ COMMAND_SECONDS = 30.0
 
 ROOT = 0
 SECRETS = ("password", "secret_key")
-PLAIN = ("base_url", "account", "proxy")
+PLAIN = ("base_url", "account", "proxy", "order_journal", "order_journal_env")
 FLAGS = ("allow_insecure_http",)
 DIALECT = ("signature", "login_encoding", "read_method", "batch_parameter")
 
@@ -74,7 +75,7 @@ ACCOUNT = AccountOptions()
 
 
 def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
-    """Make a client that shares its token and its journal with other runs on this machine.
+    """Make a client that shares its token and its journal with other runs.
 
     The account comes from ``options.profile``, else from the profile that ``MIOESIM_PROFILE``
     names, else from the environment, else from the default profile. Token store and journal keep
@@ -91,11 +92,6 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
     from mioesim_async.client import MioEsimClient
     from mioesim_async.tokens.file import FileTokenStore
 
-    if "order_journal" not in arguments:
-        # Imported late: a command without a journal would wait for it.
-        from mioesim_async.journal.sqlite import OrderJournal
-
-        arguments["order_journal"] = OrderJournal(journal_path())
     if not os.environ.get("MIOESIM_TOKEN_STORE"):
         path = platformdirs.user_state_path("mioesim_async") / "tokens.json"
         arguments.setdefault("token_store", FileTokenStore(path))
@@ -110,7 +106,12 @@ def client_for(options: AccountOptions, **arguments: Any) -> MioEsimClient:
         arguments.setdefault("account", profile.account)
         arguments.setdefault("dialect", profile.dialect)
         arguments.setdefault("allow_insecure_http", profile.allow_insecure_http)
+        if profile.order_journal is not None and "order_journal" not in arguments:
+            setting = f"order_journal of profile {name!r}"
+            arguments["order_journal"] = journal_at(profile.order_journal, setting)
         proxy = proxy or os.environ.get("MIOESIM_PROXY") or profile.proxy
+    if "order_journal" not in arguments and not os.environ.get("MIOESIM_ORDER_JOURNAL"):
+        arguments["order_journal"] = journal_at(str(journal_path()), "the user's state directory")
     if options.allow_insecure_http:
         arguments["allow_insecure_http"] = True
     if proxy is not None:
@@ -136,7 +137,7 @@ async def logged_in(client: MioEsimClient) -> None:
 
 
 def journal_path() -> Path:
-    """Return the path of the order journal."""
+    """Return the path of the order journal, if neither environment nor profile names another."""
     return platformdirs.user_state_path("mioesim_async") / "orders.db"
 
 
@@ -164,6 +165,8 @@ class Profile:
         base_url: The host.
         account: Label of the account in token store and journal, or None.
         proxy: URL of an HTTP proxy, or None. Left out of ``repr``: it may hold a password.
+        order_journal: Path or ``postgresql://`` URL of the order journal, or None. Left out of
+            ``repr``: it may hold a password.
         allow_insecure_http: Allow ``http://`` to another machine.
         dialect: The settings of ``Dialect`` that the profile names.
     """
@@ -172,6 +175,7 @@ class Profile:
     base_url: str
     account: str | None
     proxy: str | None = field(repr=False)
+    order_journal: str | None = field(repr=False)
     allow_insecure_http: bool
     dialect: Dialect
 
@@ -223,6 +227,7 @@ def read_profile(name: str) -> Profile:
         row.get("base_url", DEFAULT_BASE_URL),
         row.get("account"),
         row.get("proxy"),
+        _journal_of(row, at),
         flags.get("allow_insecure_http", False),
         dialect,
     )
@@ -279,6 +284,14 @@ def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], at: str) -
         raise ConfigurationError(
             f"{at} has unknown keys: {', '.join(unknown)}; known are {', '.join(known)}"
         )
+
+
+def _journal_of(row: Mapping[str, str], at: str) -> str | None:
+    if "order_journal_env" not in row:
+        return row.get("order_journal")
+    if "order_journal" in row:
+        raise ConfigurationError(f"{at} has order_journal and order_journal_env; it needs one")
+    return _from_environment(row["order_journal_env"], f"order_journal_env of {at}")
 
 
 def _secret(secret: str, row: Mapping[str, str], at: str) -> str:

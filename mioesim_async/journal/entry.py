@@ -7,11 +7,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, runtime_checkable
 
 from attrs import define, evolve
+
+from mioesim_async.clock import TellsTime
 
 __all__ = [
     "REPEATABLE",
@@ -20,10 +22,13 @@ __all__ = [
     "EntryState",
     "Journal",
     "JournalEntry",
+    "aware",
+    "check_outcome",
     "fingerprint",
     "may_begin",
     "recordable",
     "settled",
+    "time_before",
 ]
 
 
@@ -92,16 +97,18 @@ class JournalEntry:
 class Journal(Protocol):
     """Records what became of each order, for all processes that share the journal.
 
-    ``OrderJournal`` uses a file. For another place, implement these methods; in a database, make
-    each method one transaction. If a method raises before the order was sent, the order is not
-    sent, and the caller gets a ``JournalUnavailable`` (or the error itself, if it is a
-    ``MioEsimError``). ``settle`` is tried again until it succeeds.
+    ``OrderJournal`` uses a file, and ``PostgresOrderJournal`` a database. For another place,
+    implement these methods; in a database, make each method one transaction. Test it with
+    ``mioesim_async.testing.journal_contract``. If a method raises before the order was sent, the
+    order is not sent, and the caller gets a ``JournalUnavailable`` (or the error itself, if it is
+    a ``MioEsimError``). ``settle`` is tried again until it succeeds.
 
-    Two more methods are optional. ``accounts()`` returns the keys of all accounts that have an
+    Three more methods are optional. ``accounts()`` returns the keys of all accounts that have an
     entry in a state other than ``NOT_SENT``: with it, the client refuses to buy if it may know
     the account by another label. ``find_orders(account, *, order_nums, references)`` returns the
     entries that were placed as one of these order numbers, or have one of these references:
-    it makes ``reconcile`` faster.
+    it makes ``reconcile`` faster. ``close_idle()`` is called when a client closes: it closes what
+    the running event loop keeps open and doesn't use; other clients may go on to use the journal.
     """
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
@@ -132,6 +139,8 @@ class Journal(Protocol):
         order: dict[str, Any] | None = None,
     ) -> bool:
         """Record the outcome of an attempt, by the rules of ``settled``.
+
+        If the caller is cancelled, the outcome may be recorded or not; it may be given again.
 
         Args:
             account: As in the entry.
@@ -230,6 +239,39 @@ def settled(
         order_num=order_num if order_num is not None else entry.order_num,
         order=order if order is not None else entry.order,
     )
+
+
+def aware(at: datetime) -> datetime:
+    """Return a time in UTC.
+
+    Raises:
+        ValueError: If it has no time zone.
+    """
+    if at.tzinfo is None:
+        raise ValueError("a time in the journal needs a time zone")
+    return at.astimezone(UTC)
+
+
+def check_outcome(at: datetime, order: dict[str, Any] | None) -> None:
+    """Check an outcome before anything is read or written.
+
+    Raises:
+        ValueError: If the time has no time zone.
+        TypeError: If the order is not JSON-ready.
+    """
+    aware(at)
+    json.dumps(order)
+
+
+def time_before(clock: TellsTime, age: timedelta) -> datetime:
+    """Return the time that was so long ago, in UTC.
+
+    Raises:
+        ValueError: If the age is negative.
+    """
+    if age < timedelta(0):
+        raise ValueError("older_than can't be negative")
+    return datetime.fromtimestamp(clock.time(), UTC) - age
 
 
 NOT_HASHED = frozenset({"otherOrderId", "backInfo"})

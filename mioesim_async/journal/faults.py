@@ -10,42 +10,14 @@ import tempfile
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from attrs import frozen
+from mioesim_async.journal.unusable import Fault, Unusable
 
-__all__ = ["FILE_GONE", "Fault", "UnusableFile", "check_access", "describe", "fault_of", "files_of"]
+__all__ = ["FILE_GONE", "check_access", "describe", "fault_of", "files_of"]
 
 MAX_HANDLES = 4
 """How many files SQLite opens for one transaction, at most."""
 TRANSACTION_BYTES = 64 * 1024
 """Bytes of disk space that one transaction needs, at most."""
-
-
-@frozen
-class Fault:
-    """Why the file can't be used, and what to do about it.
-
-    Attributes:
-        what: What happened.
-        advice: What to do.
-        is_lasting: Whether the path itself is wrong, so that trying again can't help.
-    """
-
-    what: str
-    advice: str
-    is_lasting: bool = False
-
-
-class UnusableFile(Exception):
-    """The journal's file can't be used.
-
-    Attributes:
-        fault: Why, and what to do.
-    """
-
-    def __init__(self, fault: Fault) -> None:
-        """Keep the fault."""
-        super().__init__(fault.what)
-        self.fault = fault
 
 
 FILE_GONE = Fault(
@@ -167,10 +139,10 @@ def fault_of(error: Exception, path: Path) -> Fault:
     """Return why a journal's file can't be used, and what to do.
 
     Args:
-        error: An ``UnusableFile``, or an error of SQLite or the system.
+        error: An ``Unusable``, or an error of SQLite or the system.
         path: The journal's file.
     """
-    if isinstance(error, UnusableFile):
+    if isinstance(error, Unusable):
         return error.fault
     if isinstance(error, OSError):
         return _of_os_error(error, path)

@@ -10,18 +10,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from mioesim_async.journal import table
-from mioesim_async.journal.faults import (
-    FILE_GONE,
-    Fault,
-    UnusableFile,
-    check_access,
-    describe,
-    files_of,
-)
+from mioesim_async.journal.faults import FILE_GONE, check_access, describe, files_of
+from mioesim_async.journal.unusable import Fault, Unusable
 
 __all__ = ["Identity", "check_identity", "prepare_file", "restrict_access"]
 
-Identity = tuple[int, int]
+Identity = tuple[int, ...]
 """Device and inode of a file."""
 
 OTHER_KINDS = {
@@ -46,18 +40,18 @@ def prepare_file(path: Path, known: Identity | None) -> Identity:
         known: The identity of the file before; None at first, when a new file may be made.
 
     Raises:
-        UnusableFile: If the file can't be used.
+        Unusable: If the file can't be used.
         OSError: If the system refuses access.
     """
     state = _find_or_make(path) if known is None else _identical(path, known)
     if not stat.S_ISREG(state.st_mode):
-        raise UnusableFile(_wrong_kind(path, state.st_mode))
+        raise Unusable(_wrong_kind(path, state.st_mode))
     if state.st_size and known is None:
         _check_ours(path)
     for file in files_of(path):
         with suppress(FileNotFoundError):
             if not stat.S_ISREG(file.lstat().st_mode):
-                raise UnusableFile(Fault(f"{describe(file)} is not a file", "move it away"))
+                raise Unusable(Fault(f"{describe(file)} is not a file", "move it away"))
             # Without write access SQLite would still read, and make files that nobody can write.
             check_access(file)
     return state.st_dev, state.st_ino
@@ -76,7 +70,7 @@ def check_identity(path: Path, known: Identity) -> None:
     """Check that a file has not been deleted, moved or replaced.
 
     Raises:
-        UnusableFile: If it has.
+        Unusable: If it has.
     """
     _identical(path, known)
 
@@ -87,7 +81,7 @@ def _identical(path: Path, known: Identity) -> os.stat_result:
         # A new file may get the inode of the deleted one, but is empty at first.
         if (state.st_dev, state.st_ino) == known and state.st_size:
             return state
-    raise UnusableFile(FILE_GONE)
+    raise Unusable(FILE_GONE)
 
 
 def _find_or_make(path: Path) -> os.stat_result:
@@ -108,7 +102,7 @@ def _find_or_make(path: Path) -> os.stat_result:
             if state.st_size or not has_entries:
                 return state
     # With an empty file, SQLite would delete the -wal and the entries in it.
-    raise UnusableFile(
+    raise Unusable(
         Fault(
             f"its file is missing or empty, but {path}-wal holds the newest entries",
             "put the file back; if it is lost, compare the vendor's list of orders with yours "
@@ -136,7 +130,7 @@ def _check_ours(path: Path) -> None:
     """Check that a database is a journal, without locking or changing anything.
 
     Raises:
-        UnusableFile: If it belongs to another program, or to a later version.
+        Unusable: If it belongs to another program, or to a later version.
         sqlite3.Error: If it is not a database, or can't be read.
     """
     uri = f"{path.as_uri()}?mode=ro&immutable=1"

@@ -5,26 +5,27 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from mioesim_async.errors import ConfigurationError, JournalUnavailable, MioEsimError
-from mioesim_async.journal import faults, files, forks, table
+from mioesim_async.clock import TellsTime
+from mioesim_async.journal import table
 from mioesim_async.journal.entry import (
     SETTLED,
     UNSETTLED,
     EntryState,
     JournalEntry,
+    check_outcome,
     may_begin,
     recordable,
     settled,
+    time_before,
 )
+from mioesim_async.journal.sqlite_worker import Job, Worker
 
 __all__ = ["OrderJournal"]
 
@@ -32,20 +33,6 @@ T = TypeVar("T")
 
 BUSY_SECONDS = 30.0
 """Seconds that a call waits for other processes that lock the file."""
-STEP_SECONDS = 0.1
-"""Seconds that SQLite waits for a lock before the journal checks if its caller was cancelled."""
-PAUSE_SECONDS = 0.01
-"""Seconds between two tries, since SQLite doesn't wait for every kind of lock."""
-
-BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
-
-
-class TellsTime(Protocol):
-    """A source of time, such as the ``time`` module or a client's clock."""
-
-    def time(self) -> float:
-        """Return seconds since the epoch (UTC)."""
-        ...
 
 
 class OrderJournal:
@@ -61,10 +48,11 @@ class OrderJournal:
     ``OrderJournal`` object uses it, the object refuses to work until the same file is back. Only
     a new object, such as after a restart, makes a new file.
 
-    A connection is open only during a method, so there is nothing to close; a fork waits for its
-    end. All methods run in one thread of the journal, one after the other, and don't block the
-    event loop. Each waits up to 30 seconds from its call for other processes, and is tried at
-    least once.
+    All methods run in one thread of the journal and don't block the event loop. Those that wait at
+    the same time share one transaction and one commit. The thread closes the file when it has had
+    nothing to do for a second, when a client or ``aclose`` closes it, and before a fork: a copy of
+    the closed file is whole. Each method waits up to 30 seconds from its call for other
+    processes, and is tried at least once.
 
     All methods raise ``JournalUnavailable`` if the file can't be used now: it is locked, missing
     or damaged, the disk is full or read-only, or permissions or file descriptors are missing. The
@@ -82,8 +70,7 @@ class OrderJournal:
         """
         self.path = Path(path).expanduser().absolute()
         self._clock = clock
-        self._thread: tuple[int, ThreadPoolExecutor] | None = None
-        self._known: tuple[files.Identity, str] | None = None
+        self._worker: tuple[int, Worker] | None = None
 
     async def begin(self, entry: JournalEntry) -> JournalEntry | None:
         """Record the intent to buy, unless its reference is used; see ``Journal.begin``.
@@ -133,7 +120,7 @@ class OrderJournal:
             ValueError: If ``at`` has no time zone.
             TypeError: If ``order`` is not JSON-ready.
         """
-        table.checked(at, order)
+        check_outcome(at, order)
 
         def work(db: sqlite3.Connection) -> bool:
             entry = table.find(db, account, other_order_id)
@@ -218,10 +205,17 @@ class OrderJournal:
             ConfigurationError: If the path can't be that of a journal.
             ValueError: If ``older_than`` is negative.
         """
-        if older_than < timedelta(0):
-            raise ValueError("older_than can't be negative")
-        before = datetime.fromtimestamp(self._clock.time(), UTC) - older_than
+        before = time_before(self._clock, older_than)
         return await self._run(lambda db: table.forget(db, SETTLED, before), writes=True)
+
+    async def close_idle(self) -> None:
+        """Close the file as soon as nothing is under way, also that of other event loops."""
+        if self._worker is not None and self._worker[0] == os.getpid():
+            await asyncio.wrap_future(self._worker[1].close())
+
+    async def aclose(self) -> None:
+        """Close the file. A later call opens it again."""
+        await self.close_idle()
 
     async def _run(
         self,
@@ -230,98 +224,29 @@ class OrderJournal:
         writes: bool = False,
         must_finish: bool = False,
     ) -> T:
-        """Run one transaction in the thread; return or raise only after its end."""
-        cancelled = threading.Event()
+        """Run a job in the thread; return or raise only after the end of its transaction."""
         # Counted from the call, so that the waits of calls made at once don't add up.
-        until = time.monotonic() + BUSY_SECONDS
-        job = self._executor().submit(self._retry, work, writes, must_finish, until, cancelled)
-        working = asyncio.wrap_future(job)
+        job = Job(work, time.monotonic() + BUSY_SECONDS, writes, must_finish)
+        self._thread().submit(job)
+        working = asyncio.wrap_future(job.future)
         try:
             await asyncio.wait([working])
         except asyncio.CancelledError:
             if not must_finish:
-                cancelled.set()
-                if job.cancel():
+                job.is_given_up = True
+                if job.future.cancel():
                     raise
             while not working.done():
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait([working])
             working.exception()
             raise
-        return working.result()
+        done: T = working.result()
+        return done
 
-    def _executor(self) -> ThreadPoolExecutor:
-        # A forked child needs a new executor, since threads don't survive a fork.
-        if self._thread is None or self._thread[0] != os.getpid():
-            self._thread = os.getpid(), ThreadPoolExecutor(1, "mioesim_async journal")
-        return self._thread[1]
-
-    def _retry(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        writes: bool,
-        must_finish: bool,
-        until: float,
-        cancelled: threading.Event,
-    ) -> T:
-        """Run a transaction at least once, and again while other processes lock the file."""
-        while True:
-            left = min(STEP_SECONDS, max(0.0, until - time.monotonic()))
-            try:
-                return self._transact(work, writes, left)
-            except (faults.UnusableFile, sqlite3.Error, OSError) as error:
-                if not (_is_busy(error) and left and not cancelled.is_set()):
-                    raise self._refusal(error, was_asked_to_settle=must_finish) from error
-            cancelled.wait(PAUSE_SECONDS)
-
-    def _transact(
-        self, work: Callable[[sqlite3.Connection], T], writes: bool, patience: float
-    ) -> T:
-        with forks.no_fork():
-            known = self._known
-            file = files.prepare_file(self.path, known and known[0])
-            # mode=rw, since SQLite would make a missing file with the mode of the umask.
-            uri = f"{self.path.as_uri()}?mode=rw"
-            with closing(
-                sqlite3.connect(uri, uri=True, timeout=patience, isolation_level=None)
-            ) as db:
-                db.execute("PRAGMA synchronous=FULL")
-                table.prepare(db)
-                files.restrict_access(self.path)
-                db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-                found = file, table.file_id(db)
-                if known not in (None, found):
-                    # The inode alone doesn't tell: a new file may get that of the deleted one.
-                    raise faults.UnusableFile(faults.FILE_GONE)
-                result = work(db)
-                db.execute("COMMIT")
-                self._known = found
-                # If the file is gone by now, what was written is lost.
-                files.check_identity(self.path, file)
-            return result
-
-    def _refusal(self, error: Exception, *, was_asked_to_settle: bool) -> MioEsimError:
-        fault = self._fault(error)
-        if fault.is_lasting:
-            return ConfigurationError(
-                f"the order journal can't be at {self.path}: {fault.what}; {fault.advice}"
-            )
-        came_to = "" if was_asked_to_settle else "; nothing was sent, try later"
-        return JournalUnavailable(
-            f"the order journal at {self.path} can't be used now{came_to}: {fault.what}; "
-            f"{fault.advice}"
-        )
-
-    def _fault(self, error: Exception) -> faults.Fault:
-        if self._known:
-            try:
-                files.check_identity(self.path, self._known[0])
-            except (faults.UnusableFile, OSError) as gone:
-                error = gone
-        fault = faults.fault_of(error, self.path)
-        # The file was a journal before, so another program has overwritten it.
-        return faults.FILE_GONE if fault.is_lasting and self._known else fault
-
-
-def _is_busy(error: Exception) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in BUSY
+    def _thread(self) -> Worker:
+        # A forked child needs another worker, since threads don't survive a fork.
+        if self._worker is None or self._worker[0] != os.getpid():
+            known = None if self._worker is None else self._worker[1].known
+            self._worker = os.getpid(), Worker(self.path, known)
+        return self._worker[1]

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, get_origin
 
 import attrs
 import cattrs
 
-from mioesim_async.journal.entry import EntryState, JournalEntry, recordable
-from mioesim_async.journal.faults import Fault, UnusableFile
+from mioesim_async.journal.entry import EntryState, JournalEntry, aware, recordable
+from mioesim_async.journal.unusable import UNREADABLE, Fault, Unusable
 
 __all__ = [
     "accounts",
     "check_owner",
-    "checked",
     "encode",
     "file_id",
     "find",
@@ -67,17 +66,13 @@ LATER_VERSION = Fault(
     "a later version of mioesim_async wrote it", "update mioesim_async here too", is_lasting=True
 )
 NO_WAL = Fault("its file system doesn't support WAL", "use a local disk", is_lasting=True)
-UNREADABLE = Fault(
-    "an entry in it can't be read",
-    "compare the vendor's list of orders with yours before you move the file away",
-)
 
 
 def prepare(db: sqlite3.Connection) -> None:
     """Create the tables in an empty file, or update those of an earlier version.
 
     Raises:
-        UnusableFile: If the file can't be a journal.
+        Unusable: If the file can't be a journal.
     """
     if _missing_statements(*_kind(db)):
         db.execute("BEGIN IMMEDIATE")
@@ -89,7 +84,7 @@ def prepare(db: sqlite3.Connection) -> None:
     application, version, _ = _kind(db)
     check_owner(application, version)
     if db.execute("PRAGMA journal_mode=WAL").fetchone()[0] != "wal":
-        raise UnusableFile(NO_WAL)
+        raise Unusable(NO_WAL)
 
 
 def header(db: sqlite3.Connection) -> tuple[int, int]:
@@ -103,12 +98,12 @@ def check_owner(application: int, version: int) -> None:
     """Check that a file is a journal of this version or an earlier one.
 
     Raises:
-        UnusableFile: If it is not.
+        Unusable: If it is not.
     """
     if application != APPLICATION:
-        raise UnusableFile(FOREIGN)
+        raise Unusable(FOREIGN)
     if version > VERSION:
-        raise UnusableFile(LATER_VERSION)
+        raise Unusable(LATER_VERSION)
 
 
 def file_id(db: sqlite3.Connection) -> str:
@@ -192,22 +187,9 @@ def forget(db: sqlite3.Connection, states: Collection[EntryState], before: datet
     return db.execute(query, (*states, _moment(before))).rowcount
 
 
-def checked(at: datetime, order: dict[str, Any] | None) -> None:
-    """Check values before a transaction begins.
-
-    Raises:
-        ValueError: If the time has no time zone.
-        TypeError: If the order is not JSON-ready.
-    """
-    _moment(at)
-    json.dumps(order)
-
-
 def _moment(at: datetime) -> str:
     # Always with microseconds, so that the texts sort in the order of time.
-    if at.tzinfo is None:
-        raise ValueError("a time in the journal needs a time zone")
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
+    return aware(at).isoformat(timespec="microseconds")
 
 
 def _is_dict(kind: Any) -> bool:
@@ -241,7 +223,7 @@ def _decode(row: tuple[Any, ...]) -> JournalEntry:
     try:
         entry: JournalEntry = _read(dict(zip(COLUMNS, row, strict=True)), JournalEntry)
     except (ArithmeticError, TypeError, ValueError) as error:
-        raise UnusableFile(UNREADABLE) from error
+        raise Unusable(UNREADABLE) from error
     return entry
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from filelock import FileLock, Timeout
 
+from mioesim_async.closing import run_to_end
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.private_file import replace_file
 from mioesim_async.tokens.store import (
@@ -22,7 +23,6 @@ from mioesim_async.tokens.store import (
     decode,
     encode,
     records_in,
-    run_to_end,
 )
 
 __all__ = ["FileTokenStore"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from mioesim_async.tokens.store import StoredToken, decode, encode, loads, run_to_end
+from mioesim_async.closing import run_to_end
+from mioesim_async.tokens.store import StoredToken, decode, encode, loads
 
 try:
     from redis.asyncio import Redis

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager, suppress
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -25,7 +24,6 @@ __all__ = [
     "encode",
     "loads",
     "records_in",
-    "run_to_end",
 ]
 
 T = TypeVar("T")
@@ -153,30 +151,6 @@ class _Lock(AbstractAsyncContextManager[None]):
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-async def run_to_end(work: Awaitable[T], *, stop: bool = False) -> T:
-    """Run work in a task and wait until it has ended, even if the caller is cancelled.
-
-    Args:
-        work: The work.
-        stop: Cancel the work when the caller is cancelled.
-
-    Raises:
-        asyncio.CancelledError: If the caller was cancelled; after the end of the work.
-    """
-    working = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        if stop:
-            working.cancel()
-        while not working.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([working])
-        if not working.cancelled():
-            working.exception()
-        raise
 
 
 def encode(stored: StoredToken) -> dict[str, Any]:

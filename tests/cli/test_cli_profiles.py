@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command import Done, mioesim
+from postgres_server import PostgresServer
 
 from mioesim_async.cli import accounts
 from mioesim_async.errors import ConfigurationError
@@ -221,3 +222,51 @@ def test_the_file_is_in_the_users_config_directory(server: Sandbox, tmp_path: Pa
     done = mioesim("card", server.iccids[0], "--profile", "shop", XDG_CONFIG_HOME=str(tmp_path))
     assert done.status == 0
     assert server.requests[-1].method == "POST"
+
+
+def test_a_profile_names_its_order_journal(server: Sandbox, file: Path, tmp_path: Path) -> None:
+    mine, elsewhere = tmp_path / "mine.db", tmp_path / "elsewhere.db"
+    write(file, shop=row_of(server, order_journal=str(mine)), plain=row_of(server))
+
+    def open_entries(profile: str) -> int:
+        return mioesim(
+            "orders", "open", "--profile", profile,
+            MIOESIM_PROFILES=str(file), MIOESIM_ORDER_JOURNAL=str(elsewhere),
+        ).status  # fmt: skip
+
+    assert open_entries("shop") == 0
+    assert (mine.exists(), elsewhere.exists()) == (True, False)
+    assert open_entries("plain") == 0
+    assert elsewhere.exists()
+
+
+def test_a_journal_s_url_of_a_profile_is_a_secret_and_may_come_from_the_environment(
+    server: Sandbox, file: Path
+) -> None:
+    url = f"postgresql://shop:{SECRET}@127.0.0.1:1/db"
+    write(file, shop=row_of(server, order_journal_env="SHOP_JOURNAL"))
+    done = mioesim(
+        "order", "45", "441", "--yes", "--profile", "shop",
+        MIOESIM_PROFILES=str(file), SHOP_JOURNAL=url,
+    )  # fmt: skip
+    assert done.status == 1
+    assert "the order journal in the database 127.0.0.1:1/db can't be used now" in done.err
+    assert "nothing was sent, try later" in done.err
+    assert SECRET not in done.out + done.err
+    write(file, shop=row_of(server, order_journal_env="SHOP_JOURNAL", order_journal="o.db"))
+    done = mioesim("orders", "open", "--profile", "shop", MIOESIM_PROFILES=str(file))
+    assert "has order_journal and order_journal_env; it needs one" in done.err
+
+
+def test_the_command_keeps_its_orders_in_the_database_that_the_environment_names(
+    server: Sandbox, postgres: PostgresServer
+) -> None:
+    more = {"MIOESIM_ORDER_JOURNAL": postgres.url}
+    bought = len(server.orders)
+    for _ in range(2):
+        done = mioesim(
+            "order", "45", "441", "--yes", "--reference", "twice", sandbox=server, **more
+        )
+        assert done.status == 0, done.err
+    assert len(server.orders) == bought + 1
+    assert "Nothing is open." in mioesim("orders", "open", sandbox=server, **more).out

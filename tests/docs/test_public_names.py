@@ -99,7 +99,8 @@ def test_every_name_that_the_documents_import_is_where_they_say(module: str, nam
 
 def test_the_modules_that_the_documents_name_beside_the_package_are_these() -> None:
     assert {module for module, _ in documented()} == {
-        "mioesim_async", "mioesim_async.delivery", "mioesim_async.sandbox",
+        "mioesim_async", "mioesim_async.delivery", "mioesim_async.journal", "mioesim_async.sandbox",
+        "mioesim_async.testing.journal_contract",
     }  # fmt: skip
 
 

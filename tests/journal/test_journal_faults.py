@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import ACCOUNT, intent
+from journals import ACCOUNT, begun, intent
 from spoiling import CAUSES, SELL, SPOILT
 from stores import spawned
 from users import plain_user
@@ -52,7 +52,7 @@ def placed_number(out: str) -> str:
 async def test_a_file_that_this_user_can_t_write_is_named_and_nothing_is_left_beside_it() -> None:
     with plain_user() as place:
         path = place / "orders.db"
-        await OrderJournal(path).begin(intent())
+        await begun(path)
         path.chmod(0o400)
         said = await refused(path, "this user can't read and write .*; let this user do so")
         assert f"{path} (mode 0400, owner {path.owner()})" in said
@@ -68,7 +68,7 @@ async def test_a_file_that_this_user_can_t_write_is_named_and_nothing_is_left_be
 async def test_a_file_beside_it_that_this_user_can_t_write_is_named(end: str) -> None:
     with plain_user() as place:
         path = place / "orders.db"
-        await OrderJournal(path).begin(intent())
+        await begun(path)
         beside = place / f"orders.db{end}"
         with closing(sqlite3.connect(path)) as db:
             db.execute("SELECT * FROM entries").fetchone()
@@ -82,7 +82,7 @@ async def test_a_file_beside_it_that_this_user_can_t_write_is_named(end: str) ->
 async def test_a_directory_that_this_user_can_t_write_is_named() -> None:
     with plain_user() as place:
         path = place / "orders.db"
-        await OrderJournal(path).begin(intent())
+        await begun(path)
         place.chmod(0o500)
         named = f"{place} (mode 0500, owner {place.owner()})"
         assert named in await refused(path, "this user can't read and write")
@@ -92,7 +92,7 @@ async def test_a_directory_that_this_user_can_t_write_is_named() -> None:
 async def test_a_directory_that_this_user_can_t_enter_is_named() -> None:
     with plain_user() as place:
         path = place / "state" / "orders.db"
-        await OrderJournal(path).begin(intent())
+        await begun(path)
         path.parent.chmod(0o000)
         said = await refused(path, "this user can't read and write")
         assert f"{path.parent} (mode 0000" in said

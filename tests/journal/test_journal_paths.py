@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import ACCOUNT, intent, write_locked
+from journals import ACCOUNT, begun, intent, write_locked
 from users import plain_user
 
 from mioesim_async import OrderJournal
@@ -218,7 +218,7 @@ async def test_a_link_beside_a_journal_is_named_and_its_target_left_as_it_was(
     tmp_path: Path, end: str
 ) -> None:
     path, target, beside = (tmp_path / name for name in ("orders.db", "diary", f"orders.db{end}"))
-    await OrderJournal(path).begin(intent())
+    await begun(path)
     target.write_text("dear diary")
     target.chmod(0o664)
     beside.symlink_to(target)

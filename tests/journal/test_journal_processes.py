@@ -10,11 +10,14 @@ from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 import pytest
-from journals import ACCOUNT, BEGIN, STORM, intent, placed
+from both import kept_in
+from journals import ACCOUNT, BEGIN, STORM, intent, place_of, placed
 from stores import spawned
 from waiting import SECONDS, line_of
 
 from mioesim_async import EntryState, OrderJournal
+
+__all__ = ["kept_in"]
 
 
 def tell(process: asyncio.subprocess.Process) -> None:
@@ -23,11 +26,12 @@ def tell(process: asyncio.subprocess.Process) -> None:
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(8, marks=pytest.mark.slow)])
-async def test_of_many_processes_that_begin_at_once_one_wins(tmp_path: Path, count: int) -> None:
-    path = tmp_path / "orders.db"
+async def test_of_many_processes_that_begin_at_once_one_wins(
+    journal: OrderJournal, count: int
+) -> None:
     async with AsyncExitStack() as stack:
         processes = [
-            await stack.enter_async_context(spawned(BEGIN, str(path), "ref-1"))
+            await stack.enter_async_context(spawned(BEGIN, place_of(journal), "ref-1"))
             for _ in range(count)
         ]
         assert [await line_of(process) for process in processes] == ["ready"] * count
@@ -37,16 +41,16 @@ async def test_of_many_processes_that_begin_at_once_one_wins(tmp_path: Path, cou
     assert sorted(came) == ["lost"] * (count - 1) + ["won"]
 
 
-async def test_a_process_killed_when_it_has_begun_leaves_an_open_entry(tmp_path: Path) -> None:
-    path = tmp_path / "orders.db"
-    async with spawned(BEGIN, str(path), "ref-1") as process:
+async def test_a_process_killed_when_it_has_begun_leaves_an_open_entry(
+    journal: OrderJournal,
+) -> None:
+    async with spawned(BEGIN, place_of(journal), "ref-1") as process:
         await line_of(process)
         tell(process)
         assert await line_of(process) == "won"
         process.kill()
         async with asyncio.timeout(SECONDS):
             await process.wait()
-    journal = OrderJournal(path)
     [entry] = await journal.open_entries(ACCOUNT)
     assert (entry.other_order_id, entry.state) == ("ref-1", EntryState.OPEN)
     assert await journal.begin(intent()) == entry
@@ -54,15 +58,13 @@ async def test_a_process_killed_when_it_has_begun_leaves_an_open_entry(tmp_path:
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(20, marks=pytest.mark.slow)])
 async def test_processes_killed_while_they_write_lose_nothing_and_break_nothing(
-    tmp_path: Path, rounds: int
+    journal: OrderJournal, rounds: int
 ) -> None:
-    path = tmp_path / "orders.db"
-    journal = OrderJournal(path)
     chance = random.Random(1)
     for number in range(rounds):
         async with (
-            spawned(STORM, str(path), f"{number}a") as killed,
-            spawned(STORM, str(path), f"{number}b") as other,
+            spawned(STORM, place_of(journal), f"{number}a") as killed,
+            spawned(STORM, place_of(journal), f"{number}b") as other,
         ):
             said = [await line_of(killed)]
             await line_of(other)
@@ -84,8 +86,9 @@ async def test_processes_killed_while_they_write_lose_nothing_and_break_nothing(
                 {EntryState.PLACED} if word == "placed" else {EntryState.OPEN, EntryState.PLACED}
             )
             assert entry.state in known
-    with closing(sqlite3.connect(path)) as db:
-        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    if isinstance(journal, OrderJournal):
+        with closing(sqlite3.connect(journal.path)) as db:
+            assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     # At most one that was under way in each of the killed.
     assert len(await journal.open_entries()) <= 2 * rounds
 

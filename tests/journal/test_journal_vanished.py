@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from journals import ACCOUNT, intent
+from journals import ACCOUNT, files_beside, intent
 from shopping import buy
 from waiting import until
 
@@ -81,12 +81,28 @@ def listing(path: Path) -> dict[str, tuple[int, int, int]]:
     }
 
 
+@pytest.mark.parametrize("vanish", [way for way in WAYS if way not in (write_over, truncate)])
+async def test_a_file_that_vanishes_while_it_is_open_is_refused_and_not_made_anew(
+    tmp_path: Path, vanish: Callable[[Path], None]
+) -> None:
+    journal = OrderJournal(tmp_path / "state" / "orders.db")
+    await journal.begin(intent())
+    assert "orders.db-wal" in files_beside(journal.path), "it is open"
+    vanish(journal.path)
+    for work in (journal.begin(intent("ref-2")), journal.find(ACCOUNT, "x")):
+        with pytest.raises(JournalUnavailable, match=r"nothing was sent, try later: .* vanished"):
+            await work
+    with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        assert b"ref-2" not in journal.path.read_bytes()
+
+
 @pytest.mark.parametrize("vanish", WAYS)
 async def test_a_file_that_vanished_is_refused_and_not_made_anew(
     tmp_path: Path, vanish: Callable[[Path], None]
 ) -> None:
     journal = OrderJournal(tmp_path / "state" / "orders.db")
     await journal.begin(intent())
+    await journal.close_idle()
     vanish(journal.path)
     before = listing(journal.path)
     for work in (journal.begin(intent("ref-2")), journal.find(ACCOUNT, "x"), journal.accounts()):
@@ -115,6 +131,7 @@ async def test_a_restart_makes_a_new_file_and_who_goes_on_refuses_it(tmp_path: P
     for number in range(20):
         journal = OrderJournal(tmp_path / f"{number}.db")
         await journal.begin(intent())
+        await journal.close_idle()
         journal.path.unlink()
         assert await OrderJournal(journal.path).begin(intent()) is None
         for _ in range(2):

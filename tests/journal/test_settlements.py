@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from both import kept_in
 from shopping import buy
 from waiting import SECONDS, until
 
@@ -16,6 +17,8 @@ from mioesim_async import JournalEntry, MioEsimClient, OrderJournal, errors
 from mioesim_async.api.orders import settlements
 from mioesim_async.journal.entry import EntryState
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+
+__all__ = ["kept_in"]
 
 
 class Away:

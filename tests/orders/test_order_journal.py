@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
-from both import odd
+from both import kept_in, odd
+from journals import committed, written
 from shopping import PLAN, buy
 from waiting import SECONDS, until
 
@@ -17,28 +17,22 @@ from mioesim_async import FileTokenStore, MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState, JournalEntry
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
-__all__ = ["odd"]
+__all__ = ["kept_in", "odd"]
 
 
 def sent(sandbox: Sandbox) -> int:
     return sum(seen.endpoint == "addEsimOrder" for seen in sandbox.requests)
 
 
-def files_of(place: Path) -> list[Path]:
-    return [path for path in place.iterdir() if path.is_file()]
-
-
 async def test_the_intent_is_on_disk_before_the_first_byte_leaves(
-    sandbox: Sandbox, journal: OrderJournal, buyer: MioEsimClient, tmp_path: Path
+    sandbox: Sandbox, journal: OrderJournal, buyer: MioEsimClient
 ) -> None:
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, ...]] = []
     answer = sandbox._vendor.answer
 
     def look(path: str, params: dict[str, str], fault: Any) -> Any:
         if path.endswith("addEsimOrder"):
-            with sqlite3.connect(tmp_path / "orders.db") as db:
-                found.extend(db.execute("SELECT other_order_id, state FROM entries"))
-            db.close()
+            found.extend(committed(journal))
         return answer(path, params, fault)
 
     sandbox._vendor.answer = look  # type: ignore[method-assign]
@@ -419,20 +413,19 @@ async def test_what_is_being_written_when_the_client_closes_is_written_once(
     assert "has not recorded" not in caplog.text
 
 
-async def test_no_activation_code_and_no_address_is_in_the_file(
-    sandbox: Sandbox, buyer: MioEsimClient, tmp_path: Path
+async def test_no_activation_code_and_no_address_is_in_the_journal(
+    sandbox: Sandbox, buyer: MioEsimClient, journal: OrderJournal
 ) -> None:
     order = await buyer.orders.place(
         **PLAN, count=1, other_order_id="shop-1", customer_email="customer@example.com",
         remark="a private remark",
     )  # fmt: skip
-    kept = b"".join(path.read_bytes() for path in files_of(tmp_path))
+    kept = written(journal)
     card = order.cards[0]
     assert card.activation is not None
     assert card.iccid.encode() in kept
     for secret in (card.activation.matching_id, "LPA", "customer@", "private", card.pdf_url):
         assert str(secret).encode() not in kept
-    assert (tmp_path / "orders.db").stat().st_mode & 0o777 == 0o600
 
 
 async def test_two_accounts_may_use_the_same_reference(

@@ -11,7 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from both import kept_in
 from command import environment
+from journals import place_of
 from shopping import PLAN, buy
 from waiting import read_until
 
@@ -19,15 +21,18 @@ from mioesim_async import OrderJournal
 from mioesim_async.journal import EntryState
 from mioesim_async.sandbox import Sandbox
 
+__all__ = ["kept_in"]
+
 ORDERS = 6
 
 WORKER = (
     """
 import asyncio, sys
-from mioesim_async import MioEsimClient, OrderJournal, errors
+from journals import opened
+from mioesim_async import MioEsimClient, errors
 
 async def main(journal, first, count):
-    async with MioEsimClient.from_env(order_journal=OrderJournal(journal)) as client:
+    async with MioEsimClient.from_env(order_journal=opened(journal)) as client:
         await client.login()
         print("ready", flush=True)
 
@@ -48,9 +53,10 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 )
 
 
-def kill_a_worker(journal: Path, sandbox: Sandbox, first: int, delay: float) -> None:
+def kill_a_worker(journal: str, sandbox: Sandbox, first: int, delay: float) -> None:
     worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(journal), str(first), str(ORDERS)],
+        [sys.executable, "-c", WORKER, journal, str(first), str(ORDERS)],
+        cwd=Path(__file__).parents[1] / "support",
         env=environment(sandbox),
         stdout=subprocess.PIPE,
     )
@@ -65,17 +71,17 @@ def kill_a_worker(journal: Path, sandbox: Sandbox, first: int, delay: float) -> 
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.slow)])
-async def test_killed_processes_lose_no_order_and_double_none(tmp_path: Path, rounds: int) -> None:
+async def test_killed_processes_lose_no_order_and_double_none(
+    journal: OrderJournal, rounds: int
+) -> None:
     moments = random.Random(20261123)
-    path = tmp_path / "orders.db"
-    journal = OrderJournal(path)
     states: Counter[str] = Counter()
     with Sandbox(10) as sandbox:
         done = 0
         # On a busy machine a few kills may all come before the first order.
         while done < rounds or (not states["open"] and done < 10 * rounds):
             number, done = done, done + 1
-            kill_a_worker(path, sandbox, number * ORDERS, moments.uniform(0, 0.12))
+            kill_a_worker(place_of(journal), sandbox, number * ORDERS, moments.uniform(0, 0.12))
             for entry in await journal.open_entries():
                 states[entry.state.value] += 1
             async with sandbox.client(order_journal=journal) as client:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from both import kept_in
 from hypothesis import HealthCheck, given, settings, strategies as st
+from postgres_server import new_schema
 from shopping import PLAN, cancel_after
 
-from mioesim_async import MioEsimClient, Order, OrderJournal, errors
-from mioesim_async.journal import EntryState
+from mioesim_async import MioEsimClient, Order, OrderJournal, PostgresOrderJournal, errors
+from mioesim_async.journal import EntryState, Journal
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
+
+__all__ = ["kept_in"]
 
 MEMORY = Path("/dev/shm")
 FAULTS = [
@@ -22,7 +28,8 @@ FAULTS = [
     Fault.refuse(-1), Fault.refuse(-3), Fault.refuse(3), Fault.refuse(4), Fault.refuse(99),
     Fault.refuse(12345), Fault.evict_token(), Fault.replaced(b'{"code":0,"data":null}'),
     Fault.replaced(b'{"code":0,"data":"ok"}'), Fault.after_effect(Fault.http(502)),
-    Fault.after_effect(Fault.html()), Fault.after_effect(Fault.refuse(99)),
+    Fault.after_effect(Fault.html()), Fault.after_effect(Fault.refuse(99)), Fault.slow(50),
+    Fault.slow(200),
 ]  # fmt: skip
 ENDPOINTS = ["login", "addEsimOrder", "addEsimOrder", "getOrderInfo", "queryOrder"]
 FORMS = ["order", "number", "object with number only", "list", "strange", "nothing"]
@@ -31,19 +38,74 @@ SEARCHES = ["by reference", "ignores references", "lists all"]
 TURNS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048]
 """After how many turns of the loop a caller is cancelled."""
 
+LOSSES = ["begin before", "begin after", "settle before", "settle after", "find before"]
+"""Where the journal fails: before or after a method did its work."""
+
+METHODS = [
+    "begin", "settle", "find", "find_order", "find_orders", "open_entries", "prune", "accounts",
+]  # fmt: skip
+losses = st.lists(st.tuples(st.sampled_from(LOSSES), st.integers(0, 3)), max_size=2)
 strikes = st.lists(
     st.tuples(st.sampled_from(FAULTS), st.sampled_from(ENDPOINTS), st.integers(0, 2)), max_size=4
 )
 callers = st.lists(
-    st.tuples(st.sampled_from(["ref-a", "ref-b"]), st.none() | st.sampled_from(TURNS)),
+    st.tuples(
+        st.sampled_from(["ref-a", "ref-b"]),
+        st.none() | st.sampled_from(TURNS),
+        st.sampled_from([None, 1e-6, 30.0]),
+    ),
     min_size=1,
     max_size=4,
 )
 
 
-async def one_call(client: MioEsimClient, reference: str, cancel_at: int | None) -> Any:
+class Losing:
+    """A journal that loses what it is asked, or its answer, as its network may.
+
+    Attributes:
+        losses: Where it fails next, and how many calls before that work.
+    """
+
+    def __init__(self, journal: Journal, losses: list[tuple[str, int]]) -> None:
+        self.losses = dict(losses)
+        for name in METHODS:
+            setattr(self, name, self._losing(name, getattr(journal, name)))
+
+    def _losing(self, name: str, method: Any) -> Any:
+        async def call(*arguments: Any, **more: Any) -> Any:
+            self._lose(f"{name} before")
+            answer = await method(*arguments, **more)
+            self._lose(f"{name} after")
+            return answer
+
+        return call
+
+    def _lose(self, where: str) -> None:
+        left = self.losses.pop(where, None)
+        if left:
+            self.losses[where] = left - 1
+        elif left == 0:
+            raise errors.JournalUnavailable("the connection broke")
+
+
+@asynccontextmanager
+async def journal_at(place: str | None) -> AsyncIterator[OrderJournal | PostgresOrderJournal]:
+    """Open an empty journal: in a file, or in the database of a URL."""
+    # A thousand journals on a disk would mostly wait for it; what is durable is tested elsewhere.
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:  # noqa: ASYNC240
+        if place is None:
+            opened: Any = OrderJournal(Path(folder) / "orders.db")
+        else:
+            opened = PostgresOrderJournal(place, schema=new_schema())
+        yield opened
+        await opened.aclose()
+
+
+async def one_call(
+    client: MioEsimClient, reference: str, cancel_at: int | None, deadline: float | None
+) -> Any:
     """Place an order, perhaps cancelled at some await; return what the caller sees."""
-    work = client.orders.place(**PLAN, count=1, other_order_id=reference)
+    work = client.orders.place(**PLAN, count=1, other_order_id=reference, deadline=deadline)
     try:
         if cancel_at is None:
             return await work
@@ -52,32 +114,35 @@ async def one_call(client: MioEsimClient, reference: str, cancel_at: int | None)
         return error
 
 
-async def check(strikes: Any, callers: Any, rounds: int, form: str, search: str) -> None:
+async def check(
+    place: str | None, strikes: Any, losses: Any, callers: Any, rounds: int, form: str, search: str
+) -> None:
     clock = SandboxClock(skip_sleeps=True)
-    # A thousand journals on a disk would mostly wait for it; what is durable is tested elsewhere.
-    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as place:  # noqa: ASYNC240
-        async with Sandbox(2, clock=clock, order_form=form, search=search) as sandbox:
-            journal = OrderJournal(Path(place) / "orders.db")
-            for fault, endpoint, after in strikes:
-                sandbox.faults.add(fault, endpoint, after=after)
-            for _ in range(rounds):
-                async with (
-                    sandbox.client(order_journal=journal) as one,
-                    sandbox.client(order_journal=journal) as two,
-                ):
-                    seen = await asyncio.gather(
-                        *(
-                            one_call((one, two)[number % 2], reference, cancel_at)
-                            for number, (reference, cancel_at) in enumerate(callers)
-                        )
+    async with (
+        journal_at(place) as journal,
+        Sandbox(2, clock=clock, order_form=form, search=search) as sandbox,
+    ):
+        for fault, endpoint, after in strikes:
+            sandbox.faults.add(fault, endpoint, after=after)
+        losing: Any = Losing(journal, losses)
+        for _ in range(rounds):
+            async with (
+                sandbox.client(order_journal=losing) as one,
+                sandbox.client(order_journal=losing) as two,
+            ):
+                seen = await asyncio.gather(
+                    *(
+                        one_call((one, two)[number % 2], *caller)
+                        for number, caller in enumerate(callers)
                     )
-                check_bought_once(sandbox)
-                check_callers(sandbox, callers, seen)
-            sandbox.faults.clear()
-            async with sandbox.client(order_journal=journal) as client:
-                await client.orders.reconcile()
-                await check_journal(sandbox, journal, client._caller.account, search)
+                )
             check_bought_once(sandbox)
+            check_callers(sandbox, callers, seen)
+        sandbox.faults.clear()
+        async with sandbox.client(order_journal=journal) as client:
+            await client.orders.reconcile()
+            await check_journal(sandbox, journal, client._caller.account, search)
+        check_bought_once(sandbox)
 
 
 def check_bought_once(sandbox: Sandbox) -> None:
@@ -88,7 +153,7 @@ def check_bought_once(sandbox: Sandbox) -> None:
 def check_callers(sandbox: Sandbox, callers: Any, seen: list[Any]) -> None:
     """Whoever was told of an order was told the truth."""
     placed = {order.other_order_id: order.order_num for order in sandbox.orders}
-    for (reference, _), result in zip(callers, seen, strict=True):
+    for (reference, *_), result in zip(callers, seen, strict=True):
         if isinstance(result, Order | errors.OrderIncomplete):
             assert result.order_num == placed[reference]
             assert result.other_order_id == reference
@@ -111,8 +176,10 @@ async def check_journal(sandbox: Sandbox, journal: OrderJournal, account: str, s
 
 @pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.slow)])
 def test_at_most_one_order_per_reference_and_a_journal_that_agrees_or_does_not_know(
-    examples: int,
+    request: pytest.FixtureRequest, kept_in: str, examples: int
 ) -> None:
+    place = request.getfixturevalue("postgres").url if kept_in == "postgres" else None
+
     @settings(
         max_examples=examples,
         deadline=None,
@@ -122,12 +189,13 @@ def test_at_most_one_order_per_reference_and_a_journal_that_agrees_or_does_not_k
     )
     @given(
         strikes=strikes,
+        losses=losses,
         callers=callers,
         rounds=st.integers(1, 2),
         form=st.sampled_from(FORMS),
         search=st.sampled_from(SEARCHES),
     )
-    def holds(strikes: Any, callers: Any, rounds: int, form: str, search: str) -> None:
-        asyncio.run(check(strikes, callers, rounds, form, search))
+    def holds(**case: Any) -> None:
+        asyncio.run(check(place, **case))
 
     holds()

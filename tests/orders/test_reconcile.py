@@ -7,7 +7,7 @@ import json
 from datetime import timedelta
 
 import pytest
-from both import odd
+from both import kept_in, odd
 from shopping import buy, lose
 from waiting import until
 
@@ -15,7 +15,7 @@ from mioesim_async import MioEsimClient, OrderJournal, errors
 from mioesim_async.journal import EntryState
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
 
-__all__ = ["odd"]
+__all__ = ["kept_in", "odd"]
 
 HOUR = timedelta(hours=1)
 

@@ -178,7 +178,7 @@ async def test_entries_of_the_same_days_share_one_listing_and_one_look_up(
     # The second is for one order only: it tells whether the first counted all.
     assert [params["pageSize"] for params in listings] == ["1000", "1"]
     assert len(asked) == 22
-    assert counting.asked == ["find_orders"]
+    assert counting.asked == ["find_orders", "close_idle"]
 
 
 async def test_entries_of_other_days_have_a_listing_of_their_own(

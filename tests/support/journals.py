@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from attrs import evolve
+from postgres_server import psql
 
-from mioesim_async import EntryState, JournalEntry, OrderJournal
-from mioesim_async.journal import fingerprint
+from mioesim_async import OrderJournal, PostgresOrderJournal
+from mioesim_async.testing.journal_contract import ACCOUNT, NOW, ORDER, intent, settle as placed
 
-__all__ = ["ACCOUNT", "BEGIN", "NOW", "ORDER", "STORM", "intent", "placed", "write_locked"]
-
-ACCOUNT = "f" * 64
-NOW = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
-ORDER = {"order_num": "N-1", "price": "12.50", "cards": [{"iccid": "8985200000000000001"}]}
-PARAMS = {"skuId": "7", "priceId": "9", "count": "2"}
+__all__ = [
+    "ACCOUNT", "BEGIN", "NOW", "ORDER", "STORM", "begun", "committed", "files_beside",
+    "intent", "opened", "place_of", "placed", "write_locked", "written",
+]  # fmt: skip
 
 BEGIN = """
 import asyncio, sys
-from journals import intent
-from mioesim_async import OrderJournal
+from journals import intent, opened
 
 async def main():
-    journal = OrderJournal(sys.argv[1])
+    journal = opened(sys.argv[1])
     print("ready", flush=True)
     sys.stdin.readline()
     print("won" if await journal.begin(intent(sys.argv[2])) is None else "lost", flush=True)
@@ -40,11 +33,11 @@ asyncio.run(main())
 
 STORM = """
 import asyncio, sys
-from journals import ACCOUNT, NOW, ORDER, intent
-from mioesim_async import EntryState, OrderJournal
+from journals import ACCOUNT, NOW, ORDER, intent, opened
+from mioesim_async import EntryState
 
 async def main():
-    journal = OrderJournal(sys.argv[1])
+    journal = opened(sys.argv[1])
     for number in range(100_000):
         entry = intent(f"{sys.argv[2]}-{number}")
         assert await journal.begin(entry) is None
@@ -59,36 +52,6 @@ asyncio.run(main())
 """
 
 
-def intent(reference: str = "ref-1", **changes: Any) -> JournalEntry:
-    """Make an intent with a new attempt."""
-    entry = JournalEntry(
-        account=ACCOUNT,
-        other_order_id=reference,
-        endpoint="/api/order",
-        params=dict(PARAMS),
-        fingerprint=fingerprint("/api/order", PARAMS),
-        expected_price=Decimal("12.50"),
-        attempt=uuid.uuid4().hex,
-        created_at=NOW,
-        updated_at=NOW,
-    )
-    return evolve(entry, **changes)
-
-
-async def placed(
-    journal: OrderJournal,
-    entry: JournalEntry,
-    state: EntryState = EntryState.PLACED,
-    *,
-    at: datetime = NOW + timedelta(seconds=1),
-    **known: Any,
-) -> bool:
-    """Settle an entry's attempt."""
-    return await journal.settle(
-        entry.account, entry.other_order_id, entry.attempt, state, at=at, **known
-    )
-
-
 @contextmanager
 def write_locked(path: Path) -> Iterator[None]:
     """Hold SQLite's write lock on a separate connection within the block."""
@@ -96,3 +59,50 @@ def write_locked(path: Path) -> Iterator[None]:
         db.execute("BEGIN IMMEDIATE")
         yield
         db.execute("ROLLBACK")
+
+
+async def begun(path: Path, reference: str = "ref-1") -> None:
+    """Begin an intent in a file, and close it."""
+    journal = OrderJournal(path)
+    await journal.begin(intent(reference))
+    await journal.aclose()
+
+
+def files_beside(path: Path) -> list[str]:
+    """Return the names of all files in the directory of a file."""
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+def place_of(journal: OrderJournal | PostgresOrderJournal) -> str:
+    """Return where a journal is, for ``opened`` in another process."""
+    if isinstance(journal, OrderJournal):
+        return str(journal.path)
+    return f"{journal._url}#{journal._table.schema}"
+
+
+def opened(place: str) -> OrderJournal | PostgresOrderJournal:
+    """Open the journal of another process."""
+    url, _, schema = place.partition("#")
+    return PostgresOrderJournal(url, schema=schema) if schema else OrderJournal(place)
+
+
+def committed(journal: OrderJournal | PostgresOrderJournal) -> list[tuple[str, ...]]:
+    """Return reference and state of each entry, as another connection reads them."""
+    query = "SELECT other_order_id, state FROM"
+    if isinstance(journal, OrderJournal):
+        with closing(sqlite3.connect(journal.path)) as db:
+            return list(db.execute(f"{query} entries"))
+    return [tuple(row.split("|")) for row in _rows(journal, query)]
+
+
+def written(journal: OrderJournal | PostgresOrderJournal) -> bytes:
+    """Return all that a journal has written."""
+    if isinstance(journal, OrderJournal):
+        place = journal.path.parent
+        return b"".join(path.read_bytes() for path in place.iterdir() if path.is_file())
+    return "\n".join(_rows(journal, "SELECT orders::text FROM", "orders")).encode()
+
+
+def _rows(journal: PostgresOrderJournal, query: str, name: str = "") -> list[str]:
+    table = f'"{journal._table.schema}".mioesim_orders {name}'
+    return psql(str(journal._url), f"{query} {table}").splitlines()

@@ -68,6 +68,8 @@ from spoiling import CAUSES
 async def main(cause, path):
     journal = OrderJournal(path)
     await journal.begin(intent())
+    # What is open needs neither permission nor descriptors any more.
+    await journal.close_idle()
     with CAUSES[cause](journal.path):
         try:
             await journal.begin(intent("ref-2"))
@@ -102,6 +104,8 @@ async def main(cause, end, path):
 
         def spoil(path, params, fault):
             if path.endswith("addEsimOrder"):
+                # What is open needs neither permission nor descriptors any more.
+                journal._thread().close().result(30)
                 spoilt.enter_context(CAUSES[cause](journal.path))
             return answer(path, params, fault)
 

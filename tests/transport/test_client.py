@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import uuid
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import PostgresServer
+from shopping import buy
 
-from mioesim_async import Credentials, MioEsimClient, Safety, errors
+from mioesim_async import (
+    Credentials,
+    MioEsimClient,
+    OrderJournal,
+    PostgresOrderJournal,
+    Safety,
+    errors,
+)
 from mioesim_async.sandbox import Fault, Sandbox
 
 MADE_UP = Credentials("13800000000", "made up", "made-up-key")
@@ -20,6 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setenv("MIOESIM_SECRET_KEY", "sandbox-secret-key-0123456789abcd")
     monkeypatch.delenv("MIOESIM_BASE_URL", raising=False)
     monkeypatch.delenv("MIOESIM_TOKEN_STORE", raising=False)
+    monkeypatch.delenv("MIOESIM_ORDER_JOURNAL", raising=False)
     return monkeypatch
 
 
@@ -52,6 +64,34 @@ def test_every_missing_variable_is_named(environment: pytest.MonkeyPatch) -> Non
 def test_a_token_store_that_can_t_be_had_is_not_ignored(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("MIOESIM_TOKEN_STORE", "memcached://:hunter2@127.0.0.1")
     with pytest.raises(errors.ConfigurationError, match="MIOESIM_TOKEN_STORE") as caught:
+        MioEsimClient.from_env()
+    assert "hunter2" not in str(caught.value)
+
+
+async def test_the_environment_names_the_order_journal_by_a_path_or_a_url(
+    environment: pytest.MonkeyPatch, sandbox: Sandbox, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    environment.setenv("MIOESIM_BASE_URL", sandbox.url)
+    for place, kind in ((tmp_path / "o.db", OrderJournal), (postgres.url, PostgresOrderJournal)):
+        environment.setenv("MIOESIM_ORDER_JOURNAL", str(place))
+        async with MioEsimClient.from_env() as client:
+            order = await buy(client, f"{kind.__name__}-{uuid.uuid4().hex}")
+            entry = await client.orders.entry_of_order(order.order_num)
+            assert entry is not None
+            assert client.orders._purchaser.journalling is not None
+            assert type(client.orders._purchaser.journalling.journal) is kind
+    async with MioEsimClient.from_env(order_journal=None) as client:
+        assert client.orders._purchaser.journalling is None
+
+
+@pytest.mark.parametrize(
+    "place", ["mysql://shop:hunter2@host", "postgresql:shop:hunter2@host", "postgresql://a:hunter2"]
+)
+def test_an_order_journal_that_can_t_be_had_is_not_ignored(
+    environment: pytest.MonkeyPatch, place: str
+) -> None:
+    environment.setenv("MIOESIM_ORDER_JOURNAL", place)
+    with pytest.raises(errors.ConfigurationError, match=r"(?i)order.journal") as caught:
         MioEsimClient.from_env()
     assert "hunter2" not in str(caught.value)
 

@@ -63,6 +63,12 @@ class Journalling:
         self._is_label_known = caller.is_account_named
         self._has_begun = False
 
+    async def aclose(self) -> None:
+        """Write what is not written yet, and close what the journal keeps open for nothing."""
+        await self.settlements.aclose()
+        if (close_idle := getattr(self.journal, "close_idle", None)) is not None:
+            await close_idle()
+
     def now(self) -> datetime:
         """Return the present, in UTC."""
         return datetime.fromtimestamp(self.caller.clock.time(), UTC)

@@ -46,7 +46,7 @@ class Purchaser:
     async def aclose(self) -> None:
         """Write to the journal what could not be written so far. All purchases have ended."""
         if self.journalling is not None:
-            await self.journalling.settlements.aclose()
+            await self.journalling.aclose()
 
     async def buy(
         self, purchase: Purchase, deadline: float | None, *, whole: bool = False

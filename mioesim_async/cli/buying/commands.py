@@ -70,10 +70,10 @@ def order(
 ) -> int:
     """Order eSIMs or physical SIMs: one plan, or each line of a CSV file.
 
-    Shows what it will buy and its price, and asks. It writes every order to a journal on this
-    machine before it sends it, and never buys a reference twice. So if no answer came, you can
-    repeat the same command with the same --reference. Without --reference it makes a new one,
-    and prints it before the order is sent.
+    Shows what it will buy and its price, and asks. It writes every order to a journal before it
+    sends it, and never buys a reference twice. So if no answer came, you can repeat the same
+    command with the same --reference. Without --reference it makes a new one, and prints it
+    before the order is sent.
 
     With --file, the columns are named like the fields of OrderLine: sku_id, price_id, api_code,
     count, reference (or other_order_id), other_item_id, dp_id, iccids, begin_date,
@@ -162,10 +162,10 @@ def renew(
 ) -> int:
     """Renew a card, or the card of an order: one, or each line of a CSV file.
 
-    Shows what it will buy and its price, and asks. It writes every renewal to a journal on this
-    machine before it sends it, and never buys a reference twice. So if no answer came, you can
-    repeat the same command with the same --reference. Without --reference it makes a new one,
-    and prints it before the renewal is sent.
+    Shows what it will buy and its price, and asks. It writes every renewal to a journal before it
+    sends it, and never buys a reference twice. So if no answer came, you can repeat the same
+    command with the same --reference. Without --reference it makes a new one, and prints it
+    before the renewal is sent.
 
     With --file, the columns are named like the fields of RenewalLine: sku_id, price_id,
     api_code, iccid, order_num, reference (or other_order_id), other_item_id, daypass_days (or
