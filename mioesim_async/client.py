@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 __all__ = ["MioEsimClient"]
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def _check_spend(limit: object) -> None:
+    if limit is not None and not (isinstance(limit, Decimal) and limit.is_finite() and limit >= 0):
+        raise ConfigurationError(f"max_spend_per_day must be a Decimal of 0 or more, not {limit!r}")
 
 
 def _boolean(text: str) -> bool:
@@ -86,6 +92,7 @@ class MioEsimClient(Closing):
         proxy: str | None = None,
         token_store: TokenStore | None = None,
         order_journal: Journal | None = None,
+        max_spend_per_day: Decimal | None = None,
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         max_in_flight: int = 32,
@@ -112,6 +119,11 @@ class MioEsimClient(Closing):
                 must share one store, because each login invalidates the token before.
             order_journal: Records purchases, so that a reference is bought at most once, even
                 by several processes.
+            max_spend_per_day: What the account may spend in a day of GMT+8, in the vendor's
+                currency, counted in the journal by all hosts that share it. What may have been
+                bought counts; what was certainly refused doesn't; refunds aren't given back. The
+                price is that of ``package=``, or else the catalogue's. An order that doesn't fit
+                raises ``SpendLimitReached``; one without a known price is refused.
             retry: How failed reads are tried again.
             timeouts: Limits of attempts; they override those of the session manager.
             max_in_flight: Maximum of reads at once. Sweeps use at most three quarters of these
@@ -147,6 +159,7 @@ class MioEsimClient(Closing):
             raise ConfigurationError(
                 f"on_late_order takes a function, not {type(on_late_order).__name__}"
             )
+        _check_spend(max_spend_per_day)
         self._owns_manager = session_manager is None
         self._own_store: RedisTokenStore | None = None
         self._manager = session_manager or SessionManager(timeouts=timeouts, proxy=proxy)
@@ -172,7 +185,9 @@ class MioEsimClient(Closing):
         self.cards = Cards(self._caller)
         self.catalogue = Catalogue(self._caller)
         self.partners = Partners(self._caller)
-        self.orders = Orders(self._caller, order_journal, self.catalogue, self.partners)
+        self.orders = Orders(
+            self._caller, order_journal, self.catalogue, self.partners, max_spend_per_day
+        )
 
     @classmethod
     def from_env(cls, **overrides: Any) -> Self:

@@ -14,10 +14,12 @@ from typing import Any, Protocol, runtime_checkable
 from attrs import define, evolve
 
 from mioesim_async.clock import TellsTime
+from mioesim_async.errors import SpendLimitReached
 
 __all__ = [
     "REPEATABLE",
     "SETTLED",
+    "SPENT",
     "UNSETTLED",
     "EntryState",
     "Journal",
@@ -28,6 +30,7 @@ __all__ = [
     "may_begin",
     "recordable",
     "settled",
+    "spend_limit_error",
     "time_before",
 ]
 
@@ -53,6 +56,8 @@ UNSETTLED = frozenset({EntryState.OPEN, EntryState.UNKNOWN})
 """States in which the order may have been placed."""
 SETTLED = frozenset(EntryState) - UNSETTLED
 """States in which the outcome is known."""
+SPENT = UNSETTLED | {EntryState.PLACED}
+"""States whose price counts as spent: what may have been bought, too; refunds don't lower it."""
 REPEATABLE = frozenset({EntryState.REFUSED, EntryState.NOT_SENT, EntryState.ABSENT})
 """States in which nothing was placed, so that the same order may be sent again."""
 
@@ -103,11 +108,16 @@ class Journal(Protocol):
     order is not sent, and the caller gets a ``JournalUnavailable`` (or the error itself, if it is
     a ``MioEsimError``). ``settle`` is tried again until it succeeds.
 
-    Three more methods are optional. ``accounts()`` returns the keys of all accounts that have an
+    Four more methods are optional. ``accounts()`` returns the keys of all accounts that have an
     entry in a state other than ``NOT_SENT``: with it, the client refuses to buy if it may know
     the account by another label. ``find_orders(account, *, order_nums, references)`` returns the
     entries that were placed as one of these order numbers, or have one of these references:
-    it makes ``reconcile`` faster. ``close_idle()`` is called when a client closes: it closes what
+    it makes ``reconcile`` faster. ``begin_within(entry, *, limit, since)`` is ``begin`` under a
+    limit of spending, for ``max_spend_per_day``: under a lock for the account, shared by all hosts,
+    it adds up ``expected_price`` of the account's entries that were created at ``since`` or later
+    and are in a state of ``SPENT``, and records the intent only if its own price still fits; if
+    not, it raises ``spend_limit_error(entry, limit, spent)``. An existing entry is returned as by
+    ``begin``, whatever was spent. ``close_idle()`` is called when a client closes: it closes what
     the running event loop keeps open and doesn't use; other clients may go on to use the journal.
     """
 
@@ -272,6 +282,20 @@ def time_before(clock: TellsTime, age: timedelta) -> datetime:
     if age < timedelta(0):
         raise ValueError("older_than can't be negative")
     return datetime.fromtimestamp(clock.time(), UTC) - age
+
+
+def spend_limit_error(entry: JournalEntry, limit: Decimal, spent: Decimal) -> SpendLimitReached:
+    """Make the error for an intent that doesn't fit the day's limit of spending."""
+    error = SpendLimitReached(
+        f"reference {entry.other_order_id} costs {entry.expected_price}, which would bring what "
+        f"the account spends today (GMT+8) from {spent} over the limit of {limit}; nothing was "
+        "sent: raise max_spend_per_day, or buy it tomorrow",
+        max_spend=limit,
+        spent=spent,
+        line=None,
+    )
+    error.other_order_id = entry.other_order_id
+    return error
 
 
 NOT_HASHED = frozenset({"otherOrderId", "backInfo"})

@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from attrs import evolve
@@ -25,6 +26,7 @@ from mioesim_async.journal.entry import (
     may_begin,
     recordable,
     settled,
+    spend_limit_error,
     time_before,
 )
 from mioesim_async.journal.unusable import Fault, Unusable, refusal
@@ -126,6 +128,46 @@ class PostgresOrderJournal:
             asyncio.CancelledError: If the caller was cancelled. By then the intent is recorded,
                 or never will be. In both cases the attempt may be settled as ``NOT_SENT``.
         """
+        return await self._run(self._beginning(entry), must_finish=True)
+
+    async def begin_within(
+        self, entry: JournalEntry, *, limit: Decimal, since: datetime
+    ) -> JournalEntry | None:
+        """Record the intent to buy if its price fits a limit of spending; see ``Journal``.
+
+        Args:
+            entry: The intent, with its ``expected_price``.
+            limit: What the account may spend, in the vendor's currency.
+            since: From when on intents count; with a time zone.
+
+        Returns:
+            As ``begin``.
+
+        Raises:
+            SpendLimitReached: If the price doesn't fit; nothing was recorded.
+            MioEsimError: As ``begin``.
+        """
+        begin, price = self._beginning(entry), entry.expected_price or Decimal(0)
+
+        async def work(db: Any, mark: str) -> JournalEntry | Decimal | None:
+            async with db.transaction():
+                # Until the end of the transaction, so that each host sees what the others spent.
+                await self._table.lock_account(db, entry.account)
+                found = await self._table.look(db, mark, entry.account, entry.other_order_id)
+                is_ours = found.entry is not None and found.entry.attempt == entry.attempt
+                if not is_ours and may_begin(found.entry, entry):
+                    spent = await self._table.spent(db, entry.account, since)
+                    if spent + price > limit:
+                        return spent
+                return await begin(db, mark)
+
+        came_to = await self._run(work, must_finish=True)
+        if isinstance(came_to, Decimal):
+            raise spend_limit_error(entry, limit, came_to)
+        return came_to
+
+    def _beginning(self, entry: JournalEntry) -> Work[JournalEntry | None]:
+        """Return the statements that record an intent."""
         row = encode(entry)
         attempt, was_tried = recordable(entry.attempt), False
 
@@ -149,7 +191,7 @@ class PostgresOrderJournal:
                     return None
             return None
 
-        return await self._run(work, must_finish=True)
+        return work
 
     async def settle(
         self,

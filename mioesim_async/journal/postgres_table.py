@@ -10,13 +10,14 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import attrs
 from attrs import frozen
 
 from mioesim_async.errors import ConfigurationError
-from mioesim_async.journal.entry import EntryState, JournalEntry, aware, recordable
+from mioesim_async.journal.entry import SPENT, EntryState, JournalEntry, aware, recordable
 from mioesim_async.journal.unusable import UNREADABLE, Fault, Unusable
 
 __all__ = ["GONE", "LATER_VERSION", "LAYOUTS", "Found", "Table", "encode"]
@@ -108,6 +109,10 @@ STATEMENTS = {
     "upgraded": "UPDATE {journal} SET version = $1",
     "lock": "SELECT pg_advisory_xact_lock($1, hashtext($2))",
     "schema": "CREATE SCHEMA {schema}",
+    "spent": """
+        SELECT coalesce(sum(expected_price), 0) FROM {orders}
+        WHERE account = $1 AND state = ANY($2::text[]) AND created_at >= $3
+    """,
 }
 
 NOT_UTF8 = Fault(
@@ -246,6 +251,18 @@ class Table:
             return False
         attempt = recordable(found.entry.attempt)
         return _count(await db.execute(self.sql["update"], *row, attempt, found.revision)) == 1
+
+    async def lock_account(self, db: Any, account: str) -> None:
+        """Keep other hosts from beginning orders of an account under a limit, in a transaction."""
+        await db.execute(self.sql["lock"], LOCK, f"{self.schema} {recordable(account)}")
+
+    async def spent(self, db: Any, account: str, since: datetime) -> Decimal:
+        """Return what an account's entries cost that count as spent since then."""
+        states = [state.value for state in SPENT]
+        total: Decimal = await db.fetchval(
+            self.sql["spent"], recordable(account), states, aware(since)
+        )
+        return total
 
     async def find_order(self, db: Any, account: str, order_num: str) -> JournalEntry | None:
         """Return the entry that was placed as an order number, or None."""

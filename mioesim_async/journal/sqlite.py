@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from mioesim_async.journal.entry import (
     may_begin,
     recordable,
     settled,
+    spend_limit_error,
     time_before,
 )
 from mioesim_async.journal.sqlite_worker import Job, Worker
@@ -94,6 +96,41 @@ class OrderJournal:
             return existing
 
         return await self._run(work, writes=True)
+
+    async def begin_within(
+        self, entry: JournalEntry, *, limit: Decimal, since: datetime
+    ) -> JournalEntry | None:
+        """Record the intent to buy if its price fits a limit of spending; see ``Journal``.
+
+        Args:
+            entry: The intent, with its ``expected_price``.
+            limit: What the account may spend, in the vendor's currency.
+            since: From when on intents count; with a time zone.
+
+        Returns:
+            As ``begin``.
+
+        Raises:
+            SpendLimitReached: If the price doesn't fit; nothing was recorded.
+            MioEsimError: As ``begin``.
+        """
+        row, price = table.encode(entry), entry.expected_price or Decimal(0)
+
+        def work(db: sqlite3.Connection) -> JournalEntry | Decimal | None:
+            existing = table.find(db, entry.account, entry.other_order_id)
+            if not may_begin(existing, entry):
+                return existing
+            # The transaction is immediate, so no other process begins meanwhile.
+            spent = table.spent(db, entry.account, since)
+            if spent + price > limit:
+                return spent
+            table.put(db, row)
+            return None
+
+        came_to = await self._run(work, writes=True)
+        if isinstance(came_to, Decimal):
+            raise spend_limit_error(entry, limit, came_to)
+        return came_to
 
     async def settle(
         self,

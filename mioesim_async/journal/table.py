@@ -12,7 +12,7 @@ from typing import Any, get_origin
 import attrs
 import cattrs
 
-from mioesim_async.journal.entry import EntryState, JournalEntry, aware, recordable
+from mioesim_async.journal.entry import SPENT, EntryState, JournalEntry, aware, recordable
 from mioesim_async.journal.unusable import UNREADABLE, Fault, Unusable
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "in_states",
     "prepare",
     "put",
+    "spent",
 ]
 
 APPLICATION = 0x6D696F65
@@ -174,6 +175,16 @@ def in_states(
     )
     whose = None if account is None else recordable(account)
     return [_decode(row) for row in db.execute(query, (*states, whose, whose))]
+
+
+def spent(db: sqlite3.Connection, account: str, since: datetime) -> Decimal:
+    """Return what an account's entries cost that count as spent since then."""
+    query = (
+        f"SELECT expected_price FROM entries WHERE state IN ({_placeholders(SPENT)})"  # noqa: S608
+        " AND created_at >= ? AND account = ? AND expected_price IS NOT NULL"
+    )
+    rows = db.execute(query, (*SPENT, _moment(since), recordable(account)))
+    return sum((Decimal(price) for (price,) in rows), Decimal(0))
 
 
 def put(db: sqlite3.Connection, row: tuple[Any, ...]) -> None:

@@ -23,8 +23,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pytest
 from attrs import evolve
 
+from mioesim_async.errors import SpendLimitReached
 from mioesim_async.journal.entry import (
     REPEATABLE,
     SETTLED,
@@ -390,6 +392,41 @@ class JournalContract:
         assert sorted(entry.other_order_id for entry in found) == ["OPEN", "PLACED"]
         assert await find_orders(ACCOUNT) == []
         assert await find_orders("another", order_nums=numbers, references=["OPEN"]) == []
+
+    @_sync
+    async def test_of_intents_at_once_only_as_many_begin_as_the_limit_allows(
+        self, journal: Journal
+    ) -> None:
+        if (begin_within := getattr(journal, "begin_within", None)) is None:
+            return
+        limit, price = Decimal("37.50"), Decimal("12.50")
+        entries = [intent(f"ref-{number}", expected_price=price) for number in range(8)]
+        ends = await asyncio.gather(
+            *[begin_within(entry, limit=limit, since=NOW) for entry in entries],
+            return_exceptions=True,
+        )
+        refused = [end for end in ends if isinstance(end, SpendLimitReached)]
+        assert (ends.count(None), len(refused)) == (3, 5)
+        begun = [entry for entry, end in zip(entries, ends, strict=True) if end is None]
+        assert await begin_within(begun[0], limit=limit, since=NOW) is not None
+        # Other accounts, and what was created before, have nothing to do with it.
+        assert await begin_within(intent(account="another"), limit=price, since=NOW) is None
+        later = intent("later", created_at=NOW + timedelta(days=1))
+        assert await begin_within(later, limit=price, since=later.created_at) is None
+
+    @_sync
+    async def test_only_what_may_have_been_bought_counts_as_spent(self, journal: Journal) -> None:
+        if (begin_within := getattr(journal, "begin_within", None)) is None:
+            return
+        for state in EntryState:
+            entry = intent(state.name, expected_price=Decimal("1.10"))
+            await journal.begin(entry)
+            await settle(journal, entry, state)
+        await journal.begin(intent("no price", expected_price=None))
+        with pytest.raises(SpendLimitReached) as caught:
+            await begin_within(intent(), limit=Decimal("15.79"), since=NOW)
+        assert caught.value.spent == Decimal("3.30")
+        assert await begin_within(intent(), limit=Decimal("15.80"), since=NOW) is None
 
 
 async def _cancelled_after(turns: int, work: Any) -> None:

@@ -131,4 +131,4 @@ def test_the_contract_needs_no_plugin_of_pytest(pytester: pytest.Pytester) -> No
         """
     )
     done = pytester.runpytest_subprocess("-p", "no:asyncio", "-W", "error", timeout=SECONDS)
-    done.assert_outcomes(passed=21)
+    done.assert_outcomes(passed=23)

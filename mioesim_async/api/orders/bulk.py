@@ -286,7 +286,8 @@ class OrderStream(Closing):
         return one, purchase if one.fault is None else None
 
     async def _package_of(self, line: Line) -> Package | None:
-        if line.package is not None or not (self._is_limited or self._dry_run):
+        needs_price = self._is_limited or self._dry_run or self._purchaser.needs_price
+        if line.package is not None or not needs_price:
             return line.package
         package = await self._finder.find(line)
         if package is None and line.sku_id is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
+from decimal import Decimal
+
+from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8
+from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8, with_package
+from mioesim_async.api.orders.planning import PackageFinder
 from mioesim_async.api.orders.purchase import Purchaser
 from mioesim_async.clock import Uptime
 from mioesim_async.journal.entry import Journal, JournalEntry
@@ -23,10 +27,17 @@ __all__ = ["Buying"]
 class Buying:
     """The part of ``client.orders`` that buys."""
 
-    def __init__(self, caller: Caller, journal: Journal | None) -> None:
-        """Buy through a caller, with a journal or without."""
+    def __init__(
+        self,
+        caller: Caller,
+        journal: Journal | None,
+        max_spend_per_day: Decimal | None,
+        new_finder: Callable[[], PackageFinder],
+    ) -> None:
+        """Buy through a caller, with a journal or without; a finder looks up prices."""
         self._caller = caller
-        self._purchaser = Purchaser(caller, journal)
+        self._purchaser = Purchaser(caller, journal, max_spend_per_day)
+        self._new_finder = new_finder
 
     @property
     def journal_uptime(self) -> Uptime | None:
@@ -128,6 +139,7 @@ class Buying:
             InvalidRequest: If arguments can't be used; it lists all faults. Nothing was sent.
             OutcomeUnknown: If the order may or may not have been placed. It is not sent again.
             OrderIncomplete: If the order was placed, but reading it failed; has its number.
+            SpendLimitReached: If it would exceed the client's ``max_spend_per_day``.
             DuplicateOrder: If the reference was used before, or is under way in this client,
                 with other parameters.
             JournalUnavailable: If the journal can't be used now. Nothing was sent; try later.
@@ -277,6 +289,9 @@ class Buying:
             self._caller.check_usable()
             today = day_in_gmt8(self._caller.clock.time())
             purchase = await in_slices(check_in_steps(line, today=today))
+            if self._purchaser.needs_price and purchase.price is None:
+                package = await self._new_finder().find(line)
+                purchase = with_package(purchase, evolve(line, package=package))
         except errors.MioEsimError as error:
             await self._purchaser.tell_of(error, line.other_order_id)
             raise

@@ -6,13 +6,15 @@ import asyncio
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 from attrs import evolve
 
 from mioesim_async import errors
 from mioesim_async.api.orders.line_checks import Purchase
 from mioesim_async.api.orders.settlements import Settlement, Settlements
-from mioesim_async.clock import TimeLimit
+from mioesim_async.clock import GMT8, TimeLimit
 from mioesim_async.journal.entry import (
     REPEATABLE,
     EntryState,
@@ -50,14 +52,27 @@ class Journalling:
     Attributes:
         caller: Sends the client's calls.
         journal: The journal.
+        max_spend_per_day: What the account may spend in a day of GMT+8; None for no limit.
         settlements: Outcomes that may not be in the journal yet.
         under_way: Ids of this process's attempts that have not ended, of all its clients.
     """
 
-    def __init__(self, caller: Caller, journal: Journal) -> None:
-        """Record the purchases of a caller in a journal."""
+    def __init__(self, caller: Caller, journal: Journal, max_spend_per_day: Decimal | None) -> None:
+        """Record the purchases of a caller in a journal.
+
+        Raises:
+            ConfigurationError: If the journal can't keep the limit.
+        """
         self.caller = caller
         self.journal = journal
+        self.max_spend_per_day = max_spend_per_day
+        # This method is optional.
+        self._begin_within: Any = getattr(journal, "begin_within", None)
+        if max_spend_per_day is not None and self._begin_within is None:
+            raise errors.ConfigurationError(
+                f"max_spend_per_day needs a journal with begin_within, which "
+                f"{type(journal).__name__} doesn't have"
+            )
         self.settlements = Settlements(journal, caller.clock)
         self.under_way = _under_way
         self._is_label_known = caller.is_account_named
@@ -97,6 +112,7 @@ class Journalling:
         """Record the intent to buy; return the existing entry if the reference is used.
 
         Raises:
+            SpendLimitReached: If its price doesn't fit the day's limit.
             JournalUnavailable: If the journal can't be used now; nothing was sent.
             ConfigurationError: If the journal may know the account by another label.
         """
@@ -108,7 +124,7 @@ class Journalling:
                 return late
             await self._check_account()
             self._has_begun = asked = True
-            existing = await self.journal.begin(entry)
+            existing = await self._begin(entry)
             self.settlements.uptime.mark(True)
             if existing is not None:
                 return self.settlements.complete(existing)
@@ -123,7 +139,7 @@ class Journalling:
                     self._not_sent(entry, "cancelled before it was sent", begun=begun)
                 )
             raise
-        except errors.ConfigurationError as error:
+        except (errors.ConfigurationError, errors.SpendLimitReached) as error:
             # If the journal itself raised this, the intent was not recorded.
             if begun:
                 await self.settlements.record(self._not_sent(entry, reason_of(error), begun=True))
@@ -137,6 +153,15 @@ class Journalling:
                 self._not_sent(entry, "the order journal failed before it was sent", begun=begun)
             )
         raise _journal_error(fault)
+
+    async def _begin(self, entry: JournalEntry) -> JournalEntry | None:
+        if self.max_spend_per_day is None:
+            return await self.journal.begin(entry)
+        today = self.now().astimezone(GMT8).replace(hour=0, minute=0, second=0, microsecond=0)
+        existing: JournalEntry | None = await self._begin_within(
+            entry, limit=self.max_spend_per_day, since=today.astimezone(UTC)
+        )
+        return existing
 
     async def settle(
         self,

@@ -70,10 +70,17 @@ class Orders(Buying):
     """
 
     def __init__(
-        self, caller: Caller, journal: Journal | None, catalogue: Catalogue, partners: Partners
+        self,
+        caller: Caller,
+        journal: Journal | None,
+        catalogue: Catalogue,
+        partners: Partners,
+        max_spend_per_day: Decimal | None = None,
     ) -> None:
         """Buy through a caller, with a journal or without; prices come from the catalogue."""
-        super().__init__(caller, journal)
+        super().__init__(
+            caller, journal, max_spend_per_day, lambda: PackageFinder(catalogue, partners)
+        )
         self._catalogue = catalogue
         self._partners = partners
         self._running: set[BatchStream[Any, Any]] = set()

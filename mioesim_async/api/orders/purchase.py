@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 
 from mioesim_async import errors
 from mioesim_async.api.orders.journalling import Journalling, duplicate_error, open_error, reason_of
@@ -35,12 +36,26 @@ class Purchaser:
     Attributes:
         caller: Sends the calls.
         journalling: Records purchases in the journal; None without a journal.
+        needs_price: Whether every purchase must have a price, since there is a limit.
     """
 
-    def __init__(self, caller: Caller, journal: Journal | None) -> None:
-        """Buy through a caller, with a journal or without."""
+    def __init__(
+        self, caller: Caller, journal: Journal | None, max_spend_per_day: Decimal | None
+    ) -> None:
+        """Buy through a caller, with a journal or without.
+
+        Raises:
+            ConfigurationError: If there is a limit for a day, and no journal that can keep it.
+        """
+        if journal is None and max_spend_per_day is not None:
+            raise errors.ConfigurationError(
+                "max_spend_per_day counts in the order journal: give order_journal="
+            )
         self.caller = caller
-        self.journalling = None if journal is None else Journalling(caller, journal)
+        self.needs_price = max_spend_per_day is not None
+        self.journalling = (
+            None if journal is None else Journalling(caller, journal, max_spend_per_day)
+        )
         self._under_way: dict[str, Exchange[Order]] = {}
 
     async def aclose(self) -> None:
@@ -200,6 +215,11 @@ class Purchaser:
         ):
             # Only an order that was placed before that day may be asked for again.
             raise errors.InvalidRequest(purchase.passed_day)
+        if self.needs_price and purchase.price is None:
+            raise errors.InvalidRequest(
+                f"reference {reference}: its price isn't known, so max_spend_per_day can't be "
+                "kept; give package="
+            )
         if journalling is None or entry is None:
             return None
         existing = await journalling.begin(entry)
