@@ -241,7 +241,7 @@ class SessionManager(Closing):
             session = await self._open(request)
         if request.is_purchase and not self._may_send_purchases():
             raise ConfigurationError(NO_REPORTS)
-        fault: MioEsimError = ConnectError(UNASKED_BYTES)
+        fault: MioEsimError | None = None
         response: aiohttp.ClientResponse | None = None
         token = _progress.set((progress, self))
         try:
@@ -276,6 +276,8 @@ class SessionManager(Closing):
             # A traceback keeps this frame, and these two hold the URL.
             response = progress.content = None
             _progress.reset(token)
+        if fault is None:
+            fault = ConnectError(UNASKED_BYTES)
         if isinstance(fault, NEVER_SENT):
             progress.sent = False
         # Raised outside the handler, so that aiohttp's error, with its URL, is not its context.
