@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
@@ -11,8 +12,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from redis_server import RedisServer, running_redis
+from stores import spawned
+from waiting import SECONDS
 
 from mioesim_async import errors
 from mioesim_async.errors import MioEsimError
@@ -160,6 +163,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(
     cls=st.sampled_from(errors.__all__),
     junk=st.dictionaries(
@@ -214,6 +218,22 @@ def test_a_malformed_was_placed_is_none(value: object) -> None:
 
 # Queues
 
+WORKER = """
+import sys
+from celery import Celery
+from mioesim_async import errors
+
+app = Celery("shop", broker=sys.argv[1], backend=sys.argv[1])
+app.conf.broker_connection_retry_on_startup = False
+
+@app.task(name="fail")
+def fail(plain):
+    raise errors.from_dict(plain)
+
+options = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+app.worker_main(["worker", "--pool=solo", "--loglevel=CRITICAL", *options])
+"""
+
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
@@ -257,3 +277,25 @@ async def test_every_error_survives_taskiq_s_results_as_json(redis_server: Redis
             check_same((await backend.get_result(task)).error, error)
     finally:
         await backend.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+async def test_what_a_task_in_a_celery_worker_raises_is_raised_where_its_result_is_asked_for(
+    redis_server: RedisServer,
+) -> None:
+    from celery import Celery
+
+    def ask() -> None:
+        app = Celery("shop", broker=url, backend=url, set_as_current=False)
+        with app, closing(app.backend.client):
+            for cls in CLASSES:
+                error = made(cls)
+                result = app.send_task("fail", [errors.to_dict(error)])
+                with pytest.raises(cls) as caught:
+                    result.get(timeout=SECONDS)
+                check_same(caught.value, error)
+            app.backend.result_consumer.stop()
+
+    url = redis_server.url
+    async with spawned(WORKER, url):
+        await asyncio.to_thread(ask)
