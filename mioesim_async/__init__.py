@@ -105,6 +105,7 @@ if TYPE_CHECKING:
         Health as Health,
     )
     from mioesim_async.transport.pool import SessionManager as SessionManager
+    from mioesim_async.transport.shared_rate import SharedRateLimit as SharedRateLimit
     from mioesim_async.wire.dialect import Dialect as Dialect
     from mioesim_async.wire.endpoints import Safety as Safety
 
@@ -144,6 +145,7 @@ _NAMES_OF_MODULE = {
     "tokens.store": ("MemoryTokenStore", "StoredToken", "TokenStore"),
     "transport.metrics": ("AttemptRecord", "ClientStats", "Health"),
     "transport.pool": ("SessionManager",),
+    "transport.shared_rate": ("SharedRateLimit",),
     "wire.dialect": ("Dialect",),
     "wire.endpoints": ("Safety",),
 }  # fmt: skip

@@ -32,6 +32,7 @@ from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.metrics import ClientStats, Health, Hook, check_hooks
 from mioesim_async.transport.pool import SessionManager
+from mioesim_async.transport.shared_rate import SharedRateLimit
 from mioesim_async.wire.dialect import Dialect
 from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
 from mioesim_async.wire.signing import Value
@@ -96,7 +97,7 @@ class MioEsimClient(Closing):
         retry: RetryPolicy | None = None,
         timeouts: Timeouts | None = None,
         max_in_flight: int = 32,
-        rate_limit: float | None = None,
+        rate_limit: float | SharedRateLimit | None = None,
         hooks: Sequence[Hook] = (),
         on_late_order: Callable[[Any], object] | None = None,
         clock: Clock | None = None,
@@ -132,7 +133,8 @@ class MioEsimClient(Closing):
                 delay a purchase. Exception: with ``SessionManager(session=...)`` reads and
                 purchases share the connections of that session.
             rate_limit: Maximum of requests a second, evenly spaced; None for no limit.
-                Purchases and logins go before reads.
+                Purchases and logins go before reads. A ``SharedRateLimit`` limits all processes
+                and hosts of the account together; purchases and logins then never wait.
             hooks: Plain functions that are called with an ``AttemptRecord`` after each attempt.
                 An exception in a hook is logged and ignored.
             on_late_order: Called with the order or the error of a purchase that was sent, if
@@ -149,7 +151,7 @@ class MioEsimClient(Closing):
             raise ConfigurationError(
                 f"max_in_flight must be a whole number of 1 or more, not {max_in_flight!r}"
             )
-        if rate_limit is not None and not (
+        if not isinstance(rate_limit, SharedRateLimit | None) and not (
             type(rate_limit) in (int, float) and 0 < rate_limit < math.inf
         ):
             raise ConfigurationError(f"rate_limit must be more than 0, not {rate_limit!r}")

@@ -26,6 +26,7 @@ from mioesim_async.transport.pool import SessionManager
 from mioesim_async.transport.read_method import MethodTrial
 from mioesim_async.transport.reads import Reads
 from mioesim_async.transport.retry import decide
+from mioesim_async.transport.shared_rate import SharedLimiter, SharedRateLimit
 from mioesim_async.wire.account import account_key, check_label, label_of_host
 from mioesim_async.wire.dialect import Dialect, ReadMethod
 from mioesim_async.wire.endpoints import LOGIN, Endpoint, Safety
@@ -68,7 +69,7 @@ class Caller:
         retry: RetryPolicy,
         timeouts: Timeouts,
         max_in_flight: int,
-        rate_limit: float | None,
+        rate_limit: float | SharedRateLimit | None,
         hooks: Sequence[Hook],
         clock: Clock,
         on_late: LateAnswer | None,
@@ -82,7 +83,6 @@ class Caller:
         self._slots = Slots(max_in_flight)
         self._slots_of_sweeps = Slots(self.sweep_slots)
         self._slots_of_purchases = Slots(max_in_flight)
-        self._limiter = None if rate_limit is None else limiter(rate_limit)
         self._longest_purchase = timeouts.money
         self._reads_lock = asyncio.Lock()
         self._budget = RetryBudget(clock)
@@ -101,6 +101,11 @@ class Caller:
             credentials.phone_number,
             label_of_host(base_url) if account is None else check_label(account),
         )
+        self._limiter: AsyncLimiter | SharedLimiter | None = None
+        if isinstance(rate_limit, SharedRateLimit):
+            self._limiter = SharedLimiter(rate_limit, self.account, clock)
+        elif rate_limit is not None:
+            self._limiter = limiter(rate_limit)
         self._keeper = TokenKeeper(
             store=store,
             key=self.account,
@@ -202,6 +207,8 @@ class Caller:
         await self._reads.aclose(grace)
         await self._detached.wait(purchases, self.clock)
         await self._keeper.aclose()
+        if isinstance(self._limiter, SharedLimiter):
+            await self._limiter.aclose()
         self._sender.close()
 
     async def call(
@@ -419,17 +426,19 @@ class Caller:
             failed = call.last_error = trial.settle(method, failed)
         await self._wait_or_raise(call, failed)
 
-    async def _wait_for_rate_limit(self, limiter: AsyncLimiter, call: Call) -> None:
+    async def _wait_for_rate_limit(self, limiter: AsyncLimiter | SharedLimiter, call: Call) -> None:
         """Wait until ``rate_limit`` allows a request.
 
-        The limiter serves waiters in their order. Reads wait for a lock first, so that at most
-        one read waits in front of a purchase or a login.
+        An ``AsyncLimiter`` serves waiters in their order. Reads wait for a lock first, so that at
+        most one read waits in front of a purchase or a login. A shared limit never delays these.
         """
-        if call.reserved or call.endpoint is LOGIN:
-            await limiter.acquire()
-        else:
+        if not (call.reserved or call.endpoint is LOGIN):
             async with self._reads_lock:
                 await limiter.acquire()
+        elif isinstance(limiter, SharedLimiter):
+            limiter.count()
+        else:
+            await limiter.acquire()
 
     async def _wait_or_raise(self, call: Call, failed: errors.MioEsimError) -> None:
         safety = call.endpoint.safety

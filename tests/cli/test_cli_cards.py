@@ -199,5 +199,5 @@ def test_of_nothing_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> No
     ],
 )
 def test_the_help_says_what_is_shown_without_being_asked_for(command: str, says: str) -> None:
-    done = mioesim(command, "--help", COLUMNS="300")
+    done = mioesim(command, "--help", COLUMNS="80")
     assert says in " ".join(done.out.split())

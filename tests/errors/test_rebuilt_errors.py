@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import json
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from redis_server import RedisServer, running_redis
+from stores import spawned
+from waiting import SECONDS
 
 from mioesim_async import errors
 from mioesim_async.errors import MioEsimError
@@ -159,6 +163,7 @@ JSON = st.recursive(
 )
 
 
+@settings(max_examples=60)
 @given(
     cls=st.sampled_from(errors.__all__),
     junk=st.dictionaries(
@@ -213,6 +218,22 @@ def test_a_malformed_was_placed_is_none(value: object) -> None:
 
 # Queues
 
+WORKER = """
+import sys
+from celery import Celery
+from mioesim_async import errors
+
+app = Celery("shop", broker=sys.argv[1], backend=sys.argv[1])
+app.conf.broker_connection_retry_on_startup = False
+
+@app.task(name="fail")
+def fail(plain):
+    raise errors.from_dict(plain)
+
+options = ("--without-gossip", "--without-mingle", "--without-heartbeat")
+app.worker_main(["worker", "--pool=solo", "--loglevel=CRITICAL", *options])
+"""
+
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
@@ -226,6 +247,16 @@ def check_same(again: Any, error: MioEsimError) -> None:
     assert fields_of(again) == fields_of(error)
 
 
+@contextmanager
+def closed(app: Any) -> Iterator[None]:
+    """Close the connections of a Celery app's results at the end of the block."""
+    try:
+        yield
+    finally:
+        # Celery makes the pool itself, so that closing its client leaves the connections open.
+        app.backend.client.connection_pool.disconnect()
+
+
 @pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 def test_every_error_survives_celery_s_results_as_json(redis_server: RedisServer) -> None:
     from celery import Celery
@@ -233,16 +264,13 @@ def test_every_error_survives_celery_s_results_as_json(redis_server: RedisServer
 
     with Celery("shop", broker="memory://", backend=redis_server.url, set_as_current=False) as app:
         app.conf.update(result_serializer="json", accept_content=["json"])
-        try:
+        with closed(app):
             for cls in CLASSES:
                 error, task = made(cls), cls.__name__
                 app.backend.mark_as_failure(task, error)
                 check_same(AsyncResult(task, app=app).result, error)
                 stored = app.backend.get(app.backend.get_key_for_task(task))
                 assert b"MADE-UP" not in stored
-        finally:
-            # Celery makes the pool itself, so that closing its client leaves the connections open.
-            app.backend.client.connection_pool.disconnect()
 
 
 async def test_every_error_survives_taskiq_s_results_as_json(redis_server: RedisServer) -> None:
@@ -259,3 +287,25 @@ async def test_every_error_survives_taskiq_s_results_as_json(redis_server: Redis
             check_same((await backend.get_result(task)).error, error)
     finally:
         await backend.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+async def test_what_a_task_in_a_celery_worker_raises_is_raised_where_its_result_is_asked_for(
+    redis_server: RedisServer,
+) -> None:
+    from celery import Celery
+
+    def ask() -> None:
+        app = Celery("shop", broker=url, backend=url, set_as_current=False)
+        with app, closed(app):
+            for cls in CLASSES:
+                error = made(cls)
+                result = app.send_task("fail", [errors.to_dict(error)])
+                with pytest.raises(cls) as caught:
+                    result.get(timeout=SECONDS)
+                check_same(caught.value, error)
+            app.backend.result_consumer.stop()
+
+    url = redis_server.url
+    async with spawned(WORKER, url):
+        await asyncio.to_thread(ask)
