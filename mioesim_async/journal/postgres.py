@@ -54,9 +54,6 @@ LONGEST_CALL = 20.0
 SCHEMES = ("postgresql://", "postgres://")
 HOSTS = re.compile(r"((\[[^]]*\]|[^/?#@:,]*)(:\d+)?,?)*(/[^?#]*)?(?=[?#]|$)")
 
-_of_parents: list[object] = []
-"""Connections of parent processes. If a child closed them, it would disturb its parent's."""
-
 
 class PostgresOrderJournal:
     """Records what became of each order, in one PostgreSQL database for processes of many hosts.
@@ -107,8 +104,8 @@ class PostgresOrderJournal:
         self._table = Table(schema)
         self._clock = clock
         self._mark: str | None = None
-        self._process = os.getpid()
-        self._of_loop: dict[asyncio.AbstractEventLoop, Connections] = {}
+        # Those of a parent process are kept: if a child closed them, it would disturb its parent.
+        self._of_loop: dict[tuple[int, asyncio.AbstractEventLoop], Connections] = {}
 
     def __repr__(self) -> str:
         """Tell where the journal is, without the password."""
@@ -322,9 +319,9 @@ class PostgresOrderJournal:
 
     async def close_idle(self) -> None:
         """Close the connections that the running loop keeps and doesn't use; none of a pool."""
-        loop = asyncio.get_running_loop()
-        if self._process == os.getpid() and loop in self._of_loop:
-            await self._of_loop[loop].close_idle()
+        key = os.getpid(), asyncio.get_running_loop()
+        if key in self._of_loop:
+            await self._of_loop[key].close_idle()
 
     async def aclose(self) -> None:
         """Close the running loop's connections. A later call opens new ones."""
@@ -336,6 +333,7 @@ class PostgresOrderJournal:
             return await run_to_end(self._finish(work, must_finish), stop=not must_finish)
         except EXPECTED as error:
             fault = error
+        # Some tools collect the variables of a traceback's frames, which may hold the password.
         raise refusal(
             self._place, self._fault(fault), was_asked_to_settle=settles
         ) from fault.with_traceback(None)
@@ -372,16 +370,13 @@ class PostgresOrderJournal:
         return self._connections().acquire()
 
     def _connections(self) -> Connections:
-        if self._process != os.getpid():
-            _of_parents.append(self._of_loop)
-            self._process, self._of_loop = os.getpid(), {}
-        for loop in [*self._of_loop]:
-            if loop.is_closed():
-                del self._of_loop[loop]
-        running = asyncio.get_running_loop()
-        if running not in self._of_loop and self._url is not None:
-            self._of_loop[running] = Connections(self._url)
-        return self._of_loop[running]
+        process, _ = key = os.getpid(), asyncio.get_running_loop()
+        for other in [*self._of_loop]:
+            if other[0] == process and other[1].is_closed():
+                del self._of_loop[other]
+        if key not in self._of_loop and self._url is not None:
+            self._of_loop[key] = Connections(self._url)
+        return self._of_loop[key]
 
     def _fault(self, error: Exception) -> Fault:
         fault = fault_of(error)

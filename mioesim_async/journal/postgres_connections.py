@@ -100,8 +100,7 @@ class Connections:
         if isinstance(fault, ValueError):
             # Raised outside the handler, since the text may repeat the URL and its password.
             raise asyncpg.ClientConfigurationError("the URL can't be read")
-        # Some tools collect the variables of a traceback's frames, which hold the password here.
-        raise fault.with_traceback(None)
+        raise fault
 
     def _watch(self) -> None:
         if self._timer is None:

@@ -146,9 +146,11 @@ FORK = """
 import asyncio, os, sys, threading
 from journals import intent
 from mioesim_async import OrderJournal
-from mioesim_async.journal import sqlite, table
+from mioesim_async.journal import forks, sqlite, sqlite_worker, table
 
 sqlite.BUSY_SECONDS = 5.0
+# Long, so that the fork doesn't just wait for one of them.
+sqlite_worker.IDLE_SECONDS = forks.LONGEST_FORK_WAIT = 600.0
 put, inside, go_on = table.put, threading.Event(), threading.Event()
 
 def slow(db, row):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from both import kept_in
+from hurry import hurried
 from hypothesis import HealthCheck, given, settings, strategies as st
 from postgres_server import new_schema
 from shopping import PLAN, cancel_after
@@ -29,7 +30,7 @@ FAULTS = [
     Fault.refuse(12345), Fault.evict_token(), Fault.replaced(b'{"code":0,"data":null}'),
     Fault.replaced(b'{"code":0,"data":"ok"}'), Fault.after_effect(Fault.http(502)),
     Fault.after_effect(Fault.html()), Fault.after_effect(Fault.refuse(99)), Fault.slow(50),
-    Fault.slow(200),
+    Fault.slow(200), Fault.silence(), Fault.after_effect(Fault.silence()),
 ]  # fmt: skip
 ENDPOINTS = ["login", "addEsimOrder", "addEsimOrder", "getOrderInfo", "queryOrder"]
 FORMS = ["order", "number", "object with number only", "list", "strange", "nothing"]
@@ -127,6 +128,8 @@ async def check(
         losing: Any = Losing(journal, losses)
         for _ in range(rounds):
             async with (
+                # For what is silent, until it has timed out.
+                hurried(clock, 5.0),
                 sandbox.client(order_journal=losing) as one,
                 sandbox.client(order_journal=losing) as two,
             ):
