@@ -64,7 +64,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "sandbox": (
         "mioesim sandbox --cards 1000 --port 8080",
-        "mioesim sandbox --fault 'http=503@queryIccidInformation*10'",
+        "mioesim sandbox --control --fault 'http=503@queryIccidInformation*10'",
     ),
 }
 """By the command's words."""

@@ -6,6 +6,7 @@ import asyncio
 import re
 import shlex
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -36,6 +37,7 @@ def serve_sandbox(
     search: str = "by reference",
     odd: Annotated[bool, Flag] = False,
     stock: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    control: Annotated[bool, Flag] = False,
     debug: Annotated[bool, Flag] = False,
 ) -> int:
     """Run a sandbox, and print the environment variables that make other commands use it.
@@ -53,6 +55,9 @@ def serve_sandbox(
         search: What a search for orders returns: by reference, ignores references or lists all.
         odd: Also write the other spellings and types of fields that a client may get.
         stock: How many cards are left of a package, as ``SKU/PRICE=N``. May be repeated.
+        control: Also listen on another port of 127.0.0.1, over which tests read orders and
+            requests, move the clock, add faults and set cards. Its URL and its token are printed.
+            All requests are kept in memory.
         debug: Show logs and tracebacks.
     """
 
@@ -66,7 +71,7 @@ def serve_sandbox(
             seed,
             host=host,
             port=port,
-            record=False,
+            record=control,
             capacity=capacity,
             order_form=order_form,
             search=search,
@@ -75,7 +80,7 @@ def serve_sandbox(
         sandbox.stock.update(map(_stock_of, stock))
         for spec in map(parse_fault, fault):
             sandbox.faults.add(spec.fault, spec.endpoint, times=spec.times)
-        return _serve(sandbox)
+        return _serve(sandbox, control=control)
 
     status = guarded(serve, debug=debug)
     # Ctrl-C is how a server is stopped.
@@ -90,15 +95,14 @@ def _stock_of(text: str) -> tuple[tuple[int, int], int]:
     return (sku_id, price_id), left
 
 
-async def _serve(sandbox: Sandbox) -> int:
-    async with sandbox:
-        account = sandbox.credentials
-        variables = {
-            "MIOESIM_BASE_URL": sandbox.url,
-            "MIOESIM_PHONE_NUMBER": account.phone_number,
-            "MIOESIM_PASSWORD": account.password,
-            "MIOESIM_SECRET_KEY": account.secret_key,
-        }
+async def _serve(sandbox: Sandbox, *, control: bool) -> int:
+    from mioesim_async.sandbox import SandboxControl
+
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(sandbox)
+        variables = sandbox.environ
+        if control:
+            variables |= (await stack.enter_async_context(SandboxControl(sandbox))).environ
         for name, value in variables.items():
             print(f"export {name}={shlex.quote(value)}")
         print(

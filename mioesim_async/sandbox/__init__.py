@@ -5,6 +5,7 @@ documentation and observation, never verified against the live host.
 """
 
 from mioesim_async.sandbox.clock import SandboxClock
+from mioesim_async.sandbox.control import SandboxControl
 from mioesim_async.sandbox.faults import Fault, Faults
 from mioesim_async.sandbox.recorded import RecordedRequest, SandboxMail, SandboxOrder
 from mioesim_async.sandbox.server import Sandbox
@@ -15,6 +16,7 @@ __all__ = [
     "RecordedRequest",
     "Sandbox",
     "SandboxClock",
+    "SandboxControl",
     "SandboxMail",
     "SandboxOrder",
 ]

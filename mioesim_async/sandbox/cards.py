@@ -48,6 +48,7 @@ class AccountCards:
         self.iccids = [self._iccid(number) for number in range(cards)]
         self._numbers = {iccid: number for number, iccid in enumerate(self.iccids)}
         self._sims: set[str] = set()
+        self._set: dict[str, dict[str, Any]] = {}
         self._by_order: dict[str, str] | None = None
 
     def __contains__(self, iccid: str) -> bool:
@@ -147,7 +148,23 @@ class AccountCards:
         order = self.current_order(iccid)
         if order is not None:
             row |= self._plan_fields(order, self.used_mb(iccid, order))
+        if iccid in self._set:
+            row |= self._set[iccid]
+            if "usedMB" in self._set[iccid]:
+                whole = size if order is None else order.total_mb
+                row["remainingMB"] = round(max(0.0, whole - float(row["usedMB"])), 2)
         return row
+
+    def set(
+        self, iccid: str, dp_status: str | None, used_mb: float | None, ends_at: dt.datetime | None
+    ) -> None:
+        """Set what a card's row says, whatever its plan would say; None leaves that."""
+        values = {
+            "dpStatus": dp_status,
+            "usedMB": None if used_mb is None else f"{used_mb}",
+            "endDate": None if ends_at is None else vendor_time(ends_at.astimezone(GMT8)),
+        }
+        self._set[iccid] = {name: value for name, value in values.items() if value is not None}
 
     def used_mb(self, iccid: str, order: SandboxOrder) -> float:
         """Return how much a card has used of a plan that was bought here, by whole days."""

@@ -8,7 +8,9 @@ import socket
 import threading
 import weakref
 from collections.abc import Collection, Coroutine
+from datetime import datetime
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -128,6 +130,7 @@ class Sandbox(Closing):
         self.faults = Faults(self.clock)
         self.requests: list[RecordedRequest] = []
         account_cards = AccountCards(cards, seed, self.clock)
+        self._cards = account_cards
         account_orders = AccountOrders(account_cards, self.clock, form=order_form, search=search)
         self.orders: list[SandboxOrder] = account_orders.placed
         self.mails: list[SandboxMail] = account_orders.mails
@@ -211,6 +214,44 @@ class Sandbox(Closing):
         """Return a client for this sandbox and its account."""
         arguments.setdefault("clock", self.clock)
         return MioEsimClient(self.credentials, base_url=self.url, **arguments)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What ``MioEsimClient.from_env`` and the command need, as environment variables."""
+        account = self.credentials
+        return {
+            "MIOESIM_BASE_URL": self.url,
+            "MIOESIM_PHONE_NUMBER": account.phone_number,
+            "MIOESIM_PASSWORD": account.password,
+            "MIOESIM_SECRET_KEY": account.secret_key,
+        }
+
+    def set_card(
+        self,
+        iccid: str,
+        *,
+        dp_status: str | None = None,
+        used_mb: float | None = None,
+        ends_at: datetime | None = None,
+    ) -> None:
+        """Set what a card's row says from now on; what is None is as its plan has it.
+
+        Args:
+            iccid: One of ``iccids``.
+            dp_status: Its status, such as ``Disable``; any text.
+            used_mb: Data used, in MB; what remains follows.
+            ends_at: The end of its plan; with a time zone.
+
+        Raises:
+            ConfigurationError: If there is no such card, or a value can't be.
+        """
+        if iccid not in self._cards:
+            raise ConfigurationError(f"the sandbox has no card {iccid}")
+        if used_mb is not None and not 0 <= used_mb < inf:
+            raise ConfigurationError(f"used_mb must be 0 or more, not {used_mb}")
+        if ends_at is not None and ends_at.tzinfo is None:
+            raise ConfigurationError("ends_at needs a time zone")
+        self._cards.set(iccid, dp_status, used_mb, ends_at)
 
     def evict(self) -> None:
         """End the live token, as another login on the account would."""

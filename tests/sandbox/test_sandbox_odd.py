@@ -214,7 +214,8 @@ def test_the_command_runs_an_odd_sandbox_where_that_is_asked_for(
 ) -> None:
     notes: list[str | None] = []
 
-    async def look(sandbox: Sandbox) -> int:
+    async def look(sandbox: Sandbox, *, control: bool) -> int:
+        assert not control
         async with sandbox, sandbox.client() as client:
             groups = await client.call("/api_esim/getSkuByGroup")
             notes.append(groups["data"]["Oceania"][0]["note"])
