@@ -91,8 +91,13 @@ class Worker:
             self._waiting.append(job)
             self._changed.notify_all()
             if not self._is_running:
+                try:
+                    threading.Thread(target=self._serve, name="mioesim_async journal").start()
+                except RuntimeError:
+                    # No thread can be started now: nobody would do the job.
+                    self._waiting.remove(job)
+                    raise
                 self._is_running = True
-                threading.Thread(target=self._serve, name="mioesim_async journal").start()
 
     def close(self) -> Future[None]:
         """Close the file as soon as nothing is under way; return a future of that."""
@@ -247,7 +252,8 @@ class Worker:
     def _tell_closers(self) -> None:
         closers, self._closers = self._closers, []
         for closed in closers:
-            closed.set_result(None)
+            if closed.set_running_or_notify_cancel():
+                closed.set_result(None)
 
     def _refusal(self, error: Exception, job: Job) -> Exception:
         if not isinstance(error, Unusable | sqlite3.Error | OSError):

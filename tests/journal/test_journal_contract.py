@@ -15,7 +15,13 @@ from postgres_server import PostgresServer
 from shopping import buy
 from waiting import SECONDS
 
-from mioesim_async import EntryState, JournalEntry, OrderJournal, PostgresOrderJournal
+from mioesim_async import (
+    EntryState,
+    JournalEntry,
+    OrderJournal,
+    PostgresOrderJournal,
+    journal,
+)
 from mioesim_async.sandbox import Sandbox
 from mioesim_async.testing.journal_contract import JournalContract
 
@@ -130,5 +136,18 @@ def test_the_contract_needs_no_plugin_of_pytest(pytester: pytest.Pytester) -> No
                 yield OrderJournal(place / "orders.db")
         """
     )
-    done = pytester.runpytest_subprocess("-p", "no:asyncio", "-W", "error", timeout=SECONDS)
-    done.assert_outcomes(passed=23)
+    options = ["-p", "no:asyncio", "-W", "error", "-k", "comes_back or cancelled"]
+    done = pytester.runpytest_subprocess(*options, timeout=SECONDS)
+    done.assert_outcomes(passed=3, deselected=20)
+
+
+def test_the_package_of_journals_exports_what_their_implementers_need() -> None:
+    promised = {
+        "Journal", "JournalEntry", "EntryState", "may_begin", "settled", "OrderJournal",
+        "PostgresOrderJournal",
+    }  # fmt: skip
+    assert promised <= {*journal.__all__}
+    assert all(hasattr(journal, name) for name in journal.__all__)
+    assert journal.OrderJournal is OrderJournal
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = journal.no_such_name

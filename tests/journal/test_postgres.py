@@ -151,6 +151,17 @@ async def test_a_journal_that_vanished_is_refused_and_not_made_anew(
                 await work
 
 
+async def test_a_table_that_was_emptied_is_not_taken_for_a_new_journal(
+    journal: PostgresOrderJournal, postgres: PostgresServer
+) -> None:
+    await journal.begin(intent())
+    psql(postgres.url, f"DELETE FROM {named(journal, 'journal')}")
+    new = PostgresOrderJournal(postgres.url, schema=journal._table.schema)
+    with pytest.raises(JournalUnavailable, match="tables have vanished"):
+        await new.begin(intent("ref-2"))
+    await new.aclose()
+
+
 # Durability.
 
 

@@ -15,7 +15,7 @@ from both import kept_in
 from command import environment
 from journals import place_of
 from shopping import PLAN, buy
-from waiting import read_until
+from waiting import SECONDS, read_until
 
 from mioesim_async import OrderJournal
 from mioesim_async.journal import EntryState
@@ -53,13 +53,17 @@ asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
 )
 
 
-def kill_a_worker(journal: str, sandbox: Sandbox, first: int, delay: float) -> None:
-    worker = subprocess.Popen(
+def start(journal: str, sandbox: Sandbox, first: int, **more: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
         [sys.executable, "-c", WORKER, journal, str(first), str(ORDERS)],
         cwd=Path(__file__).parents[1] / "support",
-        env=environment(sandbox),
+        env=environment(sandbox) | more,
         stdout=subprocess.PIPE,
     )
+
+
+def kill_a_worker(journal: str, sandbox: Sandbox, first: int, delay: float) -> None:
+    worker = start(journal, sandbox, first)
     assert worker.stdout is not None
     with worker:
         try:
@@ -68,6 +72,23 @@ def kill_a_worker(journal: str, sandbox: Sandbox, first: int, delay: float) -> N
             time.sleep(delay)
         finally:
             worker.kill()
+
+
+async def test_processes_that_place_the_same_references_place_each_once(
+    journal: OrderJournal, tmp_path: Path
+) -> None:
+    # One token for all, or else they end each other's.
+    store = {"MIOESIM_TOKEN_STORE": str(tmp_path / "tokens.json")}
+    with Sandbox(20) as sandbox:
+        workers = [start(place_of(journal), sandbox, 0, **store) for _ in range(3)]
+        for worker in workers:
+            assert worker.stdout is not None
+            with worker:
+                read_until(worker.stdout, "ready\n")
+                assert worker.wait(SECONDS) == 0
+        placed = [order.other_order_id for order in sandbox.orders]
+    assert sorted(placed) == [f"ref-{number}" for number in range(ORDERS)]
+    assert not await journal.open_entries()
 
 
 @pytest.mark.parametrize("rounds", [4, pytest.param(50, marks=pytest.mark.slow)])

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from both import kept_in
 from hurry import hurried
 from hypothesis import HealthCheck, given, settings, strategies as st
 from postgres_server import new_schema
@@ -19,8 +18,6 @@ from shopping import PLAN, cancel_after
 from mioesim_async import MioEsimClient, Order, OrderJournal, PostgresOrderJournal, errors
 from mioesim_async.journal import EntryState, Journal
 from mioesim_async.sandbox import Fault, Sandbox, SandboxClock
-
-__all__ = ["kept_in"]
 
 MEMORY = Path("/dev/shm")
 FAULTS = [
@@ -177,7 +174,15 @@ async def check_journal(sandbox: Sandbox, journal: OrderJournal, account: str, s
             assert reference not in placed
 
 
-@pytest.mark.parametrize("examples", [50, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kept_in", "examples"),
+    [
+        ("file", 50),
+        ("postgres", 20),
+        pytest.param("file", 1000, marks=pytest.mark.slow),
+        pytest.param("postgres", 1000, marks=pytest.mark.slow),
+    ],
+)
 def test_at_most_one_order_per_reference_and_a_journal_that_agrees_or_does_not_know(
     request: pytest.FixtureRequest, kept_in: str, examples: int
 ) -> None:
