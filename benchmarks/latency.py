@@ -174,7 +174,7 @@ def main() -> None:
     cards, reads, rounds = (10_000, 200, 2) if options.short else (100_000, 1000, 5)
     for latency in options.latency or (0.0, 0.05):
         asyncio.run(run(cards, reads, rounds, options.concurrency, latency))
-    asyncio.run(orders(50 if options.short else 500, rounds))
+    asyncio.run(orders(200 if options.short else 2000, rounds))
 
 
 if __name__ == "__main__":

@@ -37,6 +37,12 @@ class Cutter:
         self._target = target
         self._pipes: set[asyncio.Task[None]] = set()
 
+    def cut(self) -> None:
+        """End all connections, and refuse new ones."""
+        self.mode = Mode.REFUSE
+        for pipe in self._pipes:
+            pipe.cancel()
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass one connection on."""
         if self.mode is Mode.REFUSE:
@@ -73,10 +79,12 @@ async def cutter(target: int) -> AsyncIterator[Cutter]:
     proxy = Cutter(target)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
-    yield proxy
-    server.close()
-    for pipe in [*proxy._pipes]:
-        pipe.cancel()
-    while proxy._pipes:
-        await asyncio.sleep(0.001)
-    await server.wait_closed()
+    try:
+        yield proxy
+    finally:
+        server.close()
+        for pipe in [*proxy._pipes]:
+            pipe.cancel()
+        while proxy._pipes:
+            await asyncio.sleep(0.001)
+        await server.wait_closed()

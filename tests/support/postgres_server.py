@@ -100,6 +100,9 @@ class PostgresServer:
             "--pwfile", str(secret), "--auth", "scram-sha-256", "--encoding", "UTF8",
             "--locale", "C", "--no-sync",
         )  # fmt: skip
+        with (directory / "data" / "pg_hba.conf").open("a") as rules:
+            # For a server that listens on more than loopback.
+            rules.write("host all all samenet scram-sha-256\n")
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

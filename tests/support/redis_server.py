@@ -19,24 +19,25 @@ __all__ = ["PASSWORD", "RedisServer", "running_redis"]
 
 PASSWORD = "made-up-redis-password"
 
+LOOPBACK = "127.0.0.1"
 TRIES = 200
 
 
 class RedisServer:
-    """Debian's ``redis-server`` on loopback, which keeps nothing on disk.
+    """Debian's ``redis-server`` on loopback or another address, which keeps nothing on disk.
 
     Attributes:
         url: Its URL, with the password.
     """
 
-    def __init__(self, program: str, directory: Path) -> None:
+    def __init__(self, program: str, directory: Path, address: str = LOOPBACK) -> None:
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
-        self.url = f"redis://:{PASSWORD}@127.0.0.1:{self._port}/0"
+            probe.bind((address, 0))
+            self._address = probe.getsockname()
+        self.url = f"redis://:{PASSWORD}@{address}:{self._address[1]}/0"
         self._command = [
             program,
-            *("--port", str(self._port), "--bind", "127.0.0.1"),
+            *("--port", str(self._address[1]), "--bind", address),
             *("--save", "", "--appendonly", "no", "--dir", str(directory)),
             *("--requirepass", PASSWORD),
         ]
@@ -65,7 +66,7 @@ class RedisServer:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self._port), timeout=1) as probe:
+            with socket.create_connection(self._address, timeout=1) as probe:
                 probe.sendall(f"AUTH {PASSWORD}\r\nPING\r\n".encode())
                 answer = probe.makefile("rb")
                 return (answer.readline(), answer.readline()) == (b"+OK\r\n", b"+PONG\r\n")
@@ -74,8 +75,8 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis() -> Iterator[RedisServer]:
-    """Run a server. If none is installed, fail in CI, and skip the test elsewhere."""
+def running_redis(address: str = LOOPBACK) -> Iterator[RedisServer]:
+    """Run a server at an address. If none is installed, fail in CI, and skip the test elsewhere."""
     program = shutil.which("redis-server")
     if program is None:
         reason = "redis-server is not installed"
@@ -83,7 +84,7 @@ def running_redis() -> Iterator[RedisServer]:
             pytest.fail(reason)
         raise pytest.skip.Exception(reason)
     with tempfile.TemporaryDirectory(prefix="mioesim-redis-") as directory:
-        server = RedisServer(program, Path(directory))
+        server = RedisServer(program, Path(directory), address)
         try:
             server.start()
             yield server

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -81,11 +81,17 @@ def key_of(sandbox: Sandbox) -> str:
 
 @asynccontextmanager
 async def spawned(
-    code: str, *arguments: str, environment: Mapping[str, str] | None = None
+    code: str,
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    run_by: Sequence[str] = (),
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run Python code in a process, which is ended at the end of the block."""
+    """Run Python code in a process, which is ended at the end of the block.
+
+    ``run_by`` is a command that replaces itself with the one that follows it.
+    """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, *arguments,
+        *run_by, sys.executable, "-c", code, *arguments,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parent, env={**os.environ, **(environment or {})},
     )  # fmt: skip
