@@ -69,6 +69,15 @@ async def test_the_delivery_example_writes_the_page(
     assert (tmp_path / "card.html").read_text(encoding="utf-8") == customer_html(card)
 
 
+async def test_the_json_example_shows_codes_to_the_customer_only(client: MioEsimClient) -> None:
+    placed = await client.orders.place(sku_id=45, price_id=441, count=1)
+    order_as_json = names_of("order_as_json(")["order_as_json"]
+    for for_its_customer in (True, False):
+        told = await order_as_json(client, placed.order_num, for_its_customer=for_its_customer)
+        assert ("LPA:" in str(told)) is for_its_customer
+        assert told["order_num"] == placed.order_num
+
+
 async def test_the_error_example_catches_what_it_says(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
@@ -138,7 +147,7 @@ def test_every_python_example_is_run_by_a_test() -> None:
     markers = (
         "from_env()", "sku_names", "deliver(", "used_mb(", "two_clients", "two_accounts",
         "quiet_client", "url_filter", "mioesim_sandbox", "plans_on_sale", "def sell(",
-        "careful_client", "morning_round", "orders_between", "restock", "any_sandbox", "def offer(",
+        "careful_client", "order_as_json(", "morning_round", "orders_between", "restock", "any_sandbox", "def offer(",
     )  # fmt: skip
     assert all(any(marker in block for marker in markers) for block in BLOCKS)
     assert len(BLOCKS) == len(markers)
