@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         SkuOutcome as SkuOutcome,
         SkuPackages as SkuPackages,
     )
+    from mioesim_async.models.json_schema import json_schema as json_schema
     from mioesim_async.models.order_lines import (
         OrderLine as OrderLine,
         RenewalLine as RenewalLine,
@@ -137,6 +138,7 @@ _NAMES_OF_MODULE = {
     "models.catalogue": (
         "CrawlStats", "Package", "Partner", "Sku", "SkuGroup", "SkuOutcome", "SkuPackages",
     ),
+    "models.json_schema": ("json_schema",),
     "models.order_lines": ("OrderLine", "RenewalLine", "new_reference"),
     "models.orders": ("Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage"),
     "models.plain": ("to_dict",),

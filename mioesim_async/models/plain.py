@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -17,7 +17,7 @@ from mioesim_async.models.api_code import ApiCode
 from mioesim_async.models.hiding import HIDDEN, without_codes, without_lpa
 from mioesim_async.wire.depth import CUT, MAX_DEPTH
 
-__all__ = ["is_hidden", "to_dict", "written"]
+__all__ = ["is_hidden", "to_dict", "written", "written_extra"]
 
 CONTAINERS = (dict, list, tuple)
 MAX_LEVELS = 2 * MAX_DEPTH
@@ -61,6 +61,11 @@ def written(model: Any, in_place: InPlace | None) -> Any:
     return _plain(model, MAX_LEVELS, in_place)
 
 
+def written_extra(extra: Any) -> Any:
+    """Turn the ``extra`` of a model into data for JSON, without codes and what leads to one."""
+    return _without_codes(extra, MAX_LEVELS)
+
+
 def is_hidden(attribute: attrs.Attribute[Any]) -> bool:
     """Tell whether a model's field holds an activation code, or leads to one."""
     return HIDDEN.keys() <= attribute.metadata.keys()
@@ -68,6 +73,11 @@ def is_hidden(attribute: attrs.Attribute[Any]) -> bool:
 
 def _left_out(_name: str, _value: Any) -> dict[str, Any]:
     return {}
+
+
+def _without_codes(extra: Any, levels: int) -> Any:
+    # Written whole at first: a field that holds an LPA text is left out, not masked.
+    return without_codes(_plain(extra, levels, None))
 
 
 def _plain(model: Any, levels: int, in_place: InPlace | None) -> Any:
@@ -105,8 +115,7 @@ def _fields_of(
         elif hides:
             kept |= in_place(name, value)
         elif name == "extra":
-            # Before LPA texts are masked, since a field that holds one goes as a whole.
-            kept[name] = without_codes(_plain(value, levels, None))
+            kept[name] = _without_codes(value, levels)
         else:
             kept[name] = _plain(value, levels, in_place)
     return kept
@@ -129,7 +138,7 @@ def _writer_and_fields(
 WRITERS: dict[type, Callable[[Any], Any]] = {
     enum.Enum: lambda member: member.value,
     Decimal: str,
-    datetime: datetime.isoformat,
+    date: lambda moment: moment.isoformat(),
     ActivationCode: str,
     ApiCode: str,
     MioEsimError: lambda error: {"type": type(error).__name__, "message": without_lpa(str(error))},
