@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from mioesim_async.api.orders.search import OrderSearch as OrderSearch
     from mioesim_async.api.partners import Partners as Partners
     from mioesim_async.api.sweep import CardStream as CardStream, SweepStats as SweepStats
-    from mioesim_async.client import MioEsimClient as MioEsimClient
+    from mioesim_async.client import (
+        ClientOptions as ClientOptions,
+        MioEsimClient as MioEsimClient,
+    )
     from mioesim_async.clock import Clock as Clock
     from mioesim_async.config import (
         Credentials as Credentials,
@@ -122,7 +125,7 @@ _NAMES_OF_MODULE = {
     "api.orders.search": ("OrderSearch",),
     "api.partners": ("Partners",),
     "api.sweep": ("CardStream", "SweepStats"),
-    "client": ("MioEsimClient",),
+    "client": ("ClientOptions", "MioEsimClient"),
     "clock": ("Clock",),
     "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
