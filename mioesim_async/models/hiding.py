@@ -54,10 +54,18 @@ NAMES = re.compile(
 )
 """Names of fields, in lower case and of letters and digits alone."""
 
+MAX_REMEMBERED = 64
+"""Characters of a name whose judgement is remembered; a reply could have names of any length."""
 
-@lru_cache(maxsize=4096)
+
 def is_code_field(name: str) -> bool:
     """Tell whether a field's name, in any spelling, says that it holds a code or an address."""
+    judge = _judged if len(name) <= MAX_REMEMBERED else _judged.__wrapped__
+    return judge(name)
+
+
+@lru_cache(maxsize=4096)
+def _judged(name: str) -> bool:
     folded = "".join(char for char in name.lower() if char.isalnum())
     return NAMES.search(folded) is not None or leads_to_code(name)
 
