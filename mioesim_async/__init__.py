@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from mioesim_async.api.orders.search import OrderSearch as OrderSearch
     from mioesim_async.api.partners import Partners as Partners
     from mioesim_async.api.sweep import CardStream as CardStream, SweepStats as SweepStats
-    from mioesim_async.client import MioEsimClient as MioEsimClient
+    from mioesim_async.client import (
+        ClientOptions as ClientOptions,
+        MioEsimClient as MioEsimClient,
+    )
     from mioesim_async.clock import Clock as Clock
     from mioesim_async.config import (
         Credentials as Credentials,
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
         SkuOutcome as SkuOutcome,
         SkuPackages as SkuPackages,
     )
+    from mioesim_async.models.json_schema import json_schema as json_schema
     from mioesim_async.models.order_lines import (
         OrderLine as OrderLine,
         RenewalLine as RenewalLine,
@@ -121,7 +125,7 @@ _NAMES_OF_MODULE = {
     "api.orders.search": ("OrderSearch",),
     "api.partners": ("Partners",),
     "api.sweep": ("CardStream", "SweepStats"),
-    "client": ("MioEsimClient",),
+    "client": ("ClientOptions", "MioEsimClient"),
     "clock": ("Clock",),
     "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
     "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
@@ -137,6 +141,7 @@ _NAMES_OF_MODULE = {
     "models.catalogue": (
         "CrawlStats", "Package", "Partner", "Sku", "SkuGroup", "SkuOutcome", "SkuPackages",
     ),
+    "models.json_schema": ("json_schema",),
     "models.order_lines": ("OrderLine", "RenewalLine", "new_reference"),
     "models.orders": ("Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage"),
     "models.plain": ("to_dict",),

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 
 from attrs import evolve
 
@@ -28,6 +28,7 @@ from mioesim_async.config import (
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.journal.entry import Journal
 from mioesim_async.journal.place import journal_at
+from mioesim_async.profiles import journal_path, read_profile, token_path
 from mioesim_async.tokens.store import MemoryTokenStore, TokenStore
 from mioesim_async.transport.caller import Caller
 from mioesim_async.transport.metrics import ClientStats, Health, Hook, check_hooks
@@ -38,9 +39,10 @@ from mioesim_async.wire.endpoints import Safety, unlisted_endpoint
 from mioesim_async.wire.signing import Value
 
 if TYPE_CHECKING:
+    from mioesim_async.tokens.file import FileTokenStore
     from mioesim_async.tokens.redis import RedisTokenStore
 
-__all__ = ["MioEsimClient"]
+__all__ = ["ClientOptions", "MioEsimClient", "with_shared_files"]
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -66,6 +68,48 @@ SETTINGS: Mapping[str, tuple[str, Callable[[str], Any]]] = {
     ),
 }
 """Arguments of the constructor that ``from_env`` takes from a variable, and how it reads each."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of ``MioEsimClient``, for functions that pass them on.
+
+    Such a function takes ``**options: Unpack[ClientOptions]``, so that type checkers know its
+    arguments.
+    """
+
+    credentials: Credentials
+    base_url: str
+    account: str | None
+    allow_insecure_http: bool
+    dialect: Dialect | None
+    session_manager: SessionManager | None
+    proxy: str | None
+    token_store: TokenStore | None
+    order_journal: Journal | None
+    max_spend_per_day: Decimal | None
+    retry: RetryPolicy | None
+    timeouts: Timeouts | None
+    max_in_flight: int
+    rate_limit: float | SharedRateLimit | None
+    hooks: Sequence[Hook]
+    on_late_order: Callable[[Any], object] | None
+    clock: Clock | None
+
+
+def with_shared_files(options: ClientOptions) -> ClientOptions:
+    """Add the token file and the journal that programs of this user share.
+
+    Each is added only if neither the options nor the environment name another.
+
+    Raises:
+        ConfigurationError: If one is needed and platformdirs is not installed.
+    """
+    options = options.copy()
+    if "token_store" not in options and not os.environ.get("MIOESIM_TOKEN_STORE"):
+        options["token_store"] = _file_store(token_path())
+    if "order_journal" not in options and not os.environ.get("MIOESIM_ORDER_JOURNAL"):
+        options["order_journal"] = journal_at(str(journal_path()), "the user's state directory")
+    return options
 
 
 class MioEsimClient(Closing):
@@ -192,7 +236,7 @@ class MioEsimClient(Closing):
         )
 
     @classmethod
-    def from_env(cls, **overrides: Any) -> Self:
+    def from_env(cls, **overrides: Unpack[ClientOptions]) -> Self:
         """Make a client from environment variables.
 
         Reads ``MIOESIM_PHONE_NUMBER``, ``MIOESIM_PASSWORD``, ``MIOESIM_SECRET_KEY`` and, if
@@ -205,36 +249,73 @@ class MioEsimClient(Closing):
             **overrides: Arguments of the constructor; they override the environment.
 
         Raises:
-            ConfigurationError: If variables are missing or can't be used; it names them.
+            ConfigurationError: If variables are missing or can't be used; it names them. Also if
+                the constructor has no argument of a name.
         """
-        if "credentials" not in overrides:
+        _check_names("from_env", overrides)
+        arguments: dict[str, Any] = {**overrides}
+        if "credentials" not in arguments:
             missing = [name for name in ENVIRONMENT.values() if not os.environ.get(name)]
             if missing:
                 raise ConfigurationError(f"set the environment variables {', '.join(missing)}")
-            overrides["credentials"] = Credentials(
+            arguments["credentials"] = Credentials(
                 **{field: os.environ[name] for field, name in ENVIRONMENT.items()}
             )
         for name, (variable, read) in SETTINGS.items():
-            if (text := os.environ.get(variable)) and name not in overrides:
-                overrides[name] = read(text)
-        if (proxy := os.environ.get("MIOESIM_PROXY")) and "session_manager" not in overrides:
-            overrides.setdefault("proxy", proxy)
+            if (text := os.environ.get(variable)) and name not in arguments:
+                arguments[name] = read(text)
+        if (proxy := os.environ.get("MIOESIM_PROXY")) and "session_manager" not in arguments:
+            arguments.setdefault("proxy", proxy)
         place = os.environ.get("MIOESIM_TOKEN_STORE")
-        if not place or "token_store" in overrides:
-            return cls(**overrides)
+        if not place or "token_store" in arguments:
+            return cls(**arguments)
         if "://" not in place:
             if re.match(r"redis(s|\+\w+)?:", place):
                 raise ConfigurationError(
                     "MIOESIM_TOKEN_STORE looks like a Redis URL; write redis://host:port/0"
                 )
-            # Importing filelock takes a while, and not everybody needs it.
-            from mioesim_async.tokens.file import FileTokenStore  # noqa: PLC0415
-
-            return cls(**overrides, token_store=FileTokenStore(place))
+            return cls(**arguments, token_store=_file_store(place))
         store = _redis_store(place)
-        client = cls(**overrides, token_store=store)
+        client = cls(**arguments, token_store=store)
         client._own_store = store
         return client
+
+    @classmethod
+    def from_profile(cls, name: str, **overrides: Unpack[ClientOptions]) -> Self:
+        """Make a client of an account in ``profiles.toml``, as ``mioesim --profile`` does.
+
+        The file is the one that ``MIOESIM_PROFILES`` names, else the one in the user's config
+        directory. Everything about the account comes from the profile, and nothing from the
+        environment. Token and journal are shared with the command, so that neither ends the
+        other's token or buys a reference that the other bought: the journal that the profile
+        names, else ``MIOESIM_ORDER_JOURNAL``, else the user's; ``MIOESIM_TOKEN_STORE``, else the
+        user's. ``MIOESIM_PROXY`` is used before the profile's proxy.
+
+        This blocks: it reads the file, and runs a ``password_command``, which may take 30 seconds.
+
+        Args:
+            name: Name of the account in the file.
+            **overrides: Arguments of the constructor; they override the profile.
+
+        Raises:
+            ConfigurationError: If there is no such profile, or it can't be used. Also if the
+                constructor has no argument of a name.
+        """
+        _check_names("from_profile", overrides)
+        profile = read_profile(name)
+        options: ClientOptions = {
+            "credentials": profile.credentials,
+            "base_url": profile.base_url,
+            "account": profile.account,
+            "dialect": profile.dialect,
+            "allow_insecure_http": profile.allow_insecure_http,
+        }
+        if profile.order_journal is not None and "order_journal" not in overrides:
+            setting = f"order_journal of profile {name!r}"
+            options["order_journal"] = journal_at(profile.order_journal, setting)
+        if "session_manager" not in overrides and not os.environ.get("MIOESIM_PROXY"):
+            options["proxy"] = profile.proxy
+        return cls.from_env(**with_shared_files({**options, **overrides}))
 
     async def aclose(self, grace: float = 0.0, purchases: float | None = None) -> None:
         """Stop reads, wait for purchases that were sent, and close what the client opened.
@@ -348,6 +429,21 @@ class MioEsimClient(Closing):
     def stats(self) -> ClientStats:
         """Return counters of what this client has done so far."""
         return self._caller.stats()
+
+
+def _check_names(call: str, given: Mapping[str, object]) -> None:
+    known = ClientOptions.__annotations__
+    if unknown := [name for name in given if name not in known]:
+        raise ConfigurationError(
+            f"{call} has no argument {', '.join(unknown)}; it takes {', '.join(known)}"
+        )
+
+
+def _file_store(path: str | os.PathLike[str]) -> FileTokenStore:
+    # Importing filelock takes a while, and not everybody needs it.
+    from mioesim_async.tokens.file import FileTokenStore  # noqa: PLC0415
+
+    return FileTokenStore(path)
 
 
 def _redis_store(url: str) -> RedisTokenStore:

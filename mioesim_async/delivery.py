@@ -17,6 +17,7 @@ from attrs import define, field
 from mioesim_async.errors import InvalidRequest
 from mioesim_async.models.activation import ActivationCode, InstallLinks
 from mioesim_async.models.cards import CardDetail
+from mioesim_async.models.hiding import HIDDEN
 from mioesim_async.models.orders import Order, OrderCard
 from mioesim_async.private_file import replace_file
 
@@ -94,10 +95,10 @@ class CustomerSheet:
     """
 
     iccid: str
-    activation: ActivationCode | None = None
-    manual: dict[str, str] = field(factory=dict, repr=False)
-    links: InstallLinks | None = None
-    pdf_url: str | None = field(default=None, repr=False)
+    activation: ActivationCode | None = field(default=None, metadata=HIDDEN)
+    manual: dict[str, str] = field(factory=dict, repr=False, metadata=HIDDEN)
+    links: InstallLinks | None = field(default=None, metadata=HIDDEN)
+    pdf_url: str | None = field(default=None, repr=False, metadata=HIDDEN)
     problem: str = ""
 
     @property

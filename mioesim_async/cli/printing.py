@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mioesim_async.models.cards import DpStatus
 from mioesim_async.models.orders import OrderStatus
-from mioesim_async.models.plain import to_dict
+from mioesim_async.models.plain import written
 
 __all__ = [
     "CARD_STATUSES",
@@ -33,9 +33,6 @@ __all__ = [
     "printable",
     "progress",
 ]
-
-SECRET_FIELDS = ("activation", "links", "manual", "pdf_url")
-"""Fields of models that hold the activation code, or a link to it."""
 
 CARD_STATUSES: Mapping[str, str] = {
     DpStatus.ACTIVE: "the plan is running",
@@ -111,8 +108,8 @@ def print_json(value: Any, *, show_activation: bool = False) -> None:
             them. If False, each code or link is null, a field such as ``activation_hidden`` says
             whether there is one, and ``extra`` is left out.
     """
-    data = _with_words(to_dict(value))
-    text = json.dumps(data if show_activation else _hidden(data), ensure_ascii=False, indent=2)
+    data = written(value, None) if show_activation else _without_extra(written(value, _told))
+    text = json.dumps(_with_words(data), ensure_ascii=False, indent=2)
     print(UNPRINTABLE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 
@@ -201,15 +198,13 @@ def _cell(value: Any) -> str:
     return "" if value is None else printable(str(value)) or ""
 
 
-def _hidden(data: Any) -> Any:
+def _told(name: str, value: Any) -> dict[str, Any]:
+    return {name: None, f"{name}_hidden": value not in (None, {})}
+
+
+def _without_extra(data: Any) -> Any:
     if isinstance(data, list):
-        return [_hidden(item) for item in data]
+        return [_without_extra(item) for item in data]
     if not isinstance(data, dict):
         return data
-    kept: dict[str, Any] = {}
-    for name, value in data.items():
-        if name in SECRET_FIELDS:
-            kept |= {name: None, f"{name}_hidden": value not in (None, {})}
-        elif name != "extra":
-            kept[name] = _hidden(value)
-    return kept
+    return {name: _without_extra(value) for name, value in data.items() if name != "extra"}

@@ -11,6 +11,7 @@ from attrs import Attribute, define, field
 from attrs.validators import optional
 
 from mioesim_async.errors import ConfigurationError, InvalidRequest
+from mioesim_async.models.hiding import HIDDEN
 
 if TYPE_CHECKING:
     from segno import QRCode
@@ -94,8 +95,8 @@ class InstallLinks:
             installation, others show an empty page.
     """
 
-    ios: str = field(repr=lambda _: "***")
-    android: str = field(repr=lambda _: "***")
+    ios: str = field(repr=lambda _: "***", metadata=HIDDEN)
+    android: str = field(repr=lambda _: "***", metadata=HIDDEN)
 
 
 @define(repr=False)

@@ -11,6 +11,7 @@ from typing_extensions import TypeVar
 
 from mioesim_async.errors import MioEsimError
 from mioesim_async.models.activation import ActivationCode
+from mioesim_async.models.hiding import HIDDEN
 
 __all__ = ["CardDetail", "CardOutcome", "CardReport", "CardStatus", "DpStatus", "PastPlan"]
 
@@ -96,7 +97,7 @@ class CardDetail(CardStatus):
         activation: The activation code, or None; a secret, masked in ``repr``.
     """
 
-    activation: ActivationCode | None = None
+    activation: ActivationCode | None = field(default=None, metadata=HIDDEN)
 
 
 C = TypeVar("C", bound=CardStatus, default=CardStatus)

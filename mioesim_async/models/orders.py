@@ -11,6 +11,7 @@ from typing import Any, Self
 from attrs import define, field
 
 from mioesim_async.models.activation import ActivationCode
+from mioesim_async.models.hiding import HIDDEN
 
 __all__ = ["Order", "OrderCard", "OrderStatus", "OrderUsage", "PlanUsage", "UsagePage"]
 
@@ -68,8 +69,8 @@ class OrderCard:
     """
 
     iccid: str = ""
-    activation: ActivationCode | None = None
-    pdf_url: str | None = field(default=None, repr=False)
+    activation: ActivationCode | None = field(default=None, metadata=HIDDEN)
+    pdf_url: str | None = field(default=None, repr=False, metadata=HIDDEN)
     used_mb: float | None = None
     extra: dict[str, Any] = field(factory=dict, repr=False)
 

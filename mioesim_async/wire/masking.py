@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from html.entities import html5
 
-__all__ = ["MASK", "masked", "masked_start"]
+__all__ = ["COLON", "DOLLAR", "MASK", "masked", "masked_start"]
 
 MASK = "***"
 

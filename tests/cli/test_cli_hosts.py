@@ -11,10 +11,9 @@ import pytest
 from command import Done, mioesim
 from test_cli_profiles import SECRET, query, row_of, write
 
-from mioesim_async import OrderJournal
-from mioesim_async.cli import accounts
-from mioesim_async.cli.accounts import journal_path
+from mioesim_async import OrderJournal, profiles
 from mioesim_async.errors import ConfigurationError
+from mioesim_async.profiles import journal_path
 from mioesim_async.sandbox import Sandbox
 
 ELSEWHERE = "http://reseller.example.com"
@@ -140,7 +139,7 @@ def test_what_is_wrong_with_these_keys_is_named(
     file.write_text(f"{file.read_text()}{line}\n")
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     with pytest.raises(ConfigurationError, match=words):
-        accounts.read_profile("shop")
+        profiles.read_profile("shop")
 
 
 def test_a_file_of_another_user_is_refused_with_the_command_that_helps(
@@ -150,7 +149,7 @@ def test_a_file_of_another_user_is_refused_with_the_command_that_helps(
     owner = os.getuid()
     # Nobody but root may give a file away, so this test becomes another user instead.
     monkeypatch.setattr(os, "getuid", lambda: owner + 1)
-    monkeypatch.setattr(accounts, "ROOT", owner + 2)
+    monkeypatch.setattr(profiles, "ROOT", owner + 2)
     done = query(server, file, "--profile", "shop")
 
     assert (done.status, done.err.count("\n")) == (2, 1)
@@ -158,5 +157,5 @@ def test_a_file_of_another_user_is_refused_with_the_command_that_helps(
     assert f"chown $(id -u) {file}" in done.err
     assert server.requests == []
 
-    monkeypatch.setattr(accounts, "ROOT", owner)
+    monkeypatch.setattr(profiles, "ROOT", owner)
     assert query(server, file, "--profile", "shop").status == 0

@@ -17,8 +17,8 @@ from journals import write_locked
 from waiting import SECONDS, read_until, wait_until
 
 from mioesim_async import OrderJournal
-from mioesim_async.cli.accounts import journal_path
 from mioesim_async.journal import sqlite
+from mioesim_async.profiles import journal_path
 from mioesim_async.sandbox import Fault, Sandbox
 
 PLAN = ("45", "441")

@@ -11,7 +11,7 @@ import pytest
 from command import Done, mioesim
 from postgres_server import PostgresServer
 
-from mioesim_async.cli import accounts
+from mioesim_async import profiles
 from mioesim_async.errors import ConfigurationError
 from mioesim_async.sandbox import Sandbox
 
@@ -131,9 +131,9 @@ def test_a_command_that_fails_is_an_error_without_its_output(
     write(file, shop=row_of(server, password=None, password_command=command))
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     if "sleep" in script:
-        monkeypatch.setattr(accounts, "COMMAND_SECONDS", 0.5)
+        monkeypatch.setattr(profiles, "COMMAND_SECONDS", 0.5)
     with pytest.raises(ConfigurationError) as raised:
-        accounts.read_profile("shop")
+        profiles.read_profile("shop")
     assert words in str(raised.value)
     assert "password_command of profile 'shop'" in str(raised.value)
     assert SECRET not in str(raised.value)
@@ -165,7 +165,7 @@ def test_what_is_wrong_with_a_profile_is_named_without_its_values(
     write(file, shop=row_of(server, **changes))
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     with pytest.raises(ConfigurationError) as raised:
-        accounts.read_profile("shop")
+        profiles.read_profile("shop")
     assert words in str(raised.value)
     assert str(file) in str(raised.value)
     assert SECRET not in str(raised.value)
@@ -187,7 +187,7 @@ def test_what_is_wrong_with_the_file_is_named(
     write(file, first=text)
     monkeypatch.setenv("MIOESIM_PROFILES", str(file))
     with pytest.raises(ConfigurationError, match=words):
-        accounts.read_profile("shop")
+        profiles.read_profile("shop")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])

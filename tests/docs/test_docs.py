@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import httpx
 import pytest
 from waiting import SECONDS
 from yarl import URL
 
-from mioesim_async import MioEsimClient, SessionManager, customer_html, errors
+from mioesim_async import MioEsimClient, SessionManager, customer_html, errors, to_dict
 from mioesim_async.cli import running
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
@@ -67,6 +68,24 @@ async def test_the_delivery_example_writes_the_page(
     await names_of("deliver(")["deliver"](client, sandbox.iccids[0], tmp_path / "card.html")
     card = await client.cards.detail(sandbox.iccids[0])
     assert (tmp_path / "card.html").read_text(encoding="utf-8") == customer_html(card)
+
+
+async def test_the_json_example_shows_codes_to_the_customer_only(client: MioEsimClient) -> None:
+    placed = await client.orders.place(sku_id=45, price_id=441, count=1)
+    order_as_json = names_of("order_as_json(")["order_as_json"]
+    for for_its_customer in (True, False):
+        told = await order_as_json(client, placed.order_num, for_its_customer=for_its_customer)
+        assert ("LPA:" in str(told)) is for_its_customer
+        assert told["order_num"] == placed.order_num
+
+
+async def test_the_fastapi_example_answers_without_codes(
+    sandbox: Sandbox, client: MioEsimClient
+) -> None:
+    transport = httpx.ASGITransport(names_of("shop_app")["shop_app"](client))
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.test") as web:
+        told = (await web.get(f"/cards/{sandbox.iccids[0]}")).json()
+    assert told == to_dict(await client.cards.detail(sandbox.iccids[0]))
 
 
 async def test_the_error_example_catches_what_it_says(
@@ -138,7 +157,8 @@ def test_every_python_example_is_run_by_a_test() -> None:
     markers = (
         "from_env()", "sku_names", "deliver(", "used_mb(", "two_clients", "two_accounts",
         "quiet_client", "url_filter", "mioesim_sandbox", "plans_on_sale", "def sell(",
-        "careful_client", "morning_round", "orders_between", "restock", "any_sandbox", "def offer(",
+        "careful_client", "shop_app", "order_as_json(", "morning_round", "orders_between",
+        "restock", "any_sandbox", "def offer(",
     )  # fmt: skip
     assert all(any(marker in block for marker in markers) for block in BLOCKS)
     assert len(BLOCKS) == len(markers)

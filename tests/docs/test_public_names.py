@@ -75,7 +75,7 @@ def test_the_names_of_the_public_face_are_there() -> None:
         "RetryPolicy", "Dialect", "Safety", "CardStream", "CardStatus", "CardDetail",
         "CardOutcome", "CardReport", "DpStatus", "Sku", "SkuPackages", "Package", "PastPlan",
         "ActivationCode", "InstallLinks", "CustomerSheet", "customer_html", "customer_sheets",
-        "customer_text", "fan_out", "to_dict", "errors",
+        "customer_text", "fan_out", "to_dict", "json_schema", "errors",
     }  # fmt: skip
     assert promised <= {*mioesim_async.__all__}
 
@@ -100,7 +100,7 @@ def test_every_name_that_the_documents_import_is_where_they_say(module: str, nam
 def test_the_modules_that_the_documents_name_beside_the_package_are_these() -> None:
     assert {module for module, _ in documented()} == {
         "mioesim_async", "mioesim_async.delivery", "mioesim_async.journal", "mioesim_async.sandbox",
-        "mioesim_async.testing.journal_contract",
+        "mioesim_async.schemas", "mioesim_async.testing.journal_contract",
     }  # fmt: skip
 
 

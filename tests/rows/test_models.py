@@ -376,20 +376,23 @@ def test_the_data_of_a_refusal_is_in_none_of_its_texts() -> None:
 
 @models
 def test_a_dict_of_a_model_is_json_and_tells_everything(model: Any) -> None:
-    written = to_dict(model)
+    written = to_dict(model, activation=True)
     text = json.dumps(written, allow_nan=False)
 
     assert json.loads(text) == written
     assert CODE in text
+    assert LPA not in json.dumps(to_dict(model))
     if not isinstance(model, ActivationCode):
         assert list(written) == [field.name for field in type(model).__attrs_attrs__]
 
 
 def test_a_dict_has_times_with_offset_money_as_text_and_errors_by_name() -> None:
-    written = to_dict([DETAIL, package(price="1.10", seen=Decimal("0.30")), {"failed": REFUSED}])
+    models = [DETAIL, package(price="1.10", seen=Decimal("0.30")), {"failed": REFUSED}]
+    written = to_dict(models, activation=True)
 
     assert written[0]["ends_at"] == "2024-12-24T23:59:59.999999+08:00"
     assert (written[0]["dp_status"], written[0]["activation"]) == ("Odd", LPA)
+    assert "activation" not in to_dict(models)[0]
     assert (written[1]["price"], written[1]["extra"]) == ("1.10", {"seen": "0.30"})
     assert written[2] == {"failed": {"type": "NotFound", "message": str(REFUSED)}}
     assert CODE not in json.dumps(written[2])

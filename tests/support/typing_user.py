@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from typing import Any, Unpack
 
 from mioesim_async import (
     CardOutcome,
     CardStatus,
+    ClientOptions,
     Credentials,
     MioEsimClient,
     Order,
     errors,
     fan_out,
+    json_schema,
     to_dict,
 )
+from mioesim_async.schemas import CardDetail
 
 
 async def call(batch: list[int]) -> str:
@@ -45,3 +49,19 @@ async def main() -> None:
             async for b in s:
                 result: str | None = b.result
                 print(result)
+
+
+def shop_client(**options: Unpack[ClientOptions]) -> MioEsimClient:
+    return MioEsimClient.from_profile("shop", **options)
+
+
+def schema_of_cards() -> dict[str, Any]:
+    return json_schema(CardStatus) | CardDetail.model_json_schema()
+
+
+def wrong_names_and_types() -> None:
+    # The type checkers must refuse each of these lines: an ignored error that is none is an error.
+    MioEsimClient.from_env(time_outs=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    MioEsimClient.from_env(max_in_flight="8")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    MioEsimClient.from_profile("shop", tokens=None)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    shop_client(acount="main")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
