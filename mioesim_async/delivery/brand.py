@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 from attrs import Attribute, field, frozen
 from attrs.validators import optional
@@ -13,7 +14,7 @@ from mioesim_async.errors import InvalidRequest
 __all__ = ["DARK", "LIGHT", "Brand", "Surfaces", "contrast"]
 
 COLOR = re.compile(r"#(?:[0-9A-Fa-f]{3}){1,2}")
-MAIL = re.compile(r"[^\s@<>\"']+@[^\s@<>\"']+\.[^\s@<>\"']+")
+MAIL = re.compile(r"[\w.!#$&'*+/=^{|}~-]+@[\w-]+(\.[\w-]+)+")
 WEB = re.compile(r"https://[A-Za-z0-9.-]+(:[0-9]+)?([/?#][!-~]*)?")
 PHONE = re.compile(r"\+[0-9][0-9 ()./-]{3,24}")
 DATA = re.compile(r"data:image/(png|jpeg|gif|webp|avif|svg\+xml);base64,[A-Za-z0-9+/]+=*")
@@ -49,9 +50,7 @@ def _check_logo(_: object, __: Attribute[Any], value: Any) -> None:
 
 
 def _check_support(_: object, __: Attribute[Any], value: Any) -> None:
-    if not isinstance(value, str) or not any(
-        kind.fullmatch(value) for kind in (MAIL, WEB, PHONE)
-    ):
+    if not isinstance(value, str) or not any(kind.fullmatch(value) for kind in (MAIL, WEB, PHONE)):
         raise InvalidRequest(
             "the support of a brand is a mail address, an https:// address or a phone number "
             f"that starts with +, not {value!r}"
@@ -111,7 +110,7 @@ class Brand:
             return self.support
         if PHONE.fullmatch(self.support):
             return "tel:+" + re.sub(r"[^0-9]", "", self.support)
-        return f"mailto:{self.support}"
+        return f"mailto:{quote(self.support, safe='@+')}"
 
 
 def contrast(one: str, other: str) -> float:

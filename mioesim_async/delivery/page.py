@@ -113,9 +113,7 @@ def page(views: Sequence[CardView], texts: Texts, brand: Brand | None) -> str:
         header=_header(brand),
         heading=heading,
         secret=words["secret"],
-        cards="\n".join(
-            _card(number, view, words, brand) for number, view in enumerate(views, 1)
-        ),
+        cards="\n".join(_card(number, view, words, brand) for number, view in enumerate(views, 1)),
         footer=_footer(brand, words),
         script=script,
     )
@@ -123,7 +121,7 @@ def page(views: Sequence[CardView], texts: Texts, brand: Brand | None) -> str:
 
 @cache
 def _resource(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+    return files("mioesim_async.delivery").joinpath(name).read_text(encoding="utf-8")
 
 
 def _colors(brand: Brand) -> str:
@@ -144,7 +142,9 @@ def _policy(style: str, script: str, brand: Brand | None) -> str:
     images = ""
     if brand and brand.logo:
         parts = urlsplit(brand.logo)
-        images = "; img-src data:" if parts.scheme == "data" else f"; img-src https://{parts.netloc}"
+        images = (
+            "; img-src data:" if parts.scheme == "data" else f"; img-src https://{parts.netloc}"
+        )
     return (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'{images}; "
         "base-uri 'none'; form-action 'none'"
@@ -220,9 +220,7 @@ def _other_code(number: int, code: ActivationCode, words: dict[str, str]) -> str
     view_box = code.qr_svg(scale=QR_SCALE).split('"', 2)[1]
     svg = f'<svg viewBox="{view_box}"><use href="#qr-{number}"/></svg>'
     shown = "".join(_around_code(svg, words))
-    return (
-        f'<details class="way unless-code"><summary>{words["qr"]}</summary>\n{shown}</details>\n'
-    )
+    return f'<details class="way unless-code"><summary>{words["qr"]}</summary>\n{shown}</details>\n'
 
 
 def _around_code(svg: str, words: dict[str, str]) -> Iterator[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from attrs import define, field
 
@@ -91,9 +92,7 @@ class CustomerSheet:
         pdf_links: bool = False,
     ) -> str:
         """Return what ``customer_html`` returns for this card alone."""
-        return customer_html(
-            self, brand=brand, language=language, texts=texts, pdf_links=pdf_links
-        )
+        return customer_html(self, brand=brand, language=language, texts=texts, pdf_links=pdf_links)
 
     def to_text(
         self,
@@ -104,9 +103,7 @@ class CustomerSheet:
         pdf_links: bool = False,
     ) -> str:
         """Return what ``customer_text`` returns for this card alone."""
-        return customer_text(
-            self, brand=brand, language=language, texts=texts, pdf_links=pdf_links
-        )
+        return customer_text(self, brand=brand, language=language, texts=texts, pdf_links=pdf_links)
 
 
 Source = CardDetail | OrderCard | Order | CustomerSheet | Sequence[CustomerSheet]
@@ -200,19 +197,23 @@ def customer_text(
 
 
 def _sheet(card: CardDetail | OrderCard, order: Order | None) -> CustomerSheet:
-    code, extra = card.activation, _Extra(card, order)
-    detail = card if isinstance(card, CardDetail) else None
+    code, own = card.activation, _Extra(card.extra)
+    both = _Extra(order.extra if order else {}, card.extra)
+    size = ends_at = pdf_url = None
+    if isinstance(card, CardDetail):
+        size, ends_at = card.total_mb, card.ends_at
+    else:
+        pdf_url = card.pdf_url
     sheet = CustomerSheet(
         _printable(card.iccid),
         code,
-        pdf_url=_printable((not detail and getattr(card, "pdf_url", None)) or extra.text("pdfurl"))
-        or None,
-        plan=_printable(extra.text("display")) or None,
-        data=detail.total_mb if detail and detail.total_mb else extra.data(),
-        days=extra.number("validity") or extra.number("days") or extra.number("daypassdays"),
-        ends_at=(detail and detail.ends_at) or extra.moment("enddate"),
-        activate_before=extra.moment("activatebefore"),
-        apn=_printable(extra.text("apn")),
+        pdf_url=_printable(pdf_url or own.text("pdfurl")) or None,
+        plan=_printable(both.text("display")) or None,
+        data=size or both.data(),
+        days=both.number("validity") or both.number("days") or both.number("daypassdays"),
+        ends_at=ends_at or both.moment("enddate"),
+        activate_before=both.moment("activatebefore"),
+        apn=_printable(own.text("apn")),
     )
     if code is None:
         sheet.problem = NO_CODE
@@ -225,13 +226,13 @@ def _sheet(card: CardDetail | OrderCard, order: Order | None) -> CustomerSheet:
 
 
 class _Extra:
-    """Reads fields that the models keep in ``extra``, of a card and then of its order."""
+    """Reads fields that the models keep in ``extra``; a later one goes before an earlier one."""
 
-    def __init__(self, card: CardDetail | OrderCard, order: Order | None) -> None:
+    def __init__(self, *extras: Mapping[str, Any]) -> None:
         # The vendor writes names in several ways.
         self._values = {
             key.replace("_", "").lower(): value
-            for extra in (order.extra if order else {}, card.extra)
+            for extra in extras
             for key, value in extra.items()
             if value not in (None, "")
         }
@@ -320,7 +321,7 @@ def _facts(sheet: CustomerSheet, count: int, texts: Texts) -> list[tuple[str, st
     values = {
         "plan": sheet.plan if count > 1 or not sheet.iccid else None,
         "data": None if sheet.data is None else texts.amount(sheet.data),
-        "days": sheet.days and str(sheet.days),
+        "days": str(sheet.days) if sheet.days else None,
         "ends": sheet.ends_at and texts.moment(sheet.ends_at),
         "activate_before": sheet.activate_before and texts.moment(sheet.activate_before),
         "iccid": sheet.iccid,

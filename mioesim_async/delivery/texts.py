@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
-from string import Formatter
 from types import MappingProxyType
 
 from attrs import frozen
@@ -22,8 +21,10 @@ Overrides = Mapping[str, Mapping[str, str]]
 """Texts of a shop: by language, then by key."""
 
 TAG = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+PLACEHOLDER = re.compile(r"\{([a-z]+)\}")
 RIGHT_TO_LEFT = frozenset({"ar", "ckb", "dv", "fa", "he", "ps", "sd", "ug", "ur", "yi"})
 MB_PER_GB = 1024
+TABLE = files("mioesim_async.delivery").joinpath("texts.toml")
 
 
 @frozen
@@ -40,7 +41,7 @@ class Texts:
 
     def __call__(self, key: str, **values: object) -> str:
         """Return a text with its placeholders filled."""
-        return self.by_key[key].format_map(values) if values else self.by_key[key]
+        return PLACEHOLDER.sub(lambda found: str(values[found[1]]), self.by_key[key])
 
     @property
     def direction(self) -> str:
@@ -55,9 +56,7 @@ class Texts:
         """
         if isinstance(data, str):
             return data
-        unit, number = (
-            ("gigabytes", data / MB_PER_GB) if data >= MB_PER_GB else ("megabytes", data)
-        )
+        unit, number = ("gigabytes", data / MB_PER_GB) if data >= MB_PER_GB else ("megabytes", data)
         written = f"{number:.2f}".rstrip("0").rstrip(".")
         return self(unit, amount=written.replace(".", self("decimal_mark")))
 
@@ -98,7 +97,7 @@ def texts_for(language: str, overrides: Overrides | None = None) -> Texts:
             have other placeholders than the package's English text.
     """
     given = _checked(overrides)
-    if not isinstance(language, str) or not TAG.fullmatch(language):
+    if not _is_tag(language):
         raise InvalidRequest(f"a language is a tag such as 'en' or 'pt-BR', not {language!r}")
     found: dict[str, str] = {}
     used = ""
@@ -119,6 +118,10 @@ def texts_for(language: str, overrides: Overrides | None = None) -> Texts:
     return Texts(used, MappingProxyType(found))
 
 
+def _is_tag(language: object) -> bool:
+    return isinstance(language, str) and TAG.fullmatch(language) is not None
+
+
 def _from_general_to_special(language: str) -> Iterator[str]:
     parts = language.split("-")
     for count in range(1, len(parts) + 1):
@@ -127,14 +130,14 @@ def _from_general_to_special(language: str) -> Iterator[str]:
 
 @cache
 def _built_in() -> dict[str, dict[str, str]]:
-    return tomllib.loads(files(__package__).joinpath("texts.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(TABLE.read_text(encoding="utf-8"))
 
 
 def _checked(overrides: Overrides | None) -> dict[str, dict[str, str]]:
     checked: dict[str, dict[str, str]] = {}
     faults: list[str] = []
     for language, given in (overrides or {}).items():
-        if not isinstance(language, str) or not isinstance(given, Mapping):
+        if not (_is_tag(language) and isinstance(given, Mapping)):
             raise InvalidRequest("texts= has texts by language: {'en': {key: text}}")
         faults += [
             f"text {key!r} in {language!r} {fault}"
@@ -156,23 +159,11 @@ def _fault(key: str, text: object) -> str:
         return "must be a text that is not empty"
     if key == "months" and len(_months(text)) != len(_months(pattern)):
         return "must name twelve months, with commas between them"
-    try:
-        placeholders = _placeholders(text)
-    except ValueError:
-        return "has a brace without its other half; write {{ or }} for a brace"
-    if placeholders != _placeholders(pattern):
-        wanted = " ".join(sorted(f"{{{name}}}" for name in _placeholders(pattern)))
-        return f"must have these placeholders and no others: {wanted or 'none'}"
+    wanted = {*PLACEHOLDER.findall(pattern)}
+    if {*PLACEHOLDER.findall(text)} != wanted or {*"{}"} & {*PLACEHOLDER.sub("", text)}:
+        braced = " ".join(f"{{{name}}}" for name in sorted(wanted))
+        return f"must have these placeholders and no other braces: {braced or 'none'}"
     return ""
-
-
-def _placeholders(text: str) -> set[str]:
-    """Return the fields of a format string; one with more than a name is returned whole."""
-    return {
-        f"{name}{'!' * bool(conversion)}{':' * bool(form)}"
-        for _, name, form, conversion in Formatter().parse(text)
-        if name is not None
-    }
 
 
 def _months(text: str) -> list[str]:
