@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -92,6 +92,17 @@ $other_code<details$open><summary>$manual</summary>
 <dl class="values">
 $values
 </dl></details>
+""")
+
+SCAN = Template("""\
+<p>$scan</p>
+<div class="qr" role="img" aria-label="$qr_label">$svg</div>
+<p class="quiet">$menu_ios</p>
+<p class="quiet">$menu_android</p>""")
+
+OTHER_CODE = Template("""\
+<details class="way unless-code"><summary>$qr</summary>
+$scan</details>
 """)
 
 
@@ -197,37 +208,28 @@ def _fact(label: str, value: str) -> str:
 
 
 def _steps(number: int, view: CardView, code: ActivationCode, words: dict[str, str]) -> str:
-    drawn = code.is_drawable
     links = view.links or code.install_links()
+    scan, other_code = words["too_long"], ""
+    if code.is_drawable:
+        drawn = code.qr_svg(scale=QR_SCALE)
+        # Phones that show the button in place of the code have it behind a tap, drawn once.
+        start = drawn[: drawn.index(" width")]
+        again = f'{start}><use href="#qr-{number}"/></svg>'
+        scan = _scan(drawn.replace("<svg ", f'<svg id="qr-{number}" ', 1), words)
+        other_code = OTHER_CODE.substitute(words, scan=_scan(again, words))
     return STEPS.substitute(
         words,
         ios_button=_link(links.ios, words["button_ios"], ' class="button"'),
         android_button=_link(links.android, words["button_android"], ' class="button"'),
-        scan=_scan(number, code, words) if drawn else words["too_long"],
-        other_code=_other_code(number, code, words) if drawn else "",
-        open="" if drawn else " open",
+        scan=scan,
+        other_code=other_code,
+        open="" if code.is_drawable else " open",
         values="\n".join(_value(number, field, words) for field in view.manual),
     )
 
 
-def _scan(number: int, code: ActivationCode, words: dict[str, str]) -> str:
-    svg = code.qr_svg(scale=QR_SCALE).replace("<svg ", f'<svg id="qr-{number}" ', 1)
-    return "".join(_around_code(svg, words))
-
-
-def _other_code(number: int, code: ActivationCode, words: dict[str, str]) -> str:
-    """Return the QR code once more, for phones that show the button in its place."""
-    view_box = code.qr_svg(scale=QR_SCALE).split('"', 2)[1]
-    svg = f'<svg viewBox="{view_box}"><use href="#qr-{number}"/></svg>'
-    shown = "".join(_around_code(svg, words))
-    return f'<details class="way unless-code"><summary>{words["qr"]}</summary>\n{shown}</details>\n'
-
-
-def _around_code(svg: str, words: dict[str, str]) -> Iterator[str]:
-    yield f"<p>{words['scan']}</p>\n"
-    yield f'<div class="qr" role="img" aria-label="{words["qr_label"]}">{svg}</div>\n'
-    yield f'<p class="quiet">{words["menu_ios"]}</p>\n'
-    yield f'<p class="quiet">{words["menu_android"]}</p>'
+def _scan(svg: str, words: dict[str, str]) -> str:
+    return SCAN.substitute(words, svg=svg)
 
 
 def _value(number: int, field: ManualField, words: dict[str, str]) -> str:

@@ -174,22 +174,30 @@ async def test_without_a_script_all_but_copying_works(show: Show) -> None:
     assert await page.locator("button:visible").count() == 0
 
 
-@pytest.mark.parametrize("has_clipboard", [True, False])
-async def test_a_button_copies_its_value_and_says_so(show: Show, *, has_clipboard: bool) -> None:
+@pytest.mark.parametrize(
+    ("missing", "key", "name", "value"),
+    [
+        ("document, 'execCommand'", "matching_id", "Aktivierungscode", "MADE-UP-MATCHING-ID"),
+        ("navigator, 'clipboard'", "smdp_address", "SM-DP+-Adresse", "smdp.example.test"),
+    ],
+)
+async def test_a_button_copies_its_value_and_says_so(
+    show: Show, missing: str, key: str, name: str, value: str
+) -> None:
     page = await show(customer_html(CARD, language="de"), COMPUTER)
-    if not has_clipboard:
-        await page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    await page.evaluate(f"Object.defineProperty({missing}, {{value: undefined}})")
     await open_all(page)
-    button = page.get_by_role("button", name="Kopieren Aktivierungscode")
-    assert await button.get_attribute("id") == "copy-matching_id-1"
-    button = page.locator("#copy-matching_id-1")
+    button = page.locator(f"#copy-{key}-1")
+    assert await button.get_attribute("aria-labelledby") == f"copy-{key}-1 label-{key}-1"
+    assert await page.get_by_role("button", name=f"Kopieren {name}").count() == 1
     await button.click()
     await page.locator("#told", has_text="Kopiert").wait_for(state="attached")
     assert await button.inner_text() == "Kopiert"
     await page.evaluate("document.body.append(document.createElement('textarea'))")
     await page.locator("textarea").focus()
     await page.keyboard.press("Control+V")
-    assert await page.locator("textarea").input_value() == "MADE-UP-MATCHING-ID"
+    assert await page.locator("textarea").input_value() == value
 
 
 async def test_hostile_text_stays_text_and_no_request_leaves_the_page(show: Show) -> None:

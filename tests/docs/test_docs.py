@@ -14,7 +14,15 @@ import pytest
 from waiting import SECONDS
 from yarl import URL
 
-from mioesim_async import MioEsimClient, SessionManager, customer_html, errors
+from mioesim_async import (
+    ActivationCode,
+    MioEsimClient,
+    Order,
+    OrderCard,
+    SessionManager,
+    customer_html,
+    errors,
+)
 from mioesim_async.cli import running
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
@@ -67,6 +75,14 @@ async def test_the_delivery_example_writes_the_page(
     await names_of("deliver(")["deliver"](client, sandbox.iccids[0], tmp_path / "card.html")
     card = await client.cards.detail(sandbox.iccids[0])
     assert (tmp_path / "card.html").read_text(encoding="utf-8") == customer_html(card)
+
+
+def test_the_example_of_a_shops_page_has_its_brand_plan_and_language() -> None:
+    card = OrderCard("8985203104000042611", ActivationCode.parse("LPA:1$a.example$MADE-UP"))
+    made = names_of("page_and_mail")["page_and_mail"]
+    for shown in made(Order(cards=[card]), "Nippon 3", "de-CH"):
+        assert all(told in shown for told in ("Sunny Travel", "Nippon 3", "Ihre Sunny-eSIM"))
+    assert all("Wi-Fi first" in shown for shown in made(Order(cards=[card]), None, "en-AU"))
 
 
 async def test_the_error_example_catches_what_it_says(
