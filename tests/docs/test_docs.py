@@ -155,6 +155,7 @@ def test_every_python_example_is_run_by_a_test() -> None:
         "from_env()", "sku_names", "deliver(", "used_mb(", "two_clients", "two_accounts",
         "quiet_client", "url_filter", "mioesim_sandbox", "plans_on_sale", "def sell(",
         "careful_client", "morning_round", "orders_between", "restock", "any_sandbox", "def offer(",
+            "page_and_mail",
     )  # fmt: skip
     assert all(any(marker in block for marker in markers) for block in BLOCKS)
     assert len(BLOCKS) == len(markers)
