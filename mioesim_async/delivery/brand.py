@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -94,20 +95,16 @@ class Brand:
         is_light = contrast(surfaces[0], "#ffffff") < AA_TEXT
         start, end = _channels(self.color), (0, 0, 0) if is_light else (255, 255, 255)
         for step in range(STEPS):
-            mixed = "#" + "".join(
-                f"{round(a + (b - a) * step / STEPS):02x}" for a, b in zip(start, end, strict=True)
-            )
-            if all(contrast(mixed, surface) >= AA_TEXT for surface in surfaces):
-                return mixed
-        return "#000000" if is_light else "#ffffff"
+            shade = _hex(round(a + (b - a) * step / STEPS) for a, b in zip(start, end, strict=True))
+            if all(contrast(shade, surface) >= AA_TEXT for surface in surfaces):
+                return shade
+        return _hex(end)
 
     @property
     def support_link(self) -> str:
         """Address of a link to ``support``; empty without one."""
-        if self.support is None:
-            return ""
-        if WEB.fullmatch(self.support):
-            return self.support
+        if self.support is None or WEB.fullmatch(self.support):
+            return self.support or ""
         if PHONE.fullmatch(self.support):
             return "tel:+" + re.sub(r"[^0-9]", "", self.support)
         return f"mailto:{quote(self.support, safe='@+')}"
@@ -123,6 +120,10 @@ def _channels(color: str) -> tuple[int, int, int]:
     digits = color[1:] if len(color) > 4 else "".join(digit * 2 for digit in color[1:])
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
+
+
+def _hex(channels: Iterable[int]) -> str:
+    return f"#{bytes(channels).hex()}"
 
 
 def _luminance(color: str) -> float:
