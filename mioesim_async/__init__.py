@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         Timeouts as Timeouts,
     )
     from mioesim_async.delivery import (
+        Brand as Brand,
         CustomerSheet as CustomerSheet,
         customer_html as customer_html,
         customer_sheets as customer_sheets,
@@ -128,7 +129,9 @@ _NAMES_OF_MODULE = {
     "client": ("ClientOptions", "MioEsimClient"),
     "clock": ("Clock",),
     "config": ("Credentials", "PoolLimits", "RetryPolicy", "Timeouts"),
-    "delivery": ("CustomerSheet", "customer_html", "customer_sheets", "customer_text"),
+    "delivery": (
+        "Brand", "CustomerSheet", "customer_html", "customer_sheets", "customer_text",
+    ),
     "fanout": ("BatchOutcome", "BatchStream", "fan_out"),
     "journal.entry": ("EntryState", "Journal", "JournalEntry"),
     "journal.postgres": ("PostgresOrderJournal",),

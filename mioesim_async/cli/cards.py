@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +32,8 @@ from mioesim_async.delivery import (
     customer_html,
     customer_sheets,
     customer_text,
+    customer_texts,
+    languages,
     save,
 )
 from mioesim_async.errors import InvalidRequest, MioEsimError, OutcomeUnknown
@@ -139,6 +140,7 @@ def qr(
     ] = None,
     text: Annotated[bool, Flag] = False,
     html: Annotated[bool, Flag] = False,
+    language: str | None = None,
     show_activation: Annotated[bool, Flag] = False,
     common: Common = COMMON,
 ) -> int:
@@ -154,12 +156,15 @@ def qr(
         text: Make a text for the customer, with codes and links. To print it, add
             --show-activation.
         html: Make a page for the customer. To print it, add --show-activation.
+        language: Language of the page or text: de, en, es, fr, ja or zh. By default en.
         show_activation: Print activation codes as text too.
         common: Options of every command.
     """
 
     async def work(client: MioEsimClient) -> int:
         kind = _kind(output, text=text, html=html)
+        _check_language(language, kind)
+        write = partial(_content, kind, language=language or "en")
         if output is None and kind is not None and not show_activation:
             raise InvalidRequest(
                 f"--{kind} shows the activation code as text: add --show-activation, or write "
@@ -168,14 +173,14 @@ def qr(
         source = await _card_or_order(client, card_or_order.strip())
         sheets = _sheets(source)
         if output is not None and kind is not None:
-            content = await asyncio.to_thread(CONTENTS[kind], source)
+            content = await asyncio.to_thread(write, source)
             await asyncio.to_thread(save, output, content)
         if common.json:
             print_json(sheets, show_activation=show_activation)
         elif output is not None:
             say(f"wrote {output}; whoever opens it can use the eSIM")
         elif kind is not None:
-            print(CONTENTS[kind](source))
+            print(write(source))
         else:
             for sheet in sheets:
                 _print_qr(sheet, show_activation=show_activation)
@@ -238,13 +243,28 @@ def _report_problems(sheets: list[CustomerSheet]) -> int:
     return FAILED if with_problems else OK
 
 
-CONTENTS: dict[str, Callable[[CardDetail | Order], str | bytes]] = {
-    "svg": lambda source: _only_code(source).qr_svg(),
-    "png": lambda source: _only_code(source).qr_png(),
-    "html": customer_html,
-    "text": customer_text,
-}
-"""Makes the content, by its kind."""
+def _content(kind: str | None, source: CardDetail | Order, *, language: str) -> str | bytes:
+    if kind in FOR_CUSTOMERS:
+        return FOR_CUSTOMERS[kind](source, language=language)
+    code = _only_code(source)
+    return code.qr_png() if kind == "png" else code.qr_svg()
+
+
+def _check_language(language: str | None, kind: str | None) -> None:
+    if language is not None:
+        if kind not in FOR_CUSTOMERS:
+            raise InvalidRequest(
+                "--language is for a page or a text: add --html or --text, or write to a file "
+                "that ends in .html or .txt"
+            )
+        if language.partition("-")[0].lower() not in languages():
+            known = ", ".join(languages())
+            raise InvalidRequest(f"there is no text in {language!r}, only in {known}")
+        customer_texts(language)
+
+
+FOR_CUSTOMERS = {"html": customer_html, "text": customer_text}
+"""Writes what the customer reads, by its kind."""
 
 
 def _print_qr(sheet: CustomerSheet, *, show_activation: bool) -> None:

@@ -13,6 +13,7 @@ from readers import read_image, read_svg, read_terminal
 from terminal import at_terminal
 
 from mioesim_async import MioEsimClient, Order
+from mioesim_async.delivery import customer_texts
 from mioesim_async.sandbox import Fault, Sandbox
 
 
@@ -102,6 +103,31 @@ def test_text_and_page_go_to_the_standard_output_only_when_codes_may_be_shown(
         assert "--show-activation" in refused.err
         done = mioesim("qr", server.iccids[0], kind, "--show-activation", sandbox=server)
         assert (done.status, mark in done.out, code in done.out) == (0, True, True)
+
+
+def test_page_and_text_are_in_the_language_that_was_asked_for(
+    server: Sandbox, tmp_path: Path
+) -> None:
+    iccid = server.iccids[0]
+    for arguments, told in (
+        (("-o", tmp_path / "a.html"), '<html lang="ja"'),
+        (("--text", "-o", tmp_path / "a.txt"), customer_texts("ja")["steps"]),
+    ):
+        done = mioesim("qr", iccid, "--language", "ja", *arguments, sandbox=server)
+        assert (done.status, told in arguments[-1].read_text(encoding="utf-8")) == (0, True)
+
+
+def test_a_language_that_is_not_there_is_refused_before_anything_is_asked(server: Sandbox) -> None:
+    asked = len(server.requests)
+    for arguments, told in (
+        (("--language", "it", "--html", "--show-activation"), "only in de, en, es, fr, ja, zh"),
+        (("--language", "en-", "--text", "--show-activation"), "a language is a tag"),
+        (("--language", "de"), "add --html or --text"),
+        (("--language", "de", "-o", "a.png"), "add --html or --text"),
+    ):
+        done = mioesim("qr", server.iccids[0], *arguments, sandbox=server)
+        assert (done.status, told in done.err, done.err.count("\n")) == (2, True, 1), arguments
+    assert len(server.requests) == asked
 
 
 def test_json_holds_the_code_only_when_asked_for(server: Sandbox, code: str) -> None:

@@ -15,7 +15,16 @@ import pytest
 from waiting import SECONDS
 from yarl import URL
 
-from mioesim_async import MioEsimClient, SessionManager, customer_html, errors, to_dict
+from mioesim_async import (
+    ActivationCode,
+    MioEsimClient,
+    Order,
+    OrderCard,
+    SessionManager,
+    customer_html,
+    errors,
+    to_dict,
+)
 from mioesim_async.cli import running
 from mioesim_async.sandbox import Fault, Sandbox
 from mioesim_async.wire import endpoints
@@ -88,6 +97,14 @@ async def test_the_fastapi_example_answers_without_codes(
     assert told == to_dict(await client.cards.detail(sandbox.iccids[0]))
 
 
+def test_the_example_of_a_shops_page_has_its_brand_plan_and_language() -> None:
+    card = OrderCard("8985203104000042611", ActivationCode.parse("LPA:1$a.example$MADE-UP"))
+    made = names_of("page_and_mail")["page_and_mail"]
+    for shown in made(Order(cards=[card]), "Nippon 3", "de-CH"):
+        assert all(told in shown for told in ("Sunny Travel", "Nippon 3", "Ihre Sunny-eSIM"))
+    assert all("Wi-Fi first" in shown for shown in made(Order(cards=[card]), None, "en-AU"))
+
+
 async def test_the_error_example_catches_what_it_says(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
@@ -158,7 +175,7 @@ def test_every_python_example_is_run_by_a_test() -> None:
         "from_env()", "sku_names", "deliver(", "used_mb(", "two_clients", "two_accounts",
         "quiet_client", "url_filter", "mioesim_sandbox", "plans_on_sale", "def sell(",
         "careful_client", "shop_app", "order_as_json(", "morning_round", "orders_between",
-        "restock", "any_sandbox", "def offer(",
+        "restock", "any_sandbox", "def offer(", "page_and_mail",
     )  # fmt: skip
     assert all(any(marker in block for marker in markers) for block in BLOCKS)
     assert len(BLOCKS) == len(markers)

@@ -74,8 +74,8 @@ def test_the_names_of_the_public_face_are_there() -> None:
         "MioEsimClient", "Credentials", "SessionManager", "PoolLimits", "Timeouts",
         "RetryPolicy", "Dialect", "Safety", "CardStream", "CardStatus", "CardDetail",
         "CardOutcome", "CardReport", "DpStatus", "Sku", "SkuPackages", "Package", "PastPlan",
-        "ActivationCode", "InstallLinks", "CustomerSheet", "customer_html", "customer_sheets",
-        "customer_text", "fan_out", "to_dict", "json_schema", "errors",
+        "ActivationCode", "InstallLinks", "Brand", "CustomerSheet", "customer_html",
+        "customer_sheets", "customer_text", "fan_out", "to_dict", "json_schema", "errors",
     }  # fmt: skip
     assert promised <= {*mioesim_async.__all__}
 

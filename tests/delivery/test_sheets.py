@@ -7,12 +7,12 @@ import os
 import re
 import stat
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from pages import Page, pictures
 from readers import read_svg
 
 from mioesim_async import (
@@ -52,43 +52,8 @@ ORDER = read_row(
 )
 
 
-class Page(HTMLParser):
-    """A page taken apart: its start tags with their attributes, its links, its text."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag != "meta":
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: Any) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    @property
-    def links(self) -> list[str]:
-        return [attrs["href"] or "" for tag, attrs in self.tags if tag == "a"]
-
-
-def pictures(page: str) -> list[str]:
-    return [read_svg(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
-
-
 def test_the_page_of_a_card_has_code_fields_links_and_pdf() -> None:
-    text = customer_html(DETAIL)
+    text = customer_html(DETAIL, pdf_links=True)
     page = Page(text)
 
     assert pictures(text) == [str(DETAIL.activation)]
@@ -103,10 +68,10 @@ def test_the_page_of_a_card_has_code_fields_links_and_pdf() -> None:
 
 def test_the_text_of_a_card_has_fields_links_and_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "segno", None)
-    lines = customer_text(DETAIL).splitlines()
+    text = customer_text(DETAIL, pdf_links=True)
 
-    assert lines[0] == f"eSIM {A}"
-    labelled = dict(line.split(": ", 1) for line in lines[1:])
+    labelled = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    assert labelled["eSIM number (ICCID)"] == A
     assert labelled["SM-DP+ address"] == ADDRESS
     assert labelled["Activation code"] == MATCHING_ID
     assert labelled["APN"] == "internet"
@@ -117,13 +82,71 @@ def test_the_text_of_a_card_has_fields_links_and_pdf(monkeypatch: pytest.MonkeyP
     assert {links.ios, links.android} < {*labelled.values()}
 
 
+def test_the_vendors_pdf_is_linked_only_when_asked_for() -> None:
+    for source in (DETAIL, ORDER_CARD, ORDER):
+        for write in (customer_html, customer_text):
+            assert ".pdf" not in write(source).replace(".pdf {", "")
+            assert html.escape(PDF) in html.escape(html.unescape(write(source, pdf_links=True)))
+
+
+def test_page_and_text_say_what_was_bought_and_until_when() -> None:
+    card = read_row(
+        {"iccid": A, "code": LPA, "data": "6GB", "endDate": "2026-01-30", "validity": 30,
+         "activateBefore": "2026-06-30 12:00:00.0"},
+        CardDetail,
+    )  # fmt: skip
+    for shown in (Page(customer_html(card)).text, customer_text(card)):
+        for told in ("6 GB", "30 January 2026, 23:59 (GMT+8)", "30 June 2026, 12:00 (GMT+8)"):
+            assert told in shown
+        assert re.search(r"Days(: )?30\b", shown)
+    order = read_row(
+        {
+            "orderNum": "EP1", "display": "Japan 3GB", "startDate": "2026-01-01 08:00:00.0",
+            "endDate": "2026-01-08 08:00:00.0",
+            "cardApiDtoList": [{"iccid": A, "code": LPA, "data": "1536MB"}, {"iccid": B}],
+        },
+        Order,
+    )  # fmt: skip
+    for shown in (Page(customer_html(order)).text, customer_text(order)):
+        assert "1.5 GB" in shown
+        assert [shown.count(told) for told in ("Japan 3GB", "8 January 2026, 08:00")] == [2, 2]
+    assert "1,5 Go" in customer_text(order, language="fr")
+
+
+@pytest.mark.parametrize(
+    ("extra", "data", "days", "ends_at"),
+    [
+        ({"data": "unlimited", "validity": "7", "endDate": "soon"}, "unlimited", 7, None),
+        ({"data": " 0.5 gb ", "days": 0, "endDate": ["x"]}, 512.0, None, None),
+        ({"data": 5, "validity": -1, "days": "x", "daypass_days": 3}, None, 3, None),
+        ({"data": "\x1b[2J", "validity": True, "end_date": ""}, "[2J", None, None),
+    ],
+)
+def test_odd_facts_are_left_out_or_shown_as_they_are(
+    extra: dict[str, Any], data: Any, days: int | None, ends_at: Any
+) -> None:
+    (sheet,) = customer_sheets(OrderCard(A, ActivationCode.parse(LPA), extra=extra))
+    assert (sheet.data, sheet.days, sheet.ends_at) == (data, days, ends_at)
+
+
+def test_a_shop_can_change_the_sheets_and_write_them_out() -> None:
+    sheets = customer_sheets(ORDER)
+    sheets[0].plan = "Nippon <3 days>"
+    assert "Nippon <3 days>" in Page(customer_html(sheets)).text
+    assert "Nippon <3 days>" in customer_text(sheets)
+    assert customer_html(sheets[1]) == customer_html(ORDER.cards[1])
+    for write in (customer_html, customer_text):
+        with pytest.raises(errors.InvalidRequest, match="no sheet"):
+            write([])
+
+
 def test_a_field_that_is_not_needed_is_not_shown() -> None:
     card = OrderCard(A, ActivationCode(ADDRESS))
     (sheet,) = customer_sheets(card)
 
     assert [*sheet.manual] == ["SM-DP+ address", "Both in one (Android)"]
-    for shown in (customer_html(card), customer_text(card)):
-        assert not re.search("Confirmation|APN|PDF", shown)
+    for shown in (Page(customer_html(card)).text, customer_text(card)):
+        assert not re.search("Confirmation|APN|PDF|Plan|Days|Valid", shown)
 
 
 @pytest.mark.parametrize("card", [DETAIL, ORDER_CARD])
@@ -139,13 +162,14 @@ def test_a_sheet_gives_what_the_functions_give(card: CardDetail | OrderCard) -> 
 
 
 def test_an_order_is_one_page_with_all_its_cards_also_those_without_a_code() -> None:
-    text = customer_html(ORDER)
+    text = customer_html(ORDER, pdf_links=True)
     page = Page(text)
 
     assert pictures(text) == [LPA, f"LPA:1${ADDRESS}$OTHER-ID"]
     assert [tag for tag, _ in page.tags].count("section") == 4
     assert PDF in page.links
     plain = customer_text(ORDER)
+    assert [plain.count(f"eSIM {number} of 4") for number in (1, 2, 3)] == [1, 1, 1]
     for shown in (page.text, plain):
         assert shown.count("has no activation code") == 2
         assert [shown.count(iccid) for iccid in (A, B, C)] == [1, 1, 1]
@@ -167,8 +191,8 @@ def test_a_card_whose_code_is_too_long_for_a_picture_leaves_the_others_theirs() 
 
     assert pictures(text) == [LPA]
     assert len(page.links) == 4
+    assert page.text.count("too long for a QR code") == 1
     for shown in (page.text, customer_text(order)):
-        assert shown.count("too long for a QR code") == 1
         assert str(order.cards[0].activation) in shown
         assert LPA in shown
     first, second = customer_sheets(order)
@@ -201,46 +225,50 @@ def test_what_the_vendor_sends_is_text_and_nothing_else() -> None:
         activation=ActivationCode("a.example", "<b>\"'&lt;{}%s"),
         extra={"APN": HOSTILE, "pdf_url": f"javascript:alert(1)//{HOSTILE}"},
     )
-    text = customer_html(card)
+    text = customer_html(card, pdf_links=True)
     page = Page(text)
 
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert {tag for tag, _ in page.tags} <= {
         "html", "head", "meta", "title", "style", "body", "main", "h1", "section", "h2", "p",
-        "div", "svg", "g", "path", "ul", "li", "a", "dl", "dt", "dd",
+        "div", "svg", "g", "path", "use", "ol", "li", "a", "dl", "dt", "dd", "h3", "bdi", "details",
+        "summary", "button", "script",
     }  # fmt: skip
     assert len(page.links) == 2
     assert "<b>\"'&lt;{}%s" in page.text
     assert "$title" in page.text
     assert pictures(text) == [str(card.activation)]
-    for shown in (text, customer_text(card)):
+    plain = customer_text(card, pdf_links=True)
+    for shown in (text, plain):
         assert not {"\x1b", "\r", "\u202e"} & set(shown)
-    assert customer_text(card).count("\n") == 8
+    assert plain.count("\n") == customer_text(DETAIL, pdf_links=True).count("\n") - 1
 
 
 @pytest.mark.parametrize("url", ["javascript:x", "data:text/html,x", "/a.pdf", "//h/a", "ftp://x"])
 def test_only_web_addresses_are_linked(url: str) -> None:
     card = OrderCard(A, ActivationCode.parse(LPA), pdf_url=url)
-    page = Page(customer_html(card))
+    page = Page(customer_html(card, pdf_links=True))
     assert url not in page.links
     assert url in page.text
     linked = OrderCard(A, ActivationCode.parse(LPA), pdf_url="HTTP://a.example/x")
-    assert "HTTP://a.example/x" in Page(customer_html(linked)).links
+    assert "HTTP://a.example/x" in Page(customer_html(linked, pdf_links=True)).links
 
 
 def test_the_page_loads_nothing_and_is_labelled() -> None:
     page = Page(customer_html(ORDER))
 
     for tag, attrs in page.tags:
-        assert tag not in {"script", "link", "img", "iframe", "object"}
+        assert tag not in {"link", "img", "iframe", "object"}
         assert not {"src", "style", "srcset", "data", "action"} & {*attrs}
-        assert tag == "a" or "href" not in attrs
+        assert tag in {"a", "use"} or "href" not in attrs
+        assert tag != "use" or (attrs["href"] or "").startswith("#")
         assert tag != "a" or attrs["rel"] == "noreferrer"
     metas = [attrs for tag, attrs in page.tags if tag == "meta"]
     assert {"name": "referrer", "content": "no-referrer"} in metas
     assert any("default-src 'none'" in (meta["content"] or "") for meta in metas[1:])
-    assert ("html", {"lang": "en"}) in page.tags
+    assert ("html", {"lang": "en", "dir": "ltr"}) in page.tags
     images = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(images) == 2
+    assert len(images) == 4
     assert all(attrs["aria-label"] for attrs in images)
 
 
@@ -257,7 +285,7 @@ async def test_a_card_of_the_sandbox_can_be_delivered(
     sandbox: Sandbox, client: MioEsimClient
 ) -> None:
     card = await client.cards.detail(sandbox.iccids[0])
-    page = customer_html(card)
+    page = customer_html(card, pdf_links=True)
     assert pictures(page) == [str(card.activation)]
     assert any(link.endswith(".pdf") for link in Page(page).links)
     assert card.extra["apn"] in customer_text(card)
