@@ -333,14 +333,17 @@ class MioEsimClient(Closing):
             WrongLoop: Under trio, after use on asyncio.
         """
         self._manager.check_closable()
+        has_waited = False
         try:
             await self._caller.aclose(grace, purchases)
+            has_waited = True
         finally:
             await self.cards.aclose()
-            await self.orders.aclose()
+            # If closing is cancelled during a purchase, leave all open for its answer.
+            is_over = has_waited or not self._caller.has_purchases
+            await self.orders.aclose(is_over=is_over, in_a_hurry=purchases is not None)
             await self.catalogue.aclose()
-            # If closing is cancelled during a purchase, leave the pool open for its answer.
-            if self._owns_manager and not self._caller.has_purchases:
+            if self._owns_manager and is_over:
                 await self._manager.aclose()
             if self._own_store is not None:
                 await self._own_store.aclose()

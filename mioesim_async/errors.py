@@ -90,6 +90,9 @@ __all__ = [
 E = TypeVar("E", bound="MioEsimError")
 
 SHOWN_FAULTS = 20
+MOST_FAULTS = 1000
+"""How many faults of bad input ``args`` keep, since a queue has to hold them."""
+
 
 NONE = type(None)
 
@@ -157,7 +160,7 @@ def _to_plain(value: object) -> object:
     if type(value) is Decimal:
         return str(value)
     if type(value) is tuple:
-        return [*cast("tuple[str, ...]", value)]
+        return [*cast("tuple[str, ...]", value)[:MOST_FAULTS]]
     # JSON has no infinities.
     return None if type(value) is float and not math.isfinite(value) else value
 

@@ -17,7 +17,11 @@ __all__ = ["OutputFile", "part_of", "refuse_one_target", "refuse_same"]
 
 NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 CLOEXEC = getattr(os, "O_CLOEXEC", 0)
-PART_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | NONBLOCK | CLOEXEC | getattr(os, "O_BINARY", 0)
+NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+PART_FLAGS = (
+    os.O_RDWR | os.O_CREAT | os.O_APPEND | NONBLOCK | CLOEXEC | NOFOLLOW
+    | getattr(os, "O_BINARY", 0)
+)  # fmt: skip
 """How ``FILE.part`` is opened: what is in it stays, and a pipe of that name is no trap."""
 
 
@@ -37,7 +41,7 @@ def refuse_same(target: Path, source: Path | None, option: str) -> None:
     Raises:
         InvalidRequest: If they are one file.
     """
-    for one in (target, part_of(target)):
+    for one in (target, part_of(target), part_of(part_of(target))):
         if _are_same(one, source):
             raise InvalidRequest(
                 f"{option} {target} would overwrite the file that the ICCIDs come from; "
@@ -103,7 +107,7 @@ class OutputFile:
             if self._is_regular:
                 self._check(handle)
                 self._lock(handle)
-                self._take_mode_and_owner()
+                self._take_mode_and_owner(handle)
         except BaseException:
             os.close(handle)
             raise
@@ -190,6 +194,8 @@ class OutputFile:
 
     def _open(self) -> int:
         if self._is_regular:
+            if self.part.is_symlink():
+                raise self._unsafe()
             return os.open(self.part, PART_FLAGS, 0o666)
         try:
             # Without this flag it would wait for whatever reads a named pipe, and not be stoppable.
@@ -206,19 +212,23 @@ class OutputFile:
 
     def _check(self, handle: int) -> None:
         seen = os.fstat(handle)
-        if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1 or self.part.is_symlink():
-            raise InvalidRequest(
-                f"{self.part} is a link or no regular file, so it is not written to; it is where "
-                f"{self.target.name} is written until it is whole: move it away"
-            )
+        if not stat.S_ISREG(seen.st_mode) or seen.st_nlink > 1:
+            raise self._unsafe()
 
-    def _take_mode_and_owner(self) -> None:
+    def _unsafe(self) -> InvalidRequest:
+        return InvalidRequest(
+            f"{self.part} is a link or no regular file, so it is not written to; it is where "
+            f"{self.target.name} is written until it is whole: move it away"
+        )
+
+    def _take_mode_and_owner(self, handle: int) -> None:
+        if sys.platform == "win32":
+            return
         with suppress(OSError):
             # A file that only its owner may read stays so, also if root writes it.
             before = self.target.stat()
-            self.part.chmod(before.st_mode & 0o777)
-            if sys.platform != "win32":
-                os.chown(self.part, before.st_uid, before.st_gid)
+            os.fchmod(handle, before.st_mode & 0o777)
+            os.fchown(handle, before.st_uid, before.st_gid)
 
     def _put_in_place(self) -> None:
         if self._file is None:

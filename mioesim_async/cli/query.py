@@ -342,11 +342,16 @@ async def query_cards(options: QueryOptions) -> int:
         run = Run(options, source, client, stream, output, summary, earlier)
         try:
             await logged_in(client)
+            if options.resume:
+                await run.take_over()
         except asyncio.CancelledError:
             say("interrupted during the login; nothing was asked")
+            _write_summary(run, _summary(run, "interrupted", INTERRUPTED))
             raise
-        if options.resume:
-            await run.take_over()
+        except (errors.MioEsimError, OSError) as error:
+            told = _summary(run, "ended early", status_of(error))
+            _write_summary(run, told | {"first_error": one_line(error)})
+            raise
         return await _sweep(run)
 
 
@@ -430,17 +435,21 @@ def _tell(run: Run, ended: str, part: Path | None, status: int) -> None:
     """Tell what the rows add up to: on the terminal, and in the file of ``--summary``."""
     options = run.options
     summary = _summary(run, ended, status)
-    if run.summary is not None:
-        run.summary.begin().write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
-        run.summary.commit()
+    _write_summary(run, summary)
     if not options.quiet:
         on_stdout = options.writes == "table" and run.output is None
         _print_summary(Console(stderr=not on_stdout), run, ended, summary)
     if part is not None:
         say(
-            f"what was done is in {part}, and {options.output} was not touched; the same command "
-            "with --resume goes on from there"
+            f"what was done is in {part}, and {options.output} was not touched"
+            + ("; the same command with --resume goes on from there" * (options.writes in READERS))
         )
+
+
+def _write_summary(run: Run, summary: dict[str, Any]) -> None:
+    if run.summary is not None:
+        run.summary.begin().write(json.dumps(summary, ensure_ascii=False, indent=2) + "\n")
+        run.summary.commit()
 
 
 def _summary(run: Run, ended: str, status: int) -> dict[str, Any]:

@@ -249,7 +249,8 @@ class JsonWriter:
 
     def close(self) -> None:
         """Close the array."""
-        self._file.write("[]\n" if self._before == "[\n" else "\n]\n")
+        self._file.write({"[\n": "[]\n", "": ""}.get(self._before, "\n]\n"))
+        self._before = ""
 
 
 class ParquetWriter:

@@ -147,7 +147,8 @@ class PostgresOrderJournal:
         begin, price = self._beginning(entry), entry.expected_price or Decimal(0)
 
         async def work(db: Any, mark: str) -> JournalEntry | Decimal | None:
-            async with db.transaction():
+            # Under a stricter level, the statement that waits for the lock would take the snapshot.
+            async with db.transaction(isolation="read_committed"):
                 # Until the end of the transaction, so that each host sees what the others spent.
                 await self._table.lock_account(db, entry.account)
                 found = await self._table.look(db, mark, entry.account, entry.other_order_id)

@@ -197,7 +197,7 @@ class Worker:
     def _run(self, db: sqlite3.Connection, job: Job) -> Any:
         try:
             return job.work(db)
-        except Unusable as error:
+        except (Unusable, ArithmeticError, TypeError, ValueError) as error:
             # Only this job's entry can't be read. Nothing was written: a job reads first.
             return self._refusal(error, job)
 

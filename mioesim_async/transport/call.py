@@ -192,6 +192,8 @@ def signature_error(
 
 def abandoned_error(call: Call) -> errors.MioEsimError:
     """Make the error for a call that the client left when it was closed."""
+    if call.order_num is not None:
+        return _unread_error(call, "the client was closed")
     closed = errors.ClientClosed("the client was closed before there was an answer")
     closed.at(call.endpoint.path, call.id)
     return outcome_unknown(call, closed) if call.was_sent else closed
@@ -204,9 +206,13 @@ def unfinished_error(call: Call) -> errors.MioEsimError:
         unknown = outcome_unknown(call, late)
         unknown.is_under_way = True
         return unknown
+    return _unread_error(call, "the deadline passed")
+
+
+def _unread_error(call: Call, why: str) -> errors.OrderIncomplete:
     return errors.OrderIncomplete(
-        f"order {call.order_num} was placed, but the deadline passed before it was read; "
+        f"order {call.order_num} was placed, but {why} before it was read; "
         f"{worded('read it with orders.get()')}",
-        order_num=call.order_num,
+        order_num=call.order_num or "",
         other_order_id=call.texts.get("otherOrderId"),
     ).at(call.endpoint.path, call.id)

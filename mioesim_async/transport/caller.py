@@ -451,6 +451,8 @@ class Caller:
             retry_after=getattr(failed, "retry_after", None),
         )
         if decision.action is Action.DEADLINE:
+            call.is_late = True
+            self._note_cut_off(call)
             raise deadline_exceeded(call)
         if decision.action is Action.UNKNOWN:
             raise outcome_unknown(call, failed)

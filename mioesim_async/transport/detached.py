@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from attrs import define, field
 
 from mioesim_async.clock import Clock, TimeLimit
+from mioesim_async.closing import is_being_cancelled
 from mioesim_async.transport.call import (
     Call,
     abandoned_error,
@@ -115,7 +116,8 @@ class Detached:
             try:
                 result = await asyncio.shield(task)
             except asyncio.CancelledError:
-                if exchange.is_abandoned and task.cancelled() and not limit.has_expired:
+                is_mine = limit.has_expired or is_being_cancelled()
+                if exchange.is_abandoned and task.cancelled() and not is_mine:
                     raise abandoned_error(call) from None
                 self._on_leaving(exchange, limit)
                 raise
@@ -158,7 +160,11 @@ class Detached:
             return
         for exchange in [*self._exchanges]:
             self._abandon(exchange)
-        if tasks := self._others():
+        tasks = self._others()
+        for task in tasks:
+            # An ``on_late_order`` may take for ever.
+            task.cancel()
+        if tasks:
             await asyncio.wait(tasks, timeout=LONGEST_STOP)
 
     def _abandon(self, exchange: Exchange[Any]) -> None:
@@ -167,11 +173,14 @@ class Detached:
         exchange.is_abandoned = True
         logger.warning(
             "the client was closed while %s was under way, so nobody here will learn its outcome; "
-            "find out with orders.resolve() or orders.reconcile() (otherOrderId %s, call %s)",
+            "find out before you repeat it (otherOrderId %s, orderNum %s, call %s)",
             call.endpoint.path,
             call.texts.get("otherOrderId"),
+            call.order_num or order_num_of(call),
             call.id,
         )
+        call.stopped = True
+        exchange.task.add_done_callback(lambda _: self._on_stopped(call))
         exchange.task.cancel()
 
     def _others(self) -> set[asyncio.Task[Any]]:
@@ -217,6 +226,9 @@ class Detached:
             told = on_late(result.data if isinstance(result, Envelope) else result)
             if inspect.isawaitable(told):
                 await told
+        except asyncio.CancelledError:
+            logger.warning("on_late_order had not ended when the client was closed")
+            raise
         except Exception:
             logger.exception("on_late_order raised")
 

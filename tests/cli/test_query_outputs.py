@@ -212,3 +212,34 @@ def test_columns_of_the_input_never_take_the_name_of_another(
     row = json.loads(output.read_text())
     assert (done.status, row["result"]) == (0, "found")
     assert (row["input_result"], row["input_input_result"]) == ("old", "older")
+
+
+def test_a_dangling_link_as_part_makes_no_file(server: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "result.csv.part").symlink_to(tmp_path / "elsewhere")
+    done = mioesim("query", server.iccids[0], "-o", tmp_path / "result.csv", sandbox=server)
+    refused(done, server, "result.csv.part is a link")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_summary_never_tells_of_an_earlier_run(server: Sandbox, tmp_path: Path) -> None:
+    summary = tmp_path / "summary.json"
+    arguments = ("query", server.iccids[0], "--summary", summary, "--quiet")
+    assert mioesim(*arguments, sandbox=server).status == 0
+    done = mioesim(*arguments, sandbox=server, MIOESIM_BASE_URL="http://127.0.0.1:1")
+    told = json.loads(summary.read_text())
+    assert (done.status, told["exit_status"], told["ended"]) == (5, 5, "ended early")
+    assert "127.0.0.1:1" in told["first_error"]
+
+
+@pytest.mark.parametrize(("ending", "is_advised"), [("json", False), ("jsonl", True)])
+def test_resume_is_advised_only_where_it_works(
+    tmp_path: Path, ending: str, is_advised: bool
+) -> None:
+    source, output = tmp_path / "cards.txt", tmp_path / f"result.{ending}"
+    arguments = ("-o", output, "--max-outage", "0.1", "--concurrency", "1")
+    with Sandbox(1000) as server:
+        source.write_text(lines_of(server.iccids))
+        server.faults.add(Fault.http(503), QUERY, times=None, after=2)
+        done = mioesim("query", "-f", source, *arguments, sandbox=server)
+    assert (done.status, "--resume" in done.err) == (5, is_advised)
+    assert f"result.{ending}.part" in done.err

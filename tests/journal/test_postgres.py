@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -23,7 +24,12 @@ from stores import spawned
 from waiting import SECONDS, until
 
 from mioesim_async import EntryState, JournalEntry, PostgresOrderJournal
-from mioesim_async.errors import ConfigurationError, JournalUnavailable, MioEsimError
+from mioesim_async.errors import (
+    ConfigurationError,
+    JournalUnavailable,
+    MioEsimError,
+    SpendLimitReached,
+)
 from mioesim_async.journal import (
     postgres as journal_in_postgres,
     postgres_connections,
@@ -528,6 +534,24 @@ async def test_a_pool_is_used_and_left_open(postgres: PostgresServer) -> None:
         await journal.begin(intent("ref-x"))
     with pytest.raises(ConfigurationError, match="takes a postgresql:// URL, or a pool"):
         PostgresOrderJournal(7)
+
+
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+async def test_a_limit_of_spending_holds_whatever_the_database_s_level_of_isolation_is(
+    postgres: PostgresServer, level: str
+) -> None:
+    pool = await asyncpg.create_pool(
+        postgres.url, max_size=4, server_settings={"default_transaction_isolation": level}
+    )
+    journal = PostgresOrderJournal(pool, schema=new_schema())
+    entries = [intent(f"ref-{number}", expected_price=Decimal(10)) for number in range(16)]
+    ends = await asyncio.gather(
+        *[journal.begin_within(one, limit=Decimal(30), since=one.created_at) for one in entries],
+        return_exceptions=True,
+    )
+    await pool.close()
+    assert ends.count(None) == 3
+    assert sum(isinstance(end, SpendLimitReached) for end in ends) == 13
 
 
 def connections_of(postgres: PostgresServer, name: str) -> int:

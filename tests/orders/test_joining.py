@@ -198,6 +198,51 @@ async def test_a_purchase_in_line_that_nobody_wants_is_never_sent_and_may_be_bou
     assert (sent(sandbox), late) == (2, [])
 
 
+async def test_resolve_waits_for_a_purchase_but_doesn_t_want_it(
+    sandbox: Sandbox, shop: MioEsimClient, late: list[Any]
+) -> None:
+    before = await in_line(sandbox, shop)
+    buyer = asyncio.create_task(buy(shop, "shop-1"))
+    await turns()
+    resolver = asyncio.create_task(shop.orders.resolve("shop-1"))
+    await turns()
+    await cancelled(buyer)
+    with pytest.raises(errors.MioEsimError):
+        await resolver
+    sandbox.clock.advance(20)
+    await before
+    assert (sent(sandbox), late) == (1, [])
+
+
+async def test_an_order_that_only_a_resolver_waits_for_is_told(
+    sandbox: Sandbox, shop: MioEsimClient, late: list[Any]
+) -> None:
+    (buyer,) = await under_way(sandbox, shop, 1)
+    resolver = asyncio.create_task(shop.orders.resolve("shop-1"))
+    await turns()
+    await cancelled(buyer)
+    sandbox.clock.advance(20)
+    assert (await resolver).other_order_id == "shop-1"
+    await until(lambda: late, pause=0)
+    assert [order.other_order_id for order in late] == ["shop-1"]
+
+
+async def test_not_bought_is_never_said_of_a_reference_that_is_under_way(
+    sandbox: Sandbox, shop: MioEsimClient
+) -> None:
+    (first,) = await under_way(sandbox, shop, 1)
+    with pytest.raises(errors.InvalidRequest) as wrong:
+        await shop.orders.place(**PLAN, count=0, other_order_id="shop-1")
+    closing = asyncio.create_task(shop.aclose())
+    await turns()
+    with pytest.raises(errors.ClientClosed) as closed:
+        await buy(shop, "shop-1")
+    assert (wrong.value.was_placed, closed.value.was_placed) == (None, None)
+    sandbox.clock.advance(20)
+    await first
+    await closing
+
+
 # In another client, on another host.
 
 

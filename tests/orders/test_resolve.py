@@ -108,6 +108,23 @@ async def test_without_a_journal_the_vendor_is_asked(sandbox: Sandbox) -> None:
         assert sent(sandbox) == 1
 
 
+async def test_an_order_that_is_found_and_can_t_be_read_was_placed(sandbox: Sandbox) -> None:
+    async with sandbox.client() as client:
+        order = await buy(client, "shop-1")
+        sandbox.faults.add(Fault.http(404), "getOrderInfo", times=None)
+        with pytest.raises(errors.OrderIncomplete) as caught:
+            await client.orders.resolve("shop-1")
+    assert (caught.value.order_num, caught.value.was_placed) == (order.order_num, True)
+
+
+async def test_orders_with_other_references_are_no_candidates() -> None:
+    async with Sandbox(5, search="lists all") as sandbox, sandbox.client() as client:
+        await buy(client, "other-1")
+        with pytest.raises(errors.OutcomeUnknown) as caught:
+            await client.orders.resolve("mine")
+    assert caught.value.report == []
+
+
 async def test_a_reference_that_is_no_text_is_refused_before_anything_is_sent(
     sandbox: Sandbox, buyer: MioEsimClient
 ) -> None:

@@ -334,3 +334,60 @@ async def test_closing_waits_for_a_purchase_that_ends_in_time(sandbox: Sandbox) 
     sandbox.clock.advance(20)
     assert (await buying).other_order_id == "first"
     await closing
+
+
+async def test_closing_tells_the_number_of_an_order_that_is_known(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = sandbox.client()
+    await client.login()
+    sandbox.clock._skip = False
+    sandbox.faults.add(Fault.replaced(b'{"code":0,"data":"EP77"}'), "addEsimOrder")
+    sandbox.faults.add(Fault.silence(), "getOrderInfo", times=None)
+    buying = asyncio.create_task(buy(client, "shop-1"))
+    await until(lambda: sandbox.requests[-1].endpoint == "getOrderInfo", pause=0)
+    await turns()
+    closing = asyncio.create_task(client.aclose(purchases=1))
+    await turns()
+    sandbox.clock.advance(2)
+    await closing
+    with pytest.raises(errors.OrderIncomplete) as caught:
+        await buying
+    assert (caught.value.order_num, caught.value.was_placed) == ("EP77", True)
+    assert "orderNum EP77" in caplog.text
+
+
+async def test_closing_in_time_closes_all_though_a_callback_never_ends(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def for_ever(_: object) -> None:
+        await asyncio.Event().wait()
+
+    client = sandbox.client(on_late_order=for_ever)
+    await client.login()
+    sandbox.clock._skip = False
+    buying = await under_way(sandbox, client, "addEsimOrder")
+    buying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await buying
+    sandbox.clock.advance(20)
+    await until(lambda: "stopped waiting" in caplog.text)
+    await turns()
+    closing = asyncio.create_task(client.aclose(purchases=1))
+    await turns()
+    sandbox.clock.advance(2)
+    await closing
+    assert "on_late_order had not ended" in caplog.text
+    with pytest.raises(errors.ClientClosed):
+        client._manager.check_usable()
+
+
+async def test_a_call_that_gives_up_before_its_deadline_has_a_record_of_that(
+    sandbox: Sandbox, records: list[AttemptRecord]
+) -> None:
+    async with sandbox.client(hooks=[records.append]) as client:
+        await client.login()
+        sandbox.faults.add(Fault.http(503, retry_after="30"), DETAIL)
+        with pytest.raises(errors.DeadlineExceeded):
+            await client.cards.detail(sandbox.iccids[0], deadline=5)
+    assert [one.error for one in records[1:]] == ["HttpStatusError", "DeadlineExceeded"]

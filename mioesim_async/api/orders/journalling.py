@@ -78,10 +78,19 @@ class Journalling:
         self._is_label_known = caller.is_account_named
         self._has_begun = False
 
-    async def aclose(self) -> None:
-        """Write what is not written yet, and close what the journal keeps open for nothing."""
-        await self.settlements.aclose()
-        if (close_idle := getattr(self.journal, "close_idle", None)) is not None:
+    async def aclose(self, *, in_a_hurry: bool) -> None:
+        """Write what is not written yet, and close what the journal keeps open for nothing.
+
+        Args:
+            in_a_hurry: Spend no more than two or three seconds on it.
+        """
+        await self.settlements.aclose(in_a_hurry=in_a_hurry)
+        if (close_idle := getattr(self.journal, "close_idle", None)) is None:
+            return
+        if not in_a_hurry:
+            await close_idle()
+            return
+        with TimeLimit(self.caller.clock, LONGEST_LOOKUP):
             await close_idle()
 
     def now(self) -> datetime:

@@ -85,12 +85,17 @@ class Orders(Buying):
         self._partners = partners
         self._running: set[BatchStream[Any, Any]] = set()
 
-    async def aclose(self) -> None:
-        """Stop all bulk orders; purchases that were sent go on."""
+    async def aclose(self, *, is_over: bool, in_a_hurry: bool) -> None:
+        """Stop all bulk orders; purchases that were sent go on.
+
+        Args:
+            is_over: Whether no purchase is waited for any more.
+            in_a_hurry: Try only for a second or two to write what the journal doesn't have.
+        """
         for stream in list(self._running):
             await stream.aclose(ClientClosed("the client was closed before the last line"))
-        if not self._caller.has_purchases:
-            await self._purchaser.aclose()
+        if is_over:
+            await self._purchaser.aclose(in_a_hurry=in_a_hurry)
 
     def place_many(
         self,

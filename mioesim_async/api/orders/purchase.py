@@ -8,6 +8,7 @@ from decimal import Decimal
 from mioesim_async import errors
 from mioesim_async.api.orders.journalling import Journalling, duplicate_error, open_error, reason_of
 from mioesim_async.api.orders.line_checks import Purchase
+from mioesim_async.closing import is_being_cancelled
 from mioesim_async.journal.entry import EntryState, Journal, JournalEntry, fingerprint
 from mioesim_async.journal.order_record import order_of
 from mioesim_async.models.orders import Order
@@ -58,10 +59,10 @@ class Purchaser:
         )
         self._under_way: dict[str, Exchange[Order]] = {}
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, in_a_hurry: bool) -> None:
         """Write to the journal what could not be written so far. All purchases have ended."""
         if self.journalling is not None:
-            await self.journalling.aclose()
+            await self.journalling.aclose(in_a_hurry=in_a_hurry)
 
     async def buy(
         self, purchase: Purchase, deadline: float | None, *, whole: bool = False
@@ -86,6 +87,8 @@ class Purchaser:
             )
             exchange = await self.under_way(reference)
             if exchange is None:
+                # The client may have been closed meanwhile.
+                self.caller.check_usable()
                 exchange = self._start(purchase, call)
             elif fingerprint(exchange.call.endpoint.path, exchange.call.texts) != fingerprint(
                 call.endpoint.path, call.texts
@@ -108,6 +111,22 @@ class Purchaser:
             await exchange_ended(exchange)
             self._forget(reference, exchange)
         return exchange
+
+    async def observed(self, exchange: Exchange[Order]) -> Order | None:
+        """Wait for a purchase without wanting it: it doesn't go on because of this caller.
+
+        Returns:
+            The order; None if the purchase was given up, or left when the client was closed.
+
+        Raises:
+            MioEsimError: If it failed.
+        """
+        try:
+            return await asyncio.shield(exchange.task)
+        except asyncio.CancelledError:
+            if is_being_cancelled() or not exchange.task.cancelled():
+                raise
+        return None
 
     async def read_whole(self, order: Order, reference: str, deadline: float | None) -> Order:
         """Read a recorded order from the vendor, with its activation codes.
@@ -147,12 +166,21 @@ class Purchaser:
         if meaning_of(error).bought is not Bought.AS_IT_SAYS:
             # It was refused or never sent, but its reference may have been placed before.
             journalling = self.journalling
-            may_exist = (
-                journalling is not None
-                and isinstance(reference, str)
-                and await journalling.may_be_placed_or_unreadable(reference)
+            may_exist = isinstance(reference, str) and (
+                self._is_bought_by_another(reference)
+                or (
+                    journalling is not None
+                    and await journalling.may_be_placed_or_unreadable(reference)
+                )
             )
             error.was_placed = None if may_exist else False
+
+    def _is_bought_by_another(self, reference: str) -> bool:
+        """Tell whether another task of this client is buying a reference."""
+        exchange = self._under_way.get(reference)
+        if exchange is None or exchange.is_stopped:
+            return False
+        return exchange.task is not asyncio.current_task()
 
     async def _buy(self, purchase: Purchase, call: Call) -> Order:
         """Do all steps of a purchase, in a task that outlives the caller's.

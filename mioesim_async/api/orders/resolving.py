@@ -22,11 +22,11 @@ EntryOf = Callable[[str], Awaitable[JournalEntry | None]]
 async def resolve(purchaser: Purchaser, entry_of: EntryOf, get: Get, reference: str) -> Order:
     """Find out what became of a reference; see ``Orders.resolve``."""
     exchange = await purchaser.under_way(reference)
-    if exchange is not None:
-        return await purchaser.caller.wait_for(exchange, None)
+    if exchange is not None and (order := await purchaser.observed(exchange)) is not None:
+        return order
     entry = await entry_of(reference)
     if entry is None:
-        return await _search(purchaser, get, reference)
+        return await _search(purchaser, reference)
     if entry.state in UNSETTLED and purchaser.journalling is not None:
         report = await reconcile_one(purchaser.journalling, get, entry)
         if report.adopted:
@@ -56,24 +56,23 @@ async def _outcome_of(purchaser: Purchaser, entry: JournalEntry) -> Order:
     return await purchaser.read_whole(Order(order_num=entry.order_num), entry.other_order_id, None)
 
 
-async def _search(purchaser: Purchaser, get: Get, reference: str) -> Order:
+async def _search(purchaser: Purchaser, reference: str) -> Order:
     """Ask the vendor for a reference that no journal has."""
     page = await ask_for_orders(
         purchaser.caller, reference, None, None, size=MAX_ROWS, deadline=None
     )
     orders, _ = await read_orders(page.rows)
-    numbers = {order.order_num for order in orders if order.other_order_id == reference}
+    found = [order for order in orders if order.other_order_id == reference]
+    numbers = {order.order_num for order in found}
     # A number as reference may be the vendor's own.
     if len(numbers) == 1 and not reference.isdecimal():
-        return await get(numbers.pop())
-    found = (
-        f"several orders have it: {', '.join(sorted(numbers))}" if numbers else "no order has it"
-    )
+        return await purchaser.read_whole(found[0], reference, None)
+    seen = f"it may be order {' or '.join(sorted(numbers))}" if numbers else "no order has it"
+    known = "" if purchaser.journalling is None else "the order journal has no entry of it, and "
     error = errors.OutcomeUnknown(
-        f"the order journal has no entry of reference {reference}, and by the vendor's search "
-        f"{found}; the vendor may not search by reference, so look at the account's orders before "
-        "you buy again",
+        f"reference {reference}: {known}by the vendor's search {seen}; the vendor may not search "
+        "by reference, so look at the account's orders before you buy again",
         other_order_id=reference,
     )
-    error.report = orders
+    error.report = found
     raise error.at(QUERY_ORDER.path)

@@ -30,6 +30,9 @@ logger = logging.getLogger("mioesim_async")
 LONGEST_CHECK = 1.0
 """Seconds to check, at the end of the event loop, whether an outcome was written."""
 
+LONGEST_LAST_TRY = 1.0
+"""Seconds to write outcomes when the client is closed in a hurry."""
+
 LONGEST_PAUSE = 60.0
 """Longest wait between two tries to write an outcome, in seconds."""
 
@@ -154,16 +157,25 @@ class Settlements:
         )
         return told or entry
 
-    async def aclose(self) -> None:
-        """Try once more to write all outcomes, and log those that can't be written."""
+    async def aclose(self, *, in_a_hurry: bool = False) -> None:
+        """Try once more to write all outcomes, and log those that can't be written.
+
+        Args:
+            in_a_hurry: Try for a second only, and then stop what is being written.
+        """
         self._closed = True
         if self._pause is not None:
             self._pause.cancel()
-        # For outcomes that are just being written, this only waits.
-        await self.write_all()
+        if self._unwritten:
+            with TimeLimit(self._clock, LONGEST_LAST_TRY if in_a_hurry else None):
+                # For outcomes that are just being written, this only waits.
+                await self._try_all()
         left = [task for task in (self._trying, *self._writing.values()) if task is not None]
+        if in_a_hurry:
+            for task in left:
+                task.cancel()
         if left:
-            await asyncio.wait(left)
+            await asyncio.wait(left, timeout=LONGEST_LAST_TRY if in_a_hurry else None)
         self.log_unwritten()
 
     def log_unwritten(self) -> None:
