@@ -541,7 +541,10 @@ async def test_a_limit_of_spending_holds_whatever_the_database_s_level_of_isolat
     postgres: PostgresServer, level: str
 ) -> None:
     pool = await asyncpg.create_pool(
-        postgres.url, max_size=4, server_settings={"default_transaction_isolation": level}
+        postgres.url,
+        min_size=1,
+        max_size=4,
+        server_settings={"default_transaction_isolation": level},
     )
     journal = PostgresOrderJournal(pool, schema=new_schema())
     entries = [intent(f"ref-{number}", expected_price=Decimal(10)) for number in range(16)]
