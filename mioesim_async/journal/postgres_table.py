@@ -190,7 +190,8 @@ class Table:
         """
         version, mark = await self._header(db)
         if version < len(LAYOUTS):
-            async with db.transaction():
+            # Under a stricter level, the statement that waits for the lock would take the snapshot.
+            async with db.transaction(isolation="read_committed"):
                 await db.execute(self.sql["lock"], LOCK, self.schema)
                 # Again: another process may have been faster.
                 version, _ = await self._header(db)
