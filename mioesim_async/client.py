@@ -326,8 +326,9 @@ class MioEsimClient(Closing):
         Args:
             grace: Seconds that reads get to finish.
             purchases: Seconds that purchases get to finish after that; None waits for the end of
-                each, which takes ``Timeouts.money`` at most. One that has not ended by then is left
-                to its journal entry, and a log line names its reference.
+                each: ``Timeouts.money`` at most for the purchase itself, and the time to read the
+                order back and to record it. One that has not ended by then is left to its journal
+                entry, and a log line names its reference; closing then takes a few seconds more.
 
         Raises:
             WrongLoop: Under trio, after use on asyncio.

@@ -14,7 +14,7 @@
     ├── JournalUnavailable        the order journal can't be used now; nothing was sent
     ├── OrderIncomplete           placed, but reading the order failed
     ├── DuplicateOrder            a reference used again with other parameters
-    ├── SpendLimitReached         the next line would exceed max_spend
+    ├── SpendLimitReached         it would exceed max_spend or max_spend_per_day
     ├── TransportError            the network or an HTTP status
     │   ├── ConnectError          nothing was sent
     │   ├── ConnectionLost        broken after a byte may have been sent
@@ -402,7 +402,7 @@ class DuplicateOrder(MioEsimError):
 
 
 class SpendLimitReached(MioEsimError):
-    """The next line would have exceeded ``max_spend``, and was not sent.
+    """An order would have exceeded ``max_spend`` or ``max_spend_per_day``, and was not sent.
 
     Attributes:
         max_spend: The limit.
