@@ -94,8 +94,9 @@ async def open_all(page: Page) -> None:
 
 @pytest.mark.parametrize(
     ("language", "device", "scheme"),
-    [("en", COMPUTER, "light"), ("de", COMPUTER, "dark"), ("ja", PHONE, "light"),
-     ("fr", PHONE, "dark")],
+    [("en", COMPUTER, "light"), ("ja", PHONE, "dark"),
+     pytest.param("de", COMPUTER, "dark", marks=pytest.mark.slow),
+     pytest.param("fr", PHONE, "light", marks=pytest.mark.slow)],
 )  # fmt: skip
 async def test_axe_finds_no_violation(show: Show, language: str, device: Any, scheme: str) -> None:
     source = Order(cards=[*ORDER.cards, TOO_LONG], extra=ORDER.extra)
