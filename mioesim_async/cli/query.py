@@ -345,7 +345,7 @@ async def query_cards(options: QueryOptions) -> int:
             if options.resume:
                 await run.take_over()
         except asyncio.CancelledError:
-            say("interrupted during the login; nothing was asked")
+            say("interrupted before anything was asked")
             _write_summary(run, _summary(run, "interrupted", INTERRUPTED))
             raise
         except (errors.MioEsimError, OSError) as error:

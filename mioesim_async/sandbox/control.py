@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 from aiohttp import web
@@ -154,8 +155,11 @@ class SandboxControl(Closing):
         return web.json_response({"time": self._sandbox.clock.time()})
 
     async def _advance(self, request: web.Request) -> web.Response:
-        given = await _body(request, "advance")
-        self._sandbox.clock.advance(float(given["advance"]))
+        seconds = float((await _body(request, "advance"))["advance"])
+        if not isfinite(seconds):
+            # JSON has no such numbers, but Python reads them.
+            raise ValueError("advance must be a number of seconds")
+        self._sandbox.clock.advance(seconds)
         return await self._clock(request)
 
     async def _add_fault(self, request: web.Request) -> web.Response:

@@ -158,12 +158,12 @@ class Detached:
             while tasks := self._others():
                 await asyncio.wait(tasks)
             return
-        for exchange in [*self._exchanges]:
-            self._abandon(exchange)
         tasks = self._others()
-        for task in tasks:
+        for task in tasks - {exchange.task for exchange in self._exchanges}:
             # An ``on_late_order`` may take for ever.
             task.cancel()
+        for exchange in [*self._exchanges]:
+            self._abandon(exchange)
         if tasks:
             await asyncio.wait(tasks, timeout=LONGEST_STOP)
 

@@ -20,6 +20,7 @@ from typing import Any
 import aiohttp
 import pytest
 from redis_server import RedisServer, running_redis
+from taskiq import TaskiqResultTimeoutError
 from waiting import SECONDS, until
 
 from mioesim_async import OrderJournal
@@ -235,8 +236,9 @@ async def test_the_taskiq_guide_buys_once_although_its_worker_is_killed(
                 while not await task.is_ready():
                     # The broker looks for tasks of workers that died when it gets a new one. Redis
                     # may give that to the worker that died, too, so one is not enough.
-                    await tasks.order.kiq("shop-1")
-                    await asyncio.sleep(0.2)
+                    beat = await tasks.order.kiq("shop-1")
+                    with suppress(TaskiqResultTimeoutError):
+                        await beat.wait_result(check_interval=0.05, timeout=1)
             result = await task.get_result()
             assert result.return_value["order_num"] == sandbox.orders[1].order_num
             assert sorted(sent(sandbox)) == ["shop-1", "shop-2"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from shopping import PLAN, buy, lose, plan
+from waiting import until
 
 from mioesim_async import MemoryTokenStore, MioEsimClient, OrderJournal, OrderLine, errors
 from mioesim_async.clock import GMT8
@@ -123,6 +124,25 @@ async def test_an_order_whose_price_is_not_known_is_refused(
         with pytest.raises(errors.InvalidRequest, match="price isn't known"):
             await client.orders.place(sku_id=45, price_id=99999, count=1)
     assert sent(sandbox) == 0
+
+
+async def test_a_deadline_limits_the_look_for_the_price_too(
+    sandbox: Sandbox, journal: OrderJournal
+) -> None:
+    async with limited(sandbox, journal, 9) as client:
+        await client.login()
+        sandbox.clock._skip = False
+        sandbox.faults.add(Fault.slow(20), "getPackages", times=None)
+        before = len(sandbox.requests)
+        buying = asyncio.create_task(
+            client.orders.place(**PLAN, count=1, other_order_id="shop-1", deadline=5)
+        )
+        await until(lambda: len(sandbox.requests) > before, pause=0)
+        sandbox.clock.advance(6)
+        with pytest.raises(errors.DeadlineExceeded, match="price of reference shop-1") as caught:
+            await buying
+        sandbox.clock.advance(20)
+    assert (caught.value.was_placed, sent(sandbox)) == (False, 0)
 
 
 async def test_lines_of_a_bulk_order_count_too(sandbox: Sandbox, journal: OrderJournal) -> None:

@@ -120,7 +120,15 @@ async def test_nobody_gets_in_without_the_token_or_under_another_name(
 
 
 async def test_what_it_can_t_read_is_refused(http: aiohttp.ClientSession) -> None:
-    for body in ("{", "[]", "{}", '{"advance": "x"}', '{"advance": null}', "9" * 100_000):
+    for body in (
+        "{",
+        "[]",
+        "{}",
+        '{"advance": "x"}',
+        '{"advance": null}',
+        '{"advance": NaN}',
+        "9" * 100_000,
+    ):
         async with http.post("/clock", data=body) as reply:
             assert reply.status in (400, 413)
             assert "error" in await reply.json()

@@ -9,16 +9,22 @@ from decimal import Decimal
 from attrs import evolve
 
 from mioesim_async import errors
-from mioesim_async.api.orders.line_checks import Line, check_in_steps, day_in_gmt8, with_package
+from mioesim_async.api.orders.line_checks import (
+    Line,
+    Purchase,
+    check_in_steps,
+    day_in_gmt8,
+    with_package,
+)
 from mioesim_async.api.orders.planning import PackageFinder
 from mioesim_async.api.orders.purchase import Purchaser
-from mioesim_async.clock import Uptime
+from mioesim_async.clock import TimeLimit, Uptime
 from mioesim_async.journal.entry import Journal, JournalEntry
 from mioesim_async.models.catalogue import Package
 from mioesim_async.models.order_lines import OrderLine, RenewalLine, new_reference
 from mioesim_async.models.orders import Order
 from mioesim_async.slices import in_slices
-from mioesim_async.transport.caller import Caller
+from mioesim_async.transport.caller import Caller, check_deadline
 from mioesim_async.transport.pool import running_loop
 
 __all__ = ["Buying"]
@@ -290,12 +296,33 @@ class Buying:
             today = day_in_gmt8(self._caller.clock.time())
             purchase = await in_slices(check_in_steps(line, today=today))
             if self._purchaser.needs_price and purchase.price is None:
-                package = await self._new_finder().find(line)
-                purchase = with_package(purchase, evolve(line, package=package))
+                check_deadline(deadline)
+                purchase, deadline = await self._priced(purchase, line, deadline)
         except errors.MioEsimError as error:
             await self._purchaser.tell_of(error, line.other_order_id)
             raise
         return await self._purchaser.buy(purchase, deadline, whole=whole)
+
+    async def _priced(
+        self, purchase: Purchase, line: Line, deadline: float | None
+    ) -> tuple[Purchase, float | None]:
+        """Look up the price of a line; return the purchase with it, and the seconds that are left.
+
+        Raises:
+            DeadlineExceeded: If the deadline passed meanwhile.
+            MioEsimError: If the catalogue can't be read, or the line doesn't fit its package.
+        """
+        clock = self._caller.clock
+        began = clock.monotonic()
+        with TimeLimit(clock, deadline):
+            package = await self._new_finder().find(line)
+            left = None if deadline is None else deadline - (clock.monotonic() - began)
+            if left is None or left > 0:
+                return with_package(purchase, evolve(line, package=package)), left
+        raise errors.DeadlineExceeded(
+            f"the deadline passed before the price of reference {line.other_order_id} was known; "
+            "nothing was sent"
+        )
 
 
 def _code(given: str | None) -> str:
